@@ -1,0 +1,1 @@
+//! Mail that we write ourselves: receipt notices, auto-replies, virus reports, quarantine notices.

@@ -1,0 +1,76 @@
+//! What the transport says of a mail, as opposed to what its header says (RFC 5321 2.3.1).
+
+use core::net::IpAddr;
+use std::fmt;
+
+use super::Address;
+
+/// The argument of `MAIL FROM` (RFC 5321 4.1.1.2). [`Display`](fmt::Display) gives it without
+/// angle brackets; the null path is the empty text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ReversePath {
+    /// `<>`: bounces and other mail that must never be answered (RFC 5321 4.5.5).
+    Null,
+    /// A sender's address.
+    Address(Address),
+}
+
+impl ReversePath {
+    /// The address, if it is not the null path.
+    pub fn address(&self) -> Option<&Address> {
+        match self {
+            Self::Null => None,
+            Self::Address(address) => Some(address),
+        }
+    }
+}
+
+impl fmt::Display for ReversePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => Ok(()),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+/// What the session spoke; names the `with` clause of `Received:` (RFC 3848, RFC 6531 4.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// RFC 2033: one reply a recipient.
+    Lmtp,
+    /// RFC 5321: one reply a mail.
+    Smtp,
+}
+
+/// Who handed the mail over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// The peer of the connection; `None` on a Unix socket.
+    pub ip: Option<IpAddr>,
+    /// What it said in `LHLO`, `HELO` or `EHLO`; empty before that.
+    pub helo: String,
+    /// Listed in the listener's `clients`, or on a Unix socket.
+    pub trusted: bool,
+    /// `XFORWARD ADDR` and `NAME` of a trusted client: where the mail really came from.
+    pub origin_ip: Option<IpAddr>,
+    /// `XFORWARD NAME`.
+    pub origin_name: Option<String>,
+}
+
+/// One mail's envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// `MAIL FROM`.
+    pub sender: ReversePath,
+    /// Every accepted `RCPT TO`, in order, repeated ones included (RFC 2033 4.2).
+    pub recipients: Vec<Address>,
+    /// `SMTPUTF8` was given at `MAIL` (RFC 6531).
+    pub smtputf8: bool,
+    /// `BODY=8BITMIME` was given at `MAIL` (RFC 6152).
+    pub eight_bit: bool,
+    /// LMTP or SMTP.
+    pub protocol: Protocol,
+    /// Who handed it over.
+    pub client: Client,
+}

@@ -1,0 +1,19 @@
+//! What a message is: its envelope, header fields, decoded and folded text, MIME facts.
+//!
+//! Pure: parsing never fails and never reads a clock, file or socket; it only finds less.
+
+pub mod address;
+pub mod compose;
+pub mod edit;
+pub mod envelope;
+pub mod fold;
+pub mod header;
+pub mod message;
+pub mod prescan;
+
+pub use address::{Address, AddressError};
+pub use envelope::{Client, Envelope, Protocol, ReversePath};
+pub use fold::Folded;
+pub use header::{Field, Header};
+pub use message::{FromAddress, FromField, Message, SubjectField, SubjectText};
+pub use prescan::{Bounds, Exceeded};

@@ -1,0 +1,325 @@
+//! A decision: what becomes of one mail for one mailbox, and why.
+
+use super::Origin;
+use crate::mail::Address;
+
+/// The four ends of a mail (CONTRACT section 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// In the mailbox.
+    Deliver,
+    /// Sent on, no copy kept.
+    Forward,
+    /// Held.
+    Quarantine,
+    /// The virus report is delivered instead.
+    Replace,
+}
+
+impl Verdict {
+    /// The word of replies, records and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deliver => "deliver",
+            Self::Forward => "forward",
+            Self::Quarantine => "quarantine",
+            Self::Replace => "replace",
+        }
+    }
+}
+
+/// The nine stages, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// 1
+    RejectFromSuffixes,
+    /// 2
+    RejectSubjectContains,
+    /// 3
+    RejectHeaders,
+    /// 4
+    Allow,
+    /// 5
+    Virus,
+    /// 6
+    Spam,
+    /// 7
+    Forwarding,
+    /// 8
+    Notify,
+    /// 9
+    AutoReply,
+}
+
+impl Stage {
+    /// All, in order.
+    pub const ALL: [Self; 9] = [
+        Self::RejectFromSuffixes,
+        Self::RejectSubjectContains,
+        Self::RejectHeaders,
+        Self::Allow,
+        Self::Virus,
+        Self::Spam,
+        Self::Forwarding,
+        Self::Notify,
+        Self::AutoReply,
+    ];
+
+    /// The stage id of replies, records and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RejectFromSuffixes => "reject.from_suffixes",
+            Self::RejectSubjectContains => "reject.subject_contains",
+            Self::RejectHeaders => "reject.headers",
+            Self::Allow => "allow",
+            Self::Virus => "virus",
+            Self::Spam => "spam",
+            Self::Forwarding => "forwarding",
+            Self::Notify => "notify",
+            Self::AutoReply => "auto_reply",
+        }
+    }
+}
+
+/// What a stage found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It applies.
+    Match,
+    /// It was looked at and does not apply.
+    Pass,
+    /// The mailbox or the daemon has it off.
+    Off,
+    /// Something before it made it moot.
+    Skipped,
+}
+
+impl Outcome {
+    /// The word of JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Match => "match",
+            Self::Pass => "pass",
+            Self::Off => "off",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// The entry that decided, as written, and its place if it has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    /// The entry; for `reject.headers` its word, for scanners the virus or `spam`.
+    pub entry: String,
+    /// `None` for what no file line decided (a scanner).
+    pub origin: Option<Origin>,
+}
+
+/// One stage of the trail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Which.
+    pub stage: Stage,
+    /// What it found.
+    pub outcome: Outcome,
+    /// With [`Outcome::Match`]: the entry.
+    pub hit: Option<Hit>,
+}
+
+/// Why something lies in quarantine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// The owner's reject settings.
+    UserRule,
+    /// The spam stage.
+    Spam,
+    /// The infected original of a replaced mail.
+    Virus,
+}
+
+impl Class {
+    /// The word of JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UserRule => "user_rule",
+            Self::Spam => "spam",
+            Self::Virus => "virus",
+        }
+    }
+}
+
+/// A fact that a receipt notice tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotifyField {
+    /// The header From.
+    From,
+    /// The mailbox.
+    To,
+    /// The Subject.
+    Subject,
+    /// Attachment yes or no.
+    Attachment,
+    /// The size.
+    Size,
+}
+
+/// What must be done beside the verdict. Each becomes one outgoing mail, held until the commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// The original octets go to the targets.
+    Redirect {
+        /// Targets.
+        to: Vec<Address>,
+        /// A copy stays in the mailbox.
+        keep_copy: bool,
+    },
+    /// A receipt notice.
+    Notify {
+        /// To whom.
+        to: Vec<Address>,
+        /// What it tells.
+        fields: Vec<NotifyField>,
+    },
+    /// A reply, unless the sender had one within the window.
+    AutoReply {
+        /// The reverse path.
+        to: Address,
+        /// Subject with `%{subject}` not yet filled in.
+        subject: String,
+        /// Text.
+        message: String,
+        /// Seconds.
+        window: i64,
+    },
+    /// The report that replaces an infected mail.
+    ReportVirus {
+        /// As the scanner named it.
+        name: String,
+    },
+    /// The owner is told of a held spam mail.
+    QuarantineNotice,
+}
+
+/// Why no reply is sent, the `reason` of `explain --json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoReply {
+    /// The function is off.
+    Off,
+    /// The mail is held.
+    Quarantined,
+    /// The mail is infected.
+    Virus,
+    /// The mail is tagged spam.
+    Spam,
+    /// Before `start`.
+    NotStarted,
+    /// After `end`.
+    Ended,
+    /// The null reverse path.
+    NullSender,
+    /// `Auto-Submitted` other than `no`.
+    AutoSubmitted,
+    /// A mailing list's field.
+    MailingList,
+    /// `Precedence: bulk`, `list` or `junk`.
+    Precedence,
+    /// `X-Auto-Response-Suppress`, `X-Autoreply`, `X-Autorespond`, `X-Loop`.
+    Suppressed,
+    /// A report or notification (`multipart/report` and kin).
+    Report,
+    /// A role or robot's address.
+    RoleSender,
+    /// The owner's own address.
+    OwnAddress,
+    /// No address of the owner stands in To, Cc, Bcc or their Resent- forms.
+    NotAddressed,
+    /// Too many `Received` fields, or our own loop mark.
+    Loop,
+}
+
+impl NoReply {
+    /// The word of JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Quarantined => "quarantined",
+            Self::Virus => "virus",
+            Self::Spam => "spam",
+            Self::NotStarted => "not_started",
+            Self::Ended => "ended",
+            Self::NullSender => "null_sender",
+            Self::AutoSubmitted => "auto_submitted",
+            Self::MailingList => "mailing_list",
+            Self::Precedence => "precedence",
+            Self::Suppressed => "suppressed",
+            Self::Report => "report",
+            Self::RoleSender => "role_sender",
+            Self::OwnAddress => "own_address",
+            Self::NotAddressed => "not_addressed",
+            Self::Loop => "loop",
+        }
+    }
+}
+
+/// The decision for one mailbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// What becomes of the mail.
+    pub verdict: Verdict,
+    /// The stage that decided; only with `Quarantine` and `Replace`.
+    pub stage: Option<Stage>,
+    /// The entry that decided; only with `Quarantine` and `Replace`.
+    pub hit: Option<Hit>,
+    /// Set when something goes into quarantine.
+    pub class: Option<Class>,
+    /// Put before the local copy's Subject.
+    pub mark: Option<String>,
+    /// `forwarding.rules[N]` or `forwarding.all` of the redirect among the actions.
+    pub forward_rule: Option<String>,
+    /// Why there is no `AutoReply` among the actions; `None` when there is one.
+    pub no_reply: Option<NoReply>,
+    /// Side effects, in stage order.
+    pub actions: Vec<Action>,
+    /// One step a stage, in order, all nine.
+    pub trail: Vec<Step>,
+}
+
+/// What a virus scanner said.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum VirusScan {
+    /// No scanner looked.
+    #[default]
+    NotScanned,
+    /// Nothing found.
+    Clean,
+    /// Found, with the name if one was given.
+    Infected(String),
+}
+
+/// What a spam scanner said.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum SpamScan {
+    /// No scanner looked.
+    #[default]
+    NotScanned,
+    /// Not spam.
+    Ham,
+    /// Spam.
+    Spam,
+}
+
+/// Both scanners' words for one mail.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScanReport {
+    /// Virus scanner.
+    pub virus: VirusScan,
+    /// Spam scanner.
+    pub spam: SpamScan,
+}
+
+/// What sender authentication found for the header From.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AuthReport {
+    /// DMARC-aligned and passing.
+    pub dmarc_pass: bool,
+}
