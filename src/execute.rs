@@ -1,1 +1,366 @@
-//! execute
+//! Carries out the plans of one mail: prepare, deliver, commit or give up (DESIGN section 4).
+//!
+//! *Prepare* writes what must outlive the reply as mail files, unnamed by the index and so never
+//! sent. *Deliver* hands kept mail to the next hop. *Commit* names everything in one batch for all
+//! recipients; only then does any effect exist. Where delivery or commit fails for a recipient its
+//! files go and its reply is not 2yz.
+
+mod effects;
+mod letters;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
+
+pub use effects::Effects;
+
+use crate::config::{Config, Mailbox};
+use crate::deliver::{Content, Delivery, Outcome, Recipient};
+use crate::mail::{Address, Envelope, Message, edit};
+use crate::policy::{AuthReport, Plan, ScanReport, SpamScan, Verdict, VirusScan};
+use crate::relay::courier::Hops;
+use crate::smtp::Reply;
+use crate::store::{
+    Answer, Batch, Handoff, HandoffKey, HandoffState, Id, MailHeader, Store, StoreError, WhyRecord,
+};
+use crate::view;
+
+/// One mail that was taken over, parsed and scanned.
+#[derive(Debug)]
+pub struct Mail {
+    /// Its envelope.
+    pub envelope: Envelope,
+    /// Its facts.
+    pub message: Message,
+    /// Its octets, CRLF line ends.
+    pub raw: Arc<[u8]>,
+    /// Unix milliseconds.
+    pub received_at: i64,
+    /// What scanners said.
+    pub scan: ScanReport,
+    /// What sender authentication found.
+    pub auth: AuthReport,
+    /// The daemon's settings when it came in.
+    pub config: Arc<Config>,
+}
+
+/// One mailbox's decision, to be carried out.
+#[derive(Debug)]
+pub struct Task {
+    /// `q=`, also of the why-record and the quarantine entry.
+    pub id: Id,
+    /// As `RCPT TO` said it.
+    pub recipient: Address,
+    /// Whose settings decided.
+    pub mailbox: Arc<Mailbox>,
+    /// The decision.
+    pub plan: Plan,
+    /// The hand-off.
+    pub key: HandoffKey,
+}
+
+/// What carrying out needs; one for the daemon.
+#[derive(Debug)]
+pub struct Executor {
+    store: Store,
+    hops: Arc<ArcSwap<Hops>>,
+    courier: Arc<Notify>,
+    loop_secret: [u8; 32],
+}
+
+impl Executor {
+    /// `courier` is told when something is ready to be sent.
+    pub fn new(store: Store, hops: Arc<ArcSwap<Hops>>, courier: Arc<Notify>, loop_secret: [u8; 32]) -> Self {
+        Self { store, hops, courier, loop_secret }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The key of our loop marks.
+    pub fn loop_secret(&self) -> &[u8; 32] {
+        &self.loop_secret
+    }
+
+    /// Carries out all tasks of a mail; one result a task, in order. `Ok` = durable.
+    pub async fn execute(&self, mail: &Arc<Mail>, tasks: &[Task]) -> Vec<Result<(), Reply>> {
+        let Some(first) = tasks.first() else {
+            return Vec::new();
+        };
+        let received = received_line(mail, first.id);
+        let (mut results, mut effects) = self.prepare(mail, tasks, &received).await;
+        self.deliver(mail, tasks, &received, &mut results).await;
+        self.commit(mail, tasks, &mut results, &mut effects).await;
+        let failed = results.iter().zip(&effects).filter(|(result, _)| result.is_err());
+        let files: Vec<Id> = failed.flat_map(|(_, effects)| effects.files()).collect();
+        if !files.is_empty() {
+            let store = self.store.clone();
+            // Nothing names these files: left behind, they are removed at the next start.
+            let _ = spawn_blocking(move || store.discard(&files)).await;
+        }
+        results
+    }
+
+    async fn prepare(
+        &self,
+        mail: &Arc<Mail>,
+        tasks: &[Task],
+        received: &[u8],
+    ) -> (Vec<Result<(), Reply>>, Vec<Effects>) {
+        let mut results: Vec<Result<(), Reply>> = vec![Ok(()); tasks.len()];
+        let mut effects: Vec<Effects> =
+            tasks.iter().map(|task| Effects::of(task, mail, &self.store)).collect();
+        let held: u64 = effects.iter().filter_map(|effects| effects.held.as_ref()).map(|held| held.size).sum();
+        if held > 0 && self.store.quarantine_bytes().saturating_add(held) > mail.config.quarantine.max_size {
+            for (result, effects) in results.iter_mut().zip(&mut effects) {
+                if effects.held.is_some() {
+                    *result = Err(Reply::new(452, 3, 1, "quarantine is full"));
+                    *effects = Effects::default();
+                }
+            }
+        }
+        if let Err(error) = self.write_original(mail, &effects, received).await {
+            tracing::error!(%error, "mail file not written");
+            for (result, effects) in results.iter_mut().zip(&mut effects) {
+                if effects.needs_original() {
+                    *result = Err(store_reply(&error));
+                    *effects = Effects::default();
+                }
+            }
+        }
+        for (result, effects) in results.iter_mut().zip(&mut effects) {
+            if let Err(error) = self.write_letters(mail, effects).await {
+                tracing::error!(%error, "letter not written");
+                *result = Err(store_reply(&error));
+            }
+        }
+        (results, effects)
+    }
+
+    /// One file for all quarantine entries and forwards of the mail.
+    async fn write_original(&self, mail: &Arc<Mail>, effects: &[Effects], received: &[u8]) -> Result<(), StoreError> {
+        let entries: Vec<_> = effects.iter().flat_map(Effects::original_entries).collect();
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let header = mail_header(mail, entries);
+        let (store, raw, head) = (self.store.clone(), mail.raw.clone(), received.to_vec());
+        blocking(move || store.write_mail(&header, &head, &raw)).await
+    }
+
+    async fn write_letters(&self, mail: &Arc<Mail>, effects: &Effects) -> Result<(), StoreError> {
+        for letter in &effects.letters {
+            let header = mail_header(mail, vec![letter.entry()]);
+            let (store, bytes) = (self.store.clone(), letter.bytes.clone());
+            blocking(move || store.write_mail(&header, &[], &bytes)).await?;
+        }
+        Ok(())
+    }
+
+    /// Kept mail to the next hop; recipients with equal octets in one transaction.
+    async fn deliver(&self, mail: &Mail, tasks: &[Task], received: &[u8], results: &mut [Result<(), Reply>]) {
+        let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (index, task) in tasks.iter().enumerate() {
+            let open = results.get(index).is_some_and(Result::is_ok);
+            if open && task.plan.verdict == Verdict::Deliver {
+                groups.entry(task.plan.mark.as_deref().unwrap_or("")).or_default().push(index);
+            }
+        }
+        let hops = self.hops.load_full();
+        for (mark, indexes) in groups {
+            let mut content = Content::new(received.to_vec(), mail.raw.clone(), mail.message.body_start);
+            if !mark.is_empty() {
+                content.header = Some(edit::mark_subject(&mail.raw, &mail.message, mark));
+            }
+            let chosen: Vec<&Task> = indexes.iter().filter_map(|index| tasks.get(*index)).collect();
+            let delivery = Delivery {
+                sender: mail.envelope.sender.clone(),
+                recipients: chosen.iter().map(|task| recipient(task)).collect(),
+                content,
+                smtputf8: mail.envelope.smtputf8,
+                eight_bit: mail.envelope.eight_bit,
+                deadline: None,
+            };
+            let outcomes = hops.next_hop.deliver(&delivery).await;
+            for ((index, task), outcome) in indexes.iter().zip(chosen).zip(outcomes) {
+                if let Some(result) = results.get_mut(*index) {
+                    *result = delivered(task, outcome);
+                }
+            }
+        }
+    }
+
+    /// One batch for all that went well. A mail that was only kept does not wait for it: it is
+    /// durable at the next hop already.
+    async fn commit(
+        &self,
+        mail: &Mail,
+        tasks: &[Task],
+        results: &mut [Result<(), Reply>],
+        effects: &mut [Effects],
+    ) {
+        let mut batch = Batch::new();
+        let mut waits = false;
+        for ((task, result), effects) in tasks.iter().zip(results.iter()).zip(effects.iter_mut()) {
+            if result.is_err() {
+                continue;
+            }
+            waits |= !effects.is_empty();
+            batch.put_handoff(&task.key, &handoff(task, mail, effects));
+            batch.put_why(&why(task, mail, effects));
+            effects.name(&mut batch);
+        }
+        if batch.is_empty() {
+            return;
+        }
+        if !waits {
+            self.store.submit(batch);
+            return;
+        }
+        match self.store.commit(batch).await {
+            Ok(()) => self.courier.notify_one(),
+            Err(error) => {
+                tracing::error!(%error, "commit failed");
+                for (result, effects) in results.iter_mut().zip(effects.iter()) {
+                    if result.is_ok() && !effects.is_empty() {
+                        *result = Err(store_reply(&error));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The reply for a fault of the store: `452 4.3.1` when it is full, else `451 4.3.0`.
+pub fn store_reply(error: &StoreError) -> Reply {
+    if error.is_full() {
+        Reply::new(452, 3, 1, "insufficient storage")
+    } else {
+        Reply::new(451, 3, 0, "storage trouble, try again")
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    spawn_blocking(work).await.unwrap_or(Err(StoreError::Failed))
+}
+
+fn received_line(mail: &Mail, id: Id) -> Vec<u8> {
+    let date = letters::rfc5322(mail.received_at, &jiff::tz::TimeZone::system());
+    edit::received(&mail.envelope, &mail.config.server.hostname, id.as_str(), &date)
+}
+
+fn recipient(task: &Task) -> Recipient {
+    Recipient {
+        address: task.recipient.clone(),
+        mailbox: task.mailbox.policy.mailbox.clone(),
+        key: task.key.to_string(),
+    }
+}
+
+fn delivered(task: &Task, outcome: Outcome) -> Result<(), Reply> {
+    match outcome {
+        Ok(accepted) => {
+            tracing::debug!(id = %task.id, place = accepted.place, repeated = accepted.repeated, "delivered");
+            Ok(())
+        }
+        Err(error) => {
+            tracing::warn!(id = %task.id, %error, "next hop did not take the mail");
+            Err(error.reply)
+        }
+    }
+}
+
+fn mail_header(mail: &Mail, entries: Vec<crate::store::FileEntry>) -> MailHeader {
+    MailHeader {
+        sender: mail.envelope.sender.to_string(),
+        client: client(mail),
+        received_at: mail.received_at,
+        entries,
+    }
+}
+
+fn handoff(task: &Task, mail: &Mail, effects: &Effects) -> Handoff {
+    Handoff {
+        state: HandoffState::Committed,
+        answer: Answer {
+            id: task.id,
+            verdict: task.plan.verdict.as_str().to_owned(),
+            stage: task.plan.stage.map(|stage| stage.as_str().to_owned()),
+        },
+        outgoing: effects.outgoing().map(|item| item.id).collect(),
+        quarantine: effects.held.as_ref().map(|held| held.id),
+        created_at: mail.received_at,
+    }
+}
+
+fn why(task: &Task, mail: &Mail, effects: &Effects) -> WhyRecord {
+    let mailbox = task.mailbox.policy.mailbox.to_string();
+    let mut body = view::plan(&mailbox, &task.plan);
+    let sent = effects.outgoing().map(|item| {
+        json!({"id": item.id, "kind": item.kind, "to": item.recipients, "state": "ready", "reply": null})
+    });
+    let rest = json!({
+        "id": task.id,
+        "recipient": task.recipient.to_string(),
+        "received_at": view::time(mail.received_at),
+        "sender": mail.envelope.sender.to_string(),
+        "client": client(mail),
+        "message_id": mail.message.message_id(),
+        "size": mail.message.size,
+        "bounds": mail.message.exceeded.map(|exceeded| format!("{exceeded:?}")),
+        "scan": {"virus": virus_word(&mail.scan.virus), "spam": spam_word(&mail.scan.spam)},
+        "auth": {"dmarc": mail.auth.dmarc_pass},
+        "effects": effects.stored().chain(sent).collect::<Vec<_>>(),
+        "facts": facts(&mail.message),
+    });
+    if let (Some(body), serde_json::Value::Object(rest)) = (body.as_object_mut(), rest) {
+        body.extend(rest);
+    }
+    WhyRecord { id: task.id, mailbox, received_at: mail.received_at, body }
+}
+
+/// What a later replay needs to decide again, for mail whose body is gone.
+fn facts(message: &Message) -> serde_json::Value {
+    use crate::mail::{FromField, SubjectField};
+    let from = match &message.from {
+        FromField::Addresses(addresses) => json!(addresses.iter().map(|a| &a.text).collect::<Vec<_>>()),
+        FromField::EmptyAddress => json!("empty_address"),
+        FromField::Empty => json!("empty"),
+        FromField::Missing => json!("missing"),
+    };
+    let subject = match &message.subject {
+        SubjectField::Text(texts) => json!(texts.iter().map(|t| &t.decoded).collect::<Vec<_>>()),
+        SubjectField::Empty => json!("empty"),
+        SubjectField::Missing => json!("missing"),
+    };
+    json!({"from": from, "subject": subject, "attachment": message.attachment})
+}
+
+fn client(mail: &Mail) -> String {
+    let client = &mail.envelope.client;
+    client.origin_ip.or(client.ip).map_or_else(|| "unix".to_owned(), |ip| ip.to_string())
+}
+
+fn virus_word(scan: &VirusScan) -> &str {
+    match scan {
+        VirusScan::NotScanned => "not_scanned",
+        VirusScan::Clean => "clean",
+        VirusScan::Infected(_) => "infected",
+    }
+}
+
+fn spam_word(scan: &SpamScan) -> &'static str {
+    match scan {
+        SpamScan::NotScanned => "not_scanned",
+        SpamScan::Ham => "ham",
+        SpamScan::Spam => "spam",
+    }
+}

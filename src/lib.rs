@@ -26,6 +26,8 @@ pub mod agent;
 pub mod execute;
 pub mod server;
 pub mod telemetry;
+pub mod view;
 
 pub mod cli;
 pub mod control;
+pub mod daemon;

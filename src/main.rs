@@ -1,1 +1,35 @@
-fn main() {}
+//! The process: argv to command to exit code. The only place that prints or exits.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use sekimori::cli::{self, Cli, Exit};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed stderr leaves nobody to tell.
+            let _ = error.print();
+            return code(if error.use_stderr() { Exit::Usage } else { Exit::Ok });
+        }
+    };
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let result = cli::execute(&cli, &mut out).and_then(|()| Ok(out.flush()?));
+    drop(out);
+    match result {
+        Ok(()) => code(Exit::Ok),
+        Err(failure) if failure.is_closed_pipe() => code(Exit::Ok),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                let _ = writeln!(std::io::stderr(), "sekimori: {}", failure.message);
+            }
+            code(failure.exit)
+        }
+    }
+}
+
+fn code(exit: Exit) -> ExitCode {
+    ExitCode::from(exit as u8)
+}

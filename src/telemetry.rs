@@ -1,1 +1,50 @@
-//! telemetry
+//! Logging: where events go, in which form, and how text from a mail is kept from harming a log.
+//!
+//! Event names are the message text; all else is a field. Every field that came from a mail passes
+//! [`Redact`] and is escaped by the formatter.
+
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use crate::config::{LogFormat, LogTarget, Logging, Redaction};
+
+/// Starts logging for the process as `logging` says.
+///
+/// # Errors
+/// The journal's socket cannot be reached, or logging was started before.
+pub fn init(logging: &Logging) -> std::io::Result<()> {
+    let filter = EnvFilter::new(format!("warn,sekimori={}", logging.level));
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = match (logging.target, logging.format) {
+        (LogTarget::Journald, _) => Box::new(tracing_journald::layer()?.with_syslog_identifier("sekimori".into())),
+        (LogTarget::Stderr, LogFormat::Logfmt) => {
+            Box::new(tracing_logfmt::builder().with_target(false).layer().with_writer(std::io::stderr))
+        }
+        (LogTarget::Stderr, LogFormat::Json) => Box::new(
+            tracing_subscriber::fmt::layer().json().flatten_event(true).with_ansi(false).with_writer(std::io::stderr),
+        ),
+    };
+    tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().map_err(std::io::Error::other)
+}
+
+/// What of a mail may stand in the log (`logging.redact`).
+#[derive(Debug, Clone, Copy)]
+pub struct Redact(pub Redaction);
+
+impl Redact {
+    /// A Subject, cut to 200 characters.
+    pub fn subject(self, text: &str) -> String {
+        match self.0 {
+            Redaction::Subject | Redaction::Addresses => "-".into(),
+            Redaction::None => text.chars().take(200).collect(),
+        }
+    }
+
+    /// An address; redacted, its domain stays.
+    pub fn address(self, text: &str) -> String {
+        match self.0 {
+            Redaction::Addresses => text.rsplit_once('@').map_or_else(String::new, |(_, domain)| format!("-@{domain}")),
+            Redaction::None | Redaction::Subject => text.into(),
+        }
+    }
+}

@@ -1,1 +1,181 @@
-//! cli
+//! The command line: one definition of every command, one file a command.
+//!
+//! A command writes its result to the given output and returns; only `main.rs` owns the process's
+//! streams and its exit code.
+
+mod admin;
+mod check;
+mod client;
+mod demo;
+mod explain;
+mod run;
+mod store;
+mod text;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Config};
+
+/// The exit codes of sysexits.h that we use (CONTRACT section 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Success.
+    Ok = 0,
+    /// Warnings under `--deny-warnings`.
+    Failed = 1,
+    /// `EX_USAGE`.
+    Usage = 64,
+    /// `EX_DATAERR`.
+    Data = 65,
+    /// `EX_NOINPUT`: no such file or id.
+    NoInput = 66,
+    /// `EX_NOUSER`: no such mailbox.
+    NoUser = 67,
+    /// `EX_UNAVAILABLE`: the daemon does not run.
+    Unavailable = 69,
+    /// `EX_SOFTWARE`: a bug of ours.
+    Software = 70,
+    /// `EX_IOERR`.
+    Io = 74,
+    /// `EX_TEMPFAIL`.
+    TempFail = 75,
+    /// `EX_NOPERM`.
+    Permission = 77,
+    /// `EX_CONFIG`.
+    Config = 78,
+}
+
+/// Why a command ended badly. An empty message means that all was said already.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// The process's exit code.
+    pub exit: Exit,
+    /// For stderr.
+    pub message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+
+    /// An I/O error on something named, with the exit code that its kind calls for.
+    pub(crate) fn io(what: impl std::fmt::Display, error: &std::io::Error) -> Self {
+        let exit = match error.kind() {
+            std::io::ErrorKind::NotFound => Exit::NoInput,
+            std::io::ErrorKind::PermissionDenied => Exit::Permission,
+            _ => Exit::Io,
+        };
+        Self::new(exit, format!("{what}: {error}"))
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::io("output", &error)
+    }
+}
+
+/// Result of a command.
+pub(crate) type Done = Result<(), Failure>;
+
+/// Mail filtering daemon between an MTA and the mailbox.
+#[derive(Debug, Parser)]
+#[command(name = "sekimori", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// The daemon file
+    #[arg(long, global = true, env = "SEKIMORI_CONFIG", default_value = "/etc/sekimori/sekimori.yaml")]
+    pub(crate) config: PathBuf,
+    /// One JSON object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Only errors
+    #[arg(long, global = true)]
+    pub(crate) quiet: bool,
+    /// Colours on a terminal
+    #[arg(long, global = true, value_enum, default_value = "auto")]
+    pub(crate) color: Color,
+}
+
+/// `--color`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The daemon, in the foreground
+    Run,
+    /// A daemon in a fresh folder that hands itself sample mails and shows what became of each
+    Demo(demo::Options),
+    /// Every error and warning of the settings files
+    Check(check::Options),
+    /// What the settings of a mailbox would do with a mail, and why
+    Explain(explain::Options),
+    /// Mail that is held
+    #[command(subcommand)]
+    Quarantine(admin::Quarantine),
+    /// Outgoing forwards, notices, replies, releases
+    #[command(subcommand)]
+    Queue(admin::Queue),
+    /// The why-record of a mail: what decided and what was done
+    Why {
+        /// The `q=` of the reply
+        id: String,
+    },
+    /// What the daemon is doing
+    Status,
+    /// Reads the settings again; a bad file keeps the old ones
+    Reload {
+        /// Return when the new settings count
+        #[arg(long)]
+        wait: bool,
+    },
+    /// The store's files and index
+    #[command(subcommand)]
+    Store(store::Command),
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// [`Failure`] with the exit code and what to print on stderr.
+pub fn execute(cli: &Cli, out: &mut dyn Write) -> Done {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Run => run::run(global),
+        Command::Demo(options) => demo::demo(global, options, out),
+        Command::Check(options) => check::check(global, options, out),
+        Command::Explain(options) => explain::explain(global, options, out),
+        Command::Quarantine(command) => admin::quarantine(global, command, out),
+        Command::Queue(command) => admin::queue(global, command, out),
+        Command::Why { id } => admin::why(global, id, out),
+        Command::Status => admin::status(global, out),
+        Command::Reload { wait } => admin::reload(global, *wait, out),
+        Command::Store(command) => store::store(global, command, out),
+    }
+}
+
+/// The daemon file that `--config` names.
+pub(crate) fn config_of(global: &Global) -> Result<Config, Failure> {
+    let path = &global.config;
+    std::fs::metadata(path).map_err(|error| Failure::io(path.display(), &error))?;
+    config::load(path).map(|loaded| loaded.config).map_err(|errors| check::refused(&errors))
+}

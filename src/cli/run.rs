@@ -1,0 +1,106 @@
+//! `sekimori run`: the daemon in the foreground.
+
+use std::io::Write;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::check::refused;
+use super::{Done, Exit, Failure, Global};
+use crate::config;
+use crate::daemon::{Daemon, Shared, StartError};
+use crate::store::StoreError;
+use crate::telemetry;
+
+pub(super) fn run(global: &Global) -> Done {
+    let loaded = config::load(&global.config).map_err(|errors| refused(&errors))?;
+    telemetry::init(&loaded.config.logging).map_err(|error| Failure::io("logging", &error))?;
+    for warning in &loaded.warnings {
+        tracing::warn!(place = %format_args!("{}:{}", warning.file.display(), warning.line), "{}", warning.message);
+    }
+    runtime()?.block_on(async {
+        let path = Some(global.config.clone());
+        let daemon = Daemon::start(loaded.config, path).await.map_err(|error| not_started(&error))?;
+        for (name, address) in daemon.server().addresses() {
+            tracing::info!(name, %address, "listening");
+        }
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "ready")?;
+        // Without a service manager there is nobody to tell.
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        let watchdog = tokio::spawn(watchdog(daemon.shared().clone()));
+        until_told(daemon.shared()).await?;
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        watchdog.abort();
+        daemon.stop().await;
+        Ok(())
+    })
+}
+
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("runtime", &error))
+}
+
+/// The exit code that a start's failure calls for.
+pub(super) fn not_started(error: &StartError) -> Failure {
+    let by_kind = |error: &std::io::Error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => Exit::Permission,
+        std::io::ErrorKind::AddrInUse => Exit::TempFail,
+        _ => Exit::Io,
+    };
+    let exit = match error {
+        StartError::Store(error) => store_exit(error),
+        StartError::Server(error) => by_kind(&error.source),
+        StartError::Io { source, .. } => by_kind(source),
+        StartError::Settings(_) => Exit::Config,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+/// The exit code that a store's failure calls for.
+pub(super) fn store_exit(error: &StoreError) -> Exit {
+    match error {
+        StoreError::Busy(_) => Exit::Config,
+        StoreError::Permission(_) => Exit::Permission,
+        StoreError::NotFound(_) => Exit::NoInput,
+        StoreError::Conflict(_) => Exit::TempFail,
+        _ => Exit::Io,
+    }
+}
+
+async fn until_told(shared: &std::sync::Arc<Shared>) -> Done {
+    let listen = |kind| signal(kind).map_err(|error| Failure::io("signals", &error));
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => {
+                let shared = shared.clone();
+                // The outcome is in the log.
+                let _ = tokio::task::spawn_blocking(move || shared.reload()).await;
+            }
+        }
+    }
+}
+
+/// Tells systemd that the daemon works, if it can still reach its store.
+async fn watchdog(shared: std::sync::Arc<Shared>) {
+    let Some(interval) = sd_notify::watchdog_enabled() else {
+        return;
+    };
+    let mut ticks = tokio::time::interval((interval / 2).max(Duration::from_millis(100)));
+    loop {
+        ticks.tick().await;
+        let store = shared.store().clone();
+        if matches!(tokio::task::spawn_blocking(move || store.next_due_at()).await, Ok(Ok(_))) {
+            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! `/v1/quarantine`: held mail.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::{Span, Timestamp, civil, tz::TimeZone};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Problem, blocking, lines, parse_id};
+use crate::daemon::Shared;
+use crate::mail::Address;
+use crate::store::{QuarantineEntry, QuarantineFilter, Shelf};
+use crate::view;
+
+/// Query of a list or a purge.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Filter {
+    mailbox: Option<String>,
+    stage: Option<String>,
+    since: Option<String>,
+    sender: Option<String>,
+}
+
+impl Filter {
+    fn compile(self) -> Result<QuarantineFilter, Problem> {
+        Ok(QuarantineFilter {
+            mailbox: self.mailbox,
+            stage: self.stage,
+            since: self.since.as_deref().map(since).transpose()?,
+            sender: self.sender,
+        })
+    }
+}
+
+/// Body of a release.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Release {
+    to: Option<String>,
+    allow_sender: bool,
+}
+
+pub(super) async fn list(State(shared): State<Arc<Shared>>, Query(filter): Query<Filter>) -> Result<Response, Problem> {
+    let (store, filter) = (shared.store().clone(), filter.compile()?);
+    let entries = blocking(move || store.quarantine_list(filter).collect::<Result<Vec<_>, _>>()).await?;
+    Ok(lines(entries.iter().map(view::quarantine)))
+}
+
+pub(super) async fn show(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    Ok(Json(view::quarantine(&entry(&shared, &id).await?)))
+}
+
+pub(super) async fn raw(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let id = entry(&shared, &id).await?.id;
+    let store = shared.store().clone();
+    let bytes = blocking(move || store.read_body(Shelf::Quarantine, id)).await?;
+    Ok(([(header::CONTENT_TYPE, "message/rfc822")], bytes).into_response())
+}
+
+pub(super) async fn release(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    Json(release): Json<Release>,
+) -> Result<Json<Value>, Problem> {
+    let bad = |message: String| Problem::new(StatusCode::BAD_REQUEST, message);
+    if release.allow_sender {
+        return Err(bad("--allow-sender: not built yet; add the sender to allow.senders of the mailbox file".into()));
+    }
+    let to = release.to.as_deref().map(Address::parse).transpose().map_err(|error| bad(format!("--to: {error}")))?;
+    let entry = shared.release(parse_id(&id)?, to).await?;
+    Ok(Json(view::quarantine(&entry)))
+}
+
+pub(super) async fn delete(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let id = parse_id(&id)?;
+    let store = shared.store().clone();
+    blocking(move || store.quarantine_delete(id)).await?;
+    Ok(Json(json!({"schema": "sekimori.quarantine/1", "id": id, "state": "deleted"})))
+}
+
+pub(super) async fn purge(
+    State(shared): State<Arc<Shared>>,
+    Query(filter): Query<Filter>,
+) -> Result<Json<Value>, Problem> {
+    let (store, filter) = (shared.store().clone(), filter.compile()?);
+    let deleted = blocking(move || store.quarantine_purge(filter)).await?;
+    Ok(Json(json!({"schema": "sekimori.purge/1", "deleted": deleted})))
+}
+
+async fn entry(shared: &Shared, id: &str) -> Result<QuarantineEntry, Problem> {
+    let id = parse_id(id)?;
+    let store = shared.store().clone();
+    let found = blocking(move || store.quarantine_get(id)).await?;
+    found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("no such id: {id}")))
+}
+
+/// RFC 3339, a date (its midnight in the system's time zone), or a span back from now (`12h`,
+/// `2d`), as unix milliseconds.
+fn since(text: &str) -> Result<i64, Problem> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time.as_millisecond());
+    }
+    if let Ok(time) = text.parse::<civil::Date>().and_then(|date| date.to_zoned(TimeZone::system())) {
+        return Ok(time.timestamp().as_millisecond());
+    }
+    let back = text.parse::<Span>().and_then(|span| jiff::Zoned::now().checked_sub(span));
+    back.map(|time| time.timestamp().as_millisecond()).map_err(|_| {
+        let shown = text.escape_debug();
+        Problem::new(StatusCode::BAD_REQUEST, format!("since: not a time: {shown} (RFC 3339, a date, 12h or 2d)"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::since;
+
+    #[test]
+    fn three_ways_to_say_since() {
+        assert_eq!(since("1970-01-01T00:00:01Z").ok(), Some(1000));
+        assert!(since("2026-11-22").is_ok());
+        let now = jiff::Timestamp::now().as_millisecond();
+        assert!(since("2d").is_ok_and(|time| (now - time - 172_800_000).abs() < 7_300_000));
+        for bad in ["", "yesterday", "12", "d2"] {
+            assert!(since(bad).is_err(), "{bad:?}");
+        }
+    }
+}

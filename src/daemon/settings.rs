@@ -1,0 +1,176 @@
+//! From the daemon file to the settings of each adapter.
+
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::StartError;
+use crate::config::{self, Config, Delivery, Diagnostic, RelayAuth, RelayTls, SecretSource, Severity};
+use crate::deliver::{Auth, Endpoint, HopSettings, Maildir, MaildirSettings, Mechanism, NextHop, Pool, Protocol, Tls};
+use crate::relay::courier::Hops;
+use crate::relay::{Relay, RelaySettings, Retry};
+use crate::server::{ListenerSettings, Timeouts};
+use crate::smtp::Limits;
+use crate::store;
+
+/// The store's settings.
+pub fn store(config: &Config) -> store::Settings {
+    store::Settings {
+        path: config.store.path.clone(),
+        quarantine_max_bytes: config.quarantine.max_size,
+        history_retention_ms: i64::try_from(config.history.retention.as_millis()).unwrap_or(i64::MAX),
+    }
+}
+
+/// The listeners' settings.
+pub(super) fn listeners(config: &Config) -> Vec<ListenerSettings> {
+    let server = &config.server;
+    let listener = |listener: &config::Listener| ListenerSettings {
+        name: listener.name.clone(),
+        protocol: listener.protocol,
+        address: listener.listen.clone(),
+        clients: listener.clients.clone(),
+        bare_newline: listener.bare_newline,
+        max_connections: listener.max_connections,
+        timeouts: Timeouts {
+            command: server.timeouts.command,
+            data_block: server.timeouts.data_block,
+            final_reply: server.timeouts.final_reply,
+        },
+        limits: Limits {
+            message_size: server.limits.message_size,
+            recipients: server.limits.recipients,
+            errors: server.limits.errors,
+        },
+        hostname: server.hostname.clone(),
+        default_domain: Some(server.default_domain.clone()),
+    };
+    server.listeners.iter().map(listener).collect()
+}
+
+/// Where mail goes: the next hop and the relay.
+pub(super) fn hops(config: &Config) -> Result<Hops, StartError> {
+    let hop = |protocol, next: &config::NextHop| HopSettings {
+        protocol,
+        endpoint: endpoint(&next.address),
+        hostname: config.server.hostname.clone(),
+        tls: Tls::None,
+        auth: None,
+        timeout: next.timeout,
+        max_connections: next.max_connections,
+    };
+    let next_hop = match &config.delivery {
+        Delivery::Maildir { path, fsync } => {
+            NextHop::Maildir(Maildir::new(MaildirSettings { path: PathBuf::from(path), fsync: *fsync }))
+        }
+        Delivery::Lmtp(next) => NextHop::Lmtp(Pool::new(hop(Protocol::Lmtp, next))),
+        Delivery::Smtp(next) => NextHop::Smtp(Pool::new(hop(Protocol::Smtp, next))),
+    };
+    let relay = Relay::new(relay(config)?).map_err(|error| StartError::Settings(format!("relay: {error}")))?;
+    Ok(Hops { next_hop, relay })
+}
+
+fn relay(config: &Config) -> Result<RelaySettings, StartError> {
+    let relay = &config.relay;
+    Ok(RelaySettings {
+        hop: HopSettings {
+            protocol: Protocol::Smtp,
+            endpoint: Endpoint::Tcp { host: relay.host.clone(), port: relay.port },
+            hostname: config.server.hostname.clone(),
+            tls: match relay.tls {
+                RelayTls::None => Tls::None,
+                RelayTls::Opportunistic => Tls::Opportunistic,
+                RelayTls::Starttls => Tls::Starttls,
+                RelayTls::Implicit => Tls::Implicit,
+            },
+            auth: relay.auth.as_ref().map(auth).transpose()?,
+            timeout: relay.timeout,
+            max_connections: relay.max_connections,
+        },
+        min_interval: relay.min_interval,
+        per_minute: relay.per_minute,
+        retry: Retry {
+            first: relay.retry.first,
+            factor: relay.retry.factor,
+            longest: relay.retry.longest,
+            give_up: relay.retry.give_up,
+        },
+    })
+}
+
+fn auth(auth: &RelayAuth) -> Result<Auth, StartError> {
+    Ok(Auth {
+        mechanism: match auth.mechanism {
+            config::Mechanism::Plain => Mechanism::Plain,
+            config::Mechanism::Login => Mechanism::Login,
+            config::Mechanism::Xoauth2 => Mechanism::Xoauth2,
+        },
+        username: auth.username.clone(),
+        password: secret(&auth.password)?,
+    })
+}
+
+/// A secret's text without its last line end.
+fn secret(source: &SecretSource) -> Result<String, StartError> {
+    let path = match source {
+        SecretSource::File(path) => path.clone(),
+        SecretSource::Credential(name) => match std::env::var_os("CREDENTIALS_DIRECTORY") {
+            Some(folder) => Path::new(&folder).join(name),
+            None => {
+                let hint = "no $CREDENTIALS_DIRECTORY (LoadCredential= in the unit sets it)";
+                return Err(StartError::Settings(format!("relay.auth.password_file: credential:{name}: {hint}")));
+            }
+        },
+    };
+    let text = std::fs::read_to_string(&path)
+        .map_err(|source| StartError::Io { what: format!("relay.auth.password_file {}", path.display()), source })?;
+    Ok(text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(&text).to_owned())
+}
+
+fn endpoint(endpoint: &config::Endpoint) -> Endpoint {
+    match endpoint {
+        config::Endpoint::Tcp { host, port } => Endpoint::Tcp { host: host.clone(), port: *port },
+        config::Endpoint::Unix(path) => Endpoint::Unix(path.clone()),
+    }
+}
+
+/// The keys that changed and that only a restart makes count.
+pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let changed = |a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| format!("{a:?}") != format!("{b:?}");
+    let (was, is) = (&old.server, &new.server);
+    [
+        ("server.listeners", changed(&was.listeners, &is.listeners)),
+        ("server.hostname", was.hostname != is.hostname),
+        ("server.default_domain", was.default_domain != is.default_domain),
+        ("server.timeouts", changed(&was.timeouts, &is.timeouts)),
+        ("server.limits", changed(&was.limits, &is.limits)),
+        ("store", changed(&old.store, &new.store)),
+        ("history", changed(&old.history, &new.history)),
+        ("logging", changed(&old.logging, &new.logging)),
+        ("control", changed(&old.control, &new.control)),
+    ]
+    .into_iter()
+    .filter_map(|(key, changed)| changed.then_some(key))
+    .collect()
+}
+
+/// A fault that only shows when the settings are put to use, as an error of the file.
+pub(super) fn refusal(path: &Path, error: &StartError) -> Diagnostic {
+    Diagnostic {
+        severity: Severity::Error,
+        id: "unusable",
+        file: path.to_owned(),
+        line: 1,
+        col: 1,
+        message: error.to_string(),
+        snippet: None,
+        help: None,
+    }
+}
+
+/// Writes a small file that only we may read, durably.
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}

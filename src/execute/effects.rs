@@ -1,0 +1,193 @@
+//! What a plan leaves behind besides the delivery: a held original, forwards, letters of our own.
+
+use serde_json::{Value, json};
+
+use super::letters;
+use super::{Mail, Task};
+use crate::mail::{Address, ReversePath};
+use crate::policy::{Action, Class, Verdict};
+use crate::store::{
+    Batch, Claim, FileEntry, Id, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry, QuarantineState,
+    SeenKey, Store,
+};
+
+/// The effects of one task, prepared and not yet named in the index.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// The original, held.
+    pub held: Option<QuarantineEntry>,
+    /// The original, sent on.
+    pub forwards: Vec<OutgoingItem>,
+    /// Mail that we wrote.
+    pub letters: Vec<Letter>,
+    /// The 24 h marks that go into the ledger with the commit.
+    claims: Vec<Claim>,
+}
+
+/// One mail of ours.
+#[derive(Debug)]
+pub struct Letter {
+    /// Its entry in the outgoing queue.
+    pub item: OutgoingItem,
+    /// Its octets.
+    pub bytes: Vec<u8>,
+}
+
+impl Letter {
+    /// Its entry in its file's header.
+    pub fn entry(&self) -> FileEntry {
+        FileEntry::Outgoing(self.item.clone())
+    }
+}
+
+impl Effects {
+    /// What `task` leaves behind. A reply to a sender who had one within the window is left out.
+    pub fn of(task: &Task, mail: &Mail, store: &Store) -> Self {
+        let mut effects = Self {
+            held: task.plan.class.filter(|class| keeps_original(*class, mail)).map(|class| held(task, mail, class)),
+            ..Self::default()
+        };
+        for action in &task.plan.actions {
+            effects.add(task, mail, store, action);
+        }
+        effects
+    }
+
+    fn add(&mut self, task: &Task, mail: &Mail, store: &Store, action: &Action) {
+        match action {
+            Action::Redirect { to, keep_copy } => {
+                let item = OutgoingItem {
+                    sender: mail.envelope.sender.to_string(),
+                    copy_kept: *keep_copy,
+                    smtputf8: mail.envelope.smtputf8,
+                    eight_bit: mail.envelope.eight_bit,
+                    ..outgoing(task, mail, OutgoingKind::Forward, to)
+                };
+                self.forwards.push(item);
+            }
+            Action::Notify { to, fields } => {
+                for address in to {
+                    let item = outgoing(task, mail, OutgoingKind::Notify, std::slice::from_ref(address));
+                    let bytes = letters::receipt_notice(task, mail, item.id, address, fields);
+                    self.letters.push(Letter { item, bytes });
+                }
+            }
+            Action::AutoReply { to, subject, message, window } => {
+                let mailbox = task.mailbox.policy.mailbox.key();
+                let key = SeenKey::new(&mailbox, "auto_reply", &to.key());
+                let Some(claim) = store.claim(key, mail.received_at, window.saturating_mul(1000)) else {
+                    return;
+                };
+                self.claims.push(claim);
+                let item = outgoing(task, mail, OutgoingKind::AutoReply, std::slice::from_ref(to));
+                let bytes = letters::auto_reply(task, mail, item.id, to, subject, message);
+                self.letters.push(Letter { item, bytes });
+            }
+            Action::ReportVirus { name } => {
+                let owner = &task.mailbox.policy.mailbox;
+                let item = outgoing(task, mail, OutgoingKind::VirusReport, std::slice::from_ref(owner));
+                let bytes = letters::virus_report(task, mail, item.id, name, self.held.is_some());
+                self.letters.push(Letter { item, bytes });
+            }
+            Action::QuarantineNotice => {
+                let Some(held) = &self.held else { return };
+                let owner = &task.mailbox.policy.mailbox;
+                let item = outgoing(task, mail, OutgoingKind::QuarantineNotice, std::slice::from_ref(owner));
+                let bytes = letters::quarantine_notice(task, mail, item.id, held);
+                self.letters.push(Letter { item, bytes });
+            }
+        }
+    }
+
+    /// Nothing must outlive the reply.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_none() && self.forwards.is_empty() && self.letters.is_empty()
+    }
+
+    /// Something of it needs the original's octets.
+    pub fn needs_original(&self) -> bool {
+        self.held.is_some() || !self.forwards.is_empty()
+    }
+
+    /// The entries that share the original's file.
+    pub fn original_entries(&self) -> Vec<FileEntry> {
+        let held = self.held.iter().cloned().map(FileEntry::Quarantine);
+        held.chain(self.forwards.iter().cloned().map(FileEntry::Outgoing)).collect()
+    }
+
+    /// All outgoing mail.
+    pub fn outgoing(&self) -> impl Iterator<Item = &OutgoingItem> {
+        self.forwards.iter().chain(self.letters.iter().map(|letter| &letter.item))
+    }
+
+    /// The names of all files.
+    pub fn files(&self) -> Vec<Id> {
+        self.held.iter().map(|held| held.id).chain(self.outgoing().map(|item| item.id)).collect()
+    }
+
+    /// Puts everything into the batch that makes it real.
+    pub fn name(&mut self, batch: &mut Batch) {
+        for held in &self.held {
+            batch.put_quarantine(held);
+        }
+        for item in self.outgoing() {
+            batch.put_outgoing(&OutgoingItem { state: OutgoingState::Ready, ..item.clone() });
+        }
+        for claim in self.claims.drain(..) {
+            batch.mark_seen(claim);
+        }
+    }
+
+    /// The held original as an effect of the why-record.
+    pub fn stored(&self) -> impl Iterator<Item = Value> {
+        self.held.iter().map(|held| {
+            json!({"id": held.id, "kind": "quarantine", "to": [held.mailbox], "state": "held", "reply": null})
+        })
+    }
+}
+
+fn keeps_original(class: Class, mail: &Mail) -> bool {
+    class != Class::Virus || mail.config.scanners.virus.keep_original
+}
+
+fn held(task: &Task, mail: &Mail, class: Class) -> QuarantineEntry {
+    let plan = &task.plan;
+    let retention = i64::try_from(mail.config.quarantine.retention.as_millis()).unwrap_or(i64::MAX);
+    QuarantineEntry {
+        id: task.id,
+        mailbox: task.mailbox.policy.mailbox.to_string(),
+        stage: plan.stage.map_or("", |stage| stage.as_str()).to_owned(),
+        class: class.as_str().to_owned(),
+        entry: plan.hit.as_ref().map(|hit| hit.entry.clone()),
+        origin: plan.hit.as_ref().and_then(|hit| hit.origin.as_ref()).map(ToString::to_string),
+        sender: mail.envelope.sender.to_string(),
+        from: mail.message.from_text.clone(),
+        subject: mail.message.subject_text().to_owned(),
+        size: mail.message.size,
+        received_at: mail.received_at,
+        expires_at: mail.received_at.saturating_add(retention),
+        state: QuarantineState::Held,
+    }
+}
+
+fn outgoing(task: &Task, mail: &Mail, kind: OutgoingKind, to: &[Address]) -> OutgoingItem {
+    let give_up = i64::try_from(mail.config.relay.retry.give_up.as_millis()).unwrap_or(i64::MAX);
+    OutgoingItem {
+        id: Id::new(mail.received_at),
+        kind,
+        mailbox: task.mailbox.policy.mailbox.to_string(),
+        sender: ReversePath::Null.to_string(),
+        recipients: to.iter().map(ToString::to_string).collect(),
+        created_at: mail.received_at,
+        attempts: 0,
+        next_attempt_at: mail.received_at,
+        last_reply: None,
+        state: OutgoingState::Held,
+        give_up_at: mail.received_at.saturating_add(give_up),
+        copy_kept: task.plan.verdict == Verdict::Deliver,
+        fallback: false,
+        handoff: Some(task.key),
+        smtputf8: false,
+        eight_bit: false,
+    }
+}

@@ -1,0 +1,110 @@
+//! The JSON forms of decisions and stored entries (CONTRACT section 4), one place for the CLI, the
+//! control socket and the why-records.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::policy::{Action, Hit, Plan, Step, Verdict};
+use crate::store::{OutgoingItem, QuarantineEntry};
+
+/// A decision as `explain --json` and `why --json` show it, without `schema`.
+pub fn plan(mailbox: &str, plan: &Plan) -> Value {
+    let decided = matches!(plan.verdict, Verdict::Quarantine | Verdict::Replace);
+    let hit = plan.hit.as_ref().filter(|_| decided);
+    json!({
+        "mailbox": mailbox,
+        "verdict": plan.verdict.as_str(),
+        "stage": plan.stage.filter(|_| decided).map(|stage| stage.as_str()),
+        "entry": hit.map(|hit| hit.entry.as_str()),
+        "origin": origin(hit),
+        "mark": plan.mark,
+        "forward": forward(plan),
+        "notify": notify(plan),
+        "auto_reply": auto_reply(plan),
+        "steps": plan.trail.iter().map(step).collect::<Vec<_>>(),
+    })
+}
+
+fn origin(hit: Option<&Hit>) -> Option<String> {
+    hit.and_then(|hit| hit.origin.as_ref()).map(ToString::to_string)
+}
+
+fn forward(plan: &Plan) -> Value {
+    let redirect = plan.actions.iter().find_map(|action| match action {
+        Action::Redirect { to, keep_copy } => Some((to, *keep_copy)),
+        _ => None,
+    });
+    match redirect {
+        Some((to, keep)) => json!({"rule": plan.forward_rule, "to": texts(to), "keep": keep}),
+        None => json!({"rule": null, "to": [], "keep": true}),
+    }
+}
+
+fn notify(plan: &Plan) -> Vec<String> {
+    plan.actions
+        .iter()
+        .find_map(|action| match action {
+            Action::Notify { to, .. } => Some(texts(to)),
+            _ => None,
+        })
+        .unwrap_or_default()
+}
+
+fn auto_reply(plan: &Plan) -> Value {
+    json!({
+        "would_send": plan.actions.iter().any(|action| matches!(action, Action::AutoReply { .. })),
+        "reason": plan.no_reply.map(|reason| reason.as_str()),
+    })
+}
+
+fn step(step: &Step) -> Value {
+    let mut value = json!({"stage": step.stage.as_str(), "outcome": step.outcome.as_str()});
+    if let (Some(hit), Some(members)) = (&step.hit, value.as_object_mut()) {
+        members.insert("entry".into(), hit.entry.clone().into());
+        members.insert("origin".into(), origin(Some(hit)).into());
+    }
+    value
+}
+
+fn texts(addresses: &[crate::mail::Address]) -> Vec<String> {
+    addresses.iter().map(ToString::to_string).collect()
+}
+
+/// A held mail as `quarantine list --json` shows it.
+pub fn quarantine(entry: &QuarantineEntry) -> Value {
+    json!({
+        "schema": "sekimori.quarantine/1",
+        "id": entry.id,
+        "mailbox": entry.mailbox,
+        "stage": entry.stage,
+        "class": entry.class,
+        "entry": entry.entry,
+        "sender": entry.sender,
+        "from": entry.from,
+        "subject": entry.subject,
+        "size": entry.size,
+        "received_at": time(entry.received_at),
+        "expires_at": time(entry.expires_at),
+        "state": entry.state,
+    })
+}
+
+/// An outgoing mail as `queue list --json` shows it.
+pub fn outgoing(item: &OutgoingItem) -> Value {
+    json!({
+        "schema": "sekimori.queue/1",
+        "id": item.id,
+        "kind": item.kind,
+        "mailbox": item.mailbox,
+        "sender": item.sender,
+        "recipients": item.recipients,
+        "attempts": item.attempts,
+        "next_attempt_at": time(item.next_attempt_at),
+        "last_reply": item.last_reply,
+    })
+}
+
+/// Unix milliseconds as RFC 3339; the epoch for what no calendar holds.
+pub fn time(millis: i64) -> String {
+    Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+}
