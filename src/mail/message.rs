@@ -153,15 +153,13 @@ impl Part {
         };
         let media = content(HeaderName::ContentType).next();
         let kind = kind(header, media, in_digest);
-        let mut dispositions = content(HeaderName::ContentDisposition);
-        let named = || {
-            media.is_some_and(|media| media.has_attribute("name"))
-                || content(HeaderName::ContentDisposition)
-                    .any(|field| field.has_attribute("filename"))
-        };
+        let dispositions = || content(HeaderName::ContentDisposition);
+        let inline = dispositions().all(ContentType::is_inline);
+        let named = media.is_some_and(|media| media.has_attribute("name"))
+            || dispositions().any(|field| field.has_attribute("filename"));
         let attachment = is_message(media, in_digest)
-            || dispositions.any(ContentType::is_attachment)
-            || matches!(kind, Kind::Leaf) && !is_text(media) && named();
+            || dispositions().any(ContentType::is_attachment)
+            || named && matches!(kind, Kind::Leaf) && !is_shown(media, inline);
         Self { kind, attachment }
     }
 
@@ -191,10 +189,7 @@ fn mime_fields(header: &Header) -> Vec<u8> {
             let value = field.value.get(..MAX_MIME_FIELD).unwrap_or(&field.value);
             octets.extend_from_slice(name.as_bytes());
             octets.push(b':');
-            octets.extend(value.iter().map(|octet| match octet {
-                b'\r' | b'\n' => b' ',
-                other => *other,
-            }));
+            octets.extend(value.iter().filter(|octet| !matches!(octet, b'\r' | b'\n')));
             octets.extend_from_slice(b"\r\n");
         }
     }
@@ -228,11 +223,13 @@ fn is_message(media: Option<&ContentType<'_>>, in_digest: bool) -> bool {
     })
 }
 
-/// Text that is shown with the mail: a file name does not make it an attachment.
-fn is_text(media: Option<&ContentType<'_>>) -> bool {
-    media.is_none_or(|media| match (media.ctype(), media.subtype()) {
-        ("text", Some("calendar")) | ("multipart", _) => false,
-        ("text", _) => true,
+/// Text that is shown with the mail, and what was cut off a returned mail: a file name does not
+/// make it an attachment.
+fn is_shown(media: Option<&ContentType<'_>>, inline: bool) -> bool {
+    media.map_or(inline, |media| match (media.ctype(), media.subtype()) {
+        ("text", Some("rfc822-headers")) | ("multipart", _) => true,
+        ("text", Some("calendar")) => false,
+        ("text", _) => inline,
         _ => false,
     })
 }
