@@ -1,1 +1,77 @@
-//! server
+//! The listeners: connections in, mail handed over to whoever implements [`Handoff`].
+
+pub mod settings;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::mail::{Address, Envelope, ReversePath};
+use crate::smtp::{Answer, ListenAddress, Reply};
+
+pub use settings::{ListenerSettings, Timeouts};
+
+/// Takes the mail that the server receives. Calls of different connections run side by side; a
+/// call that panics is answered `451 4.3.0`.
+pub trait Handoff: Send + Sync + 'static {
+    /// `MAIL FROM`: an `Err` is the reply (`452 4.3.1` when there is no room).
+    fn mail(
+        &self,
+        sender: &ReversePath,
+        declared_size: Option<u64>,
+    ) -> impl Future<Output = Result<(), Reply>> + Send;
+
+    /// `RCPT TO`: an `Err` is the reply (`550 5.1.1`, `550 5.1.2`).
+    fn recipient(&self, address: &Address) -> impl Future<Output = Result<(), Reply>> + Send;
+
+    /// One mail; one answer for each of the envelope's recipients, in order, repeated ones
+    /// included. [`Answer::Taken`] says that the mail is durable. The future is dropped when it
+    /// takes longer than `timeouts.final_reply`; the client is then told `451 4.4.5`.
+    fn message(&self, envelope: Envelope, raw: Vec<u8>) -> impl Future<Output = Vec<Answer>> + Send;
+}
+
+/// The running listeners.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Vec<(String, SocketAddr)>,
+}
+
+impl Server {
+    /// Opens every listener, then serves them on the current runtime. `memory` bounds the octets
+    /// of all mail in flight.
+    ///
+    /// # Errors
+    /// [`ServerError`] of the first listener that cannot be opened; none is open then.
+    pub async fn start<H: Handoff>(
+        _listeners: Vec<ListenerSettings>,
+        _memory: u64,
+        _handoff: Arc<H>,
+    ) -> Result<Self, ServerError> {
+        unimplemented!()
+    }
+
+    /// Name and bound address of each TCP listener.
+    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// Stops accepting, tells idle clients `421 4.3.2`, lets open mails finish for `grace` and
+    /// then drops what is left. Returns when every connection is closed.
+    pub async fn shutdown(self, _grace: Duration) {
+        unimplemented!()
+    }
+}
+
+/// A listener that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("listener {name} cannot listen on {address}: {source}")]
+pub struct ServerError {
+    /// `server.listeners[].name`.
+    pub name: String,
+    /// As configured.
+    pub address: ListenAddress,
+    /// `PermissionDenied` for exit code 77, `AddrInUse` when another process listens there.
+    pub source: io::Error,
+}

@@ -1,9 +1,20 @@
 //! LMTP (RFC 2033) and SMTP (RFC 5321) without a socket: bytes in, events and replies out.
+//!
+//! The server's side is [`session`], which reads [`command`]s and [`data`]; the client's side is
+//! [`writer`] and [`reply_parser`]. [`listen`] holds the two types that name a listener.
+#![deny(clippy::indexing_slicing)]
 
 pub mod command;
 pub mod data;
+pub mod listen;
 pub mod reply;
+pub mod reply_parser;
 pub mod session;
 pub mod writer;
 
+pub use data::BareNewline;
+pub use listen::{Cidr, ListenAddress};
 pub use reply::{EnhancedCode, Reply};
+pub use reply_parser::{ReplyError, ReplyParser, ServerReply};
+pub use session::{Answer, Event, Limits, SessionSettings};
+pub use writer::{StrayLineEnd, Writer, wire_data};
