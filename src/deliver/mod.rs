@@ -1,1 +1,171 @@
-//! deliver
+//! Where kept mail goes, and how one transaction with a next hop is spoken: Maildir, LMTP, SMTP.
+//!
+//! [`NextHop::deliver`] is begin and commit in one: when it returns, each recipient is either
+//! durable at the next hop or has an error that says whether a retry helps and whether the mail
+//! may have arrived all the same (RFC 1047). Content with the same octets goes out in one
+//! transaction; the caller groups recipients.
+
+pub mod client;
+pub mod loops;
+pub mod maildir;
+pub mod pool;
+mod tls;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::mail::{Address, ReversePath};
+use crate::smtp::Reply;
+
+pub use client::{Auth, Endpoint, HopSettings, Mechanism, Protocol, Tls};
+pub use maildir::{Maildir, MaildirSettings};
+pub use pool::Pool;
+
+/// The octets of one mail as a next hop gets them: `head`, then the header block, then the body.
+/// All of it has CRLF line ends. Cloning copies no body.
+#[derive(Debug, Clone)]
+pub struct Content {
+    /// Header lines to put before the message (`Received:` and the like), each with its CRLF.
+    pub head: Vec<u8>,
+    /// Stands for `message[..body_start]` (the subject mark); `None` = as received. Ends with
+    /// the empty line, as that slice does.
+    pub header: Option<Vec<u8>>,
+    /// The message as received.
+    pub message: Arc<[u8]>,
+    /// [`Message::body_start`](crate::mail::Message::body_start).
+    pub body_start: usize,
+}
+
+impl Content {
+    /// The message as it is, behind `head`.
+    pub fn new(head: Vec<u8>, message: Arc<[u8]>, body_start: usize) -> Self {
+        Self {
+            head,
+            header: None,
+            message,
+            body_start,
+        }
+    }
+
+    /// The header block, edited or not, without `head`.
+    pub fn header(&self) -> &[u8] {
+        match &self.header {
+            Some(edited) => edited,
+            None => self.split().0,
+        }
+    }
+
+    /// The octets behind the header block.
+    pub fn body(&self) -> &[u8] {
+        self.split().1
+    }
+
+    /// All of it, in order.
+    pub fn pieces(&self) -> [&[u8]; 3] {
+        [&self.head, self.header(), self.body()]
+    }
+
+    /// Octets of all of it (the `SIZE` of RFC 1870: CRLF counted, stuffed dots not).
+    pub fn size(&self) -> usize {
+        self.pieces().iter().map(|piece| piece.len()).sum()
+    }
+
+    fn split(&self) -> (&[u8], &[u8]) {
+        self.message
+            .split_at(self.body_start.min(self.message.len()))
+    }
+}
+
+/// One mail for one or more recipients.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// `MAIL FROM`, and `Return-Path` in a Maildir.
+    pub sender: ReversePath,
+    /// Who gets it; each has its own result, in this order.
+    pub recipients: Vec<Recipient>,
+    /// What they get.
+    pub content: Content,
+    /// `SMTPUTF8` was given when the mail came in (RFC 6531).
+    pub smtputf8: bool,
+    /// `BODY=8BITMIME` was given when the mail came in (RFC 6152).
+    pub eight_bit: bool,
+    /// When the whole transaction must be over; what has no result then is `451 4.4.5`.
+    /// `None` = only the step time-outs count.
+    pub deadline: Option<Instant>,
+}
+
+/// One recipient of a [`Delivery`].
+#[derive(Debug, Clone)]
+pub struct Recipient {
+    /// As `RCPT TO` says it, and `Delivered-To` in a Maildir.
+    pub address: Address,
+    /// The mailbox (address extension taken off, alias resolved): names the Maildir's folder.
+    pub mailbox: Address,
+    /// The key of the hand-off, `[0-9a-f]`, 16-128 characters: names the Maildir's file.
+    pub key: String,
+}
+
+/// One recipient's mail is durable at the next hop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// Where it lies: a file's path, or `lmtp:ADDRESS`, `smtp:ADDRESS`.
+    pub place: String,
+    /// The next hop's own words; `None` for a Maildir.
+    pub reply: Option<Reply>,
+    /// It was there already: an earlier hand-off of the same key had been carried out.
+    pub repeated: bool,
+}
+
+/// One recipient's mail is not known to be at the next hop.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reply} ({detail})")]
+pub struct DeliverError {
+    /// What to answer for this recipient: the next hop's own reply where it refused, else ours.
+    pub reply: Reply,
+    /// The data went out whole and no reply came: the mail may have arrived.
+    pub ambiguous: bool,
+    /// What happened, for logs: which step, which address, which system error.
+    pub detail: String,
+}
+
+impl DeliverError {
+    /// A retry may help (the reply is 4yz).
+    pub fn is_temporary(&self) -> bool {
+        !(500..600).contains(&self.reply.code)
+    }
+
+    /// An unambiguous error with a reply of our own.
+    pub fn new(reply: Reply, detail: impl Into<String>) -> Self {
+        Self {
+            reply,
+            ambiguous: false,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// One recipient's result.
+pub type Outcome = Result<Accepted, DeliverError>;
+
+/// The configured next hop of kept mail (`delivery.method`).
+#[derive(Debug)]
+pub enum NextHop {
+    /// Files below a folder.
+    Maildir(Maildir),
+    /// RFC 2033.
+    Lmtp(Pool),
+    /// RFC 5321.
+    Smtp(Pool),
+}
+
+impl NextHop {
+    /// Delivers, and returns one result for each recipient, in their order. Never panics, never
+    /// fails as a whole. Dropping the future closes the connection; what was ambiguous then stays
+    /// so.
+    pub async fn deliver(&self, delivery: &Delivery) -> Vec<Outcome> {
+        match self {
+            Self::Maildir(maildir) => maildir.deliver(delivery).await,
+            Self::Lmtp(pool) | Self::Smtp(pool) => pool.send(delivery).await,
+        }
+    }
+}

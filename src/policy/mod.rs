@@ -21,6 +21,8 @@ pub use screen::{Passed, Screening};
 pub use substring::SubstringSet;
 pub use suffix::{AllowSet, SuffixSet};
 
+pub use crate::mail::compose::Language;
+
 use crate::mail::{Address, ReversePath};
 
 /// What is known of a mail beside its text when one recipient's decision is made.
@@ -67,16 +69,6 @@ pub struct Policy {
     pub notify: Option<Notify>,
     /// Stage 9; `None` = off.
     pub auto_reply: Option<AutoReply>,
-}
-
-/// Language of the mail that we write to the owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Language {
-    /// Japanese.
-    #[default]
-    Ja,
-    /// English.
-    En,
 }
 
 /// The five words of `reject.headers` (manual A13).

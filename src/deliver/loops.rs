@@ -1,0 +1,20 @@
+//! The mark that tells our own forwards apart, so that a mail going round is stopped and kept
+//! (RFC 5321 6.3; RELIABILITY 4d).
+//!
+//! The mark is keyed: nobody else can write one and so stop a mailbox's forwarding.
+
+/// The field that carries [`loop_mark`].
+pub const LOOP_FIELD: &str = "X-Sekimori-Fwd";
+
+/// The mark of one mailbox, 64 hexadecimal digits: keyed BLAKE3 of
+/// [`Address::key`](crate::mail::Address::key).
+pub fn loop_mark(secret: &[u8; 32], mailbox_key: &str) -> String {
+    blake3::keyed_hash(secret, mailbox_key.as_bytes())
+        .to_hex()
+        .to_string()
+}
+
+/// The field as it is put before a forward, with its CRLF.
+pub fn loop_line(secret: &[u8; 32], mailbox_key: &str) -> Vec<u8> {
+    format!("{LOOP_FIELD}: {}\r\n", loop_mark(secret, mailbox_key)).into_bytes()
+}

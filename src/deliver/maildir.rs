@@ -1,0 +1,373 @@
+//! Maildir: one file a mail, safe against a power cut, a planted symlink and a repeated hand-off.
+//!
+//! `tmp/` (exclusive) → write → `fsync` → `link` into `new/` → `fsync` of `new/` → `unlink`. The
+//! file is named `<unix seconds>.<key>.sekimori`; before writing, `new/` and `cur/` are searched
+//! for the key, so that a repeated hand-off makes no second copy (RELIABILITY C6, 5g). The search
+//! reads both folders: its cost grows with the number of mails in the mailbox.
+//!
+//! What stands before the first `%{…}` of the path belongs to the operator and may hold symlinks;
+//! behind it none is followed, and no mailbox name leaves its folder. Files are 0600, folders
+//! 0700, line ends LF.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use tokio::sync::Semaphore;
+
+use super::{Accepted, DeliverError, Delivery, Outcome, Recipient};
+use crate::mail::Address;
+use crate::smtp::Reply;
+
+/// Files written at once: enough to share the file system's journal commits, far below the
+/// runtime's blocking threads.
+const WRITERS: usize = 32;
+const CHUNK: usize = 64 * 1024;
+const SUFFIX: &str = "sekimori";
+
+/// `delivery.maildir`.
+#[derive(Debug, Clone)]
+pub struct MaildirSettings {
+    /// The folder of one mailbox; `%{domain}` and `%{localpart}` stand for the parts of the
+    /// mailbox's [key](Address::key), percent-encoded. Relative paths are already resolved.
+    pub path: PathBuf,
+    /// `fsync` of file and folder before a mail counts as delivered.
+    pub fsync: bool,
+}
+
+/// Writes mail into Maildirs.
+#[derive(Debug, Clone)]
+pub struct Maildir {
+    settings: Arc<MaildirSettings>,
+    writers: Arc<Semaphore>,
+}
+
+impl Maildir {
+    /// A writer; touches nothing yet.
+    pub fn new(settings: MaildirSettings) -> Self {
+        Self {
+            settings: Arc::new(settings),
+            writers: Arc::new(Semaphore::new(WRITERS)),
+        }
+    }
+
+    /// The folder of a mailbox, whether it exists or not.
+    pub fn folder(&self, mailbox: &Address) -> PathBuf {
+        let (base, below) = split_template(&self.settings.path);
+        below
+            .iter()
+            .fold(base, |folder, part| folder.join(fill(part, mailbox)))
+    }
+
+    /// Delivers to each recipient's Maildir on the blocking threads.
+    ///
+    /// A full disk or quota is `452 4.3.1`, every other trouble `451 4.3.0`.
+    pub async fn deliver(&self, delivery: &Delivery) -> Vec<Outcome> {
+        let shared = Arc::new(delivery.clone());
+        let tasks: Vec<_> = (0..delivery.recipients.len())
+            .map(|index| tokio::spawn(self.clone().one(Arc::clone(&shared), index)))
+            .collect();
+        let mut outcomes = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            outcomes.push(match delivery.deadline {
+                None => task.await.unwrap_or_else(|error| Err(failed(&error))),
+                Some(deadline) => match tokio::time::timeout_at(deadline.into(), task).await {
+                    Ok(joined) => joined.unwrap_or_else(|error| Err(failed(&error))),
+                    Err(_) => Err(too_late()),
+                },
+            });
+        }
+        outcomes
+    }
+
+    async fn one(self, delivery: Arc<Delivery>, index: usize) -> Outcome {
+        let _permit = self.writers.acquire().await.map_err(|error| failed(&error))?;
+        let settings = Arc::clone(&self.settings);
+        tokio::task::spawn_blocking(move || {
+            let Some(recipient) = delivery.recipients.get(index) else {
+                return Err(failed(&"no such recipient"));
+            };
+            let folder = Folder::open(&settings, &recipient.mailbox)
+                .map_err(|error| storage(&error, "opening the Maildir"))?;
+            folder.deliver(&delivery, recipient)
+        })
+        .await
+        .unwrap_or_else(|error| Err(failed(&error)))
+    }
+}
+
+/// One open Maildir.
+struct Folder {
+    path: PathBuf,
+    tmp: OwnedFd,
+    new: OwnedFd,
+    cur: OwnedFd,
+    fsync: bool,
+}
+
+impl Folder {
+    fn open(settings: &MaildirSettings, mailbox: &Address) -> io::Result<Self> {
+        let (base, below) = split_template(&settings.path);
+        std::fs::create_dir_all(&base)?;
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let mut fd = rustix::fs::open(&base, flags, Mode::empty())?;
+        let mut path = base;
+        for part in &below {
+            let name = fill(part, mailbox);
+            fd = enter(&fd, &name, settings.fsync)?;
+            path.push(name);
+        }
+        Ok(Self {
+            tmp: enter(&fd, "tmp", settings.fsync)?,
+            new: enter(&fd, "new", settings.fsync)?,
+            cur: enter(&fd, "cur", settings.fsync)?,
+            path,
+            fsync: settings.fsync,
+        })
+    }
+
+    fn deliver(&self, delivery: &Delivery, recipient: &Recipient) -> Outcome {
+        let key = recipient.key.as_str();
+        if !(1..=128).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return Err(failed(&"the hand-off's key is not a file name"));
+        }
+        for (folder, fd) in [("new", &self.new), ("cur", &self.cur)] {
+            let found = find(fd, key).map_err(|error| storage(&error, "searching the Maildir"))?;
+            if let Some(name) = found {
+                self.sync(fd)?;
+                return Ok(self.accepted(folder, &name, true));
+            }
+        }
+        let tmp = temporary_name(key);
+        let written = self.write(&tmp, delivery, recipient).and_then(|()| {
+            let name = format!("{}.{key}.{SUFFIX}", unix_seconds());
+            rustix::fs::linkat(&self.tmp, &tmp, &self.new, &name, AtFlags::empty())?;
+            Ok(name)
+        });
+        let removed = rustix::fs::unlinkat(&self.tmp, &tmp, AtFlags::empty());
+        let name = written.map_err(|error| storage(&error, "writing to the Maildir"))?;
+        self.sync(&self.new)?;
+        if let Err(error) = removed {
+            tracing::warn!(path = %self.path.display(), %error, "a file is left in the Maildir's tmp");
+        }
+        Ok(self.accepted("new", &name, false))
+    }
+
+    fn write(&self, tmp: &str, delivery: &Delivery, recipient: &Recipient) -> io::Result<()> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let fd = rustix::fs::openat2(&self.tmp, tmp, flags, mode, confined())?;
+        let mut file = File::from(fd);
+        let mut lf = LfWriter::new(&mut file);
+        lf.push(format!("Return-Path: <{}>\r\n", delivery.sender).as_bytes())?;
+        lf.push(format!("Delivered-To: {}\r\n", recipient.address).as_bytes())?;
+        lf.push(&delivery.content.head)?;
+        for field in fields(delivery.content.header()) {
+            if !is_return_path(field) {
+                lf.push(field)?;
+            }
+        }
+        lf.push(delivery.content.body())?;
+        lf.finish()?;
+        if self.fsync {
+            file.sync_all()?;
+        }
+        Ok(())
+    }
+
+    fn sync(&self, folder: &OwnedFd) -> Result<(), DeliverError> {
+        if self.fsync {
+            rustix::fs::fsync(folder)
+                .map_err(|error| storage(&error.into(), "fsync of the Maildir"))?;
+        }
+        Ok(())
+    }
+
+    fn accepted(&self, folder: &str, name: &str, repeated: bool) -> Accepted {
+        Accepted {
+            place: self.path.join(folder).join(name).display().to_string(),
+            reply: None,
+            repeated,
+        }
+    }
+}
+
+fn confined() -> ResolveFlags {
+    ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS
+}
+
+/// Opens the folder `name` in `parent`, making it if it is missing.
+fn enter(parent: &OwnedFd, name: &str, fsync: bool) -> io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let open = || rustix::fs::openat2(parent, name, flags, Mode::empty(), confined());
+    match open() {
+        Err(Errno::NOENT) => {}
+        opened => return Ok(opened?),
+    }
+    match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
+        Err(Errno::EXIST) => {}
+        made => made?,
+    }
+    if fsync {
+        rustix::fs::fsync(parent)?;
+    }
+    Ok(open()?)
+}
+
+/// The name of the file that carries `key`, if there is one.
+fn find(folder: &OwnedFd, key: &str) -> io::Result<Option<String>> {
+    let wanted = format!(".{key}.{SUFFIX}");
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy();
+        if name.contains(&wanted) {
+            return Ok(Some(name.into_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// The path in front of the first part with a `%{`, and the parts from there on.
+fn split_template(path: &Path) -> (PathBuf, Vec<String>) {
+    let mut base = PathBuf::new();
+    let mut below = Vec::new();
+    for component in path.components() {
+        let text = component.as_os_str().to_string_lossy();
+        let plain = matches!(component, Component::Normal(_)) && text.contains("%{");
+        if below.is_empty() && !plain {
+            base.push(component);
+        } else {
+            below.push(text.into_owned());
+        }
+    }
+    (base, below)
+}
+
+fn fill(part: &str, mailbox: &Address) -> String {
+    let key = mailbox.key();
+    let (local, domain) = key.rsplit_once('@').unwrap_or((key.as_str(), ""));
+    part.replace("%{domain}", &encode(domain))
+        .replace("%{localpart}", &encode(local))
+}
+
+/// Percent-encodes all but `a-z A-Z 0-9 - _ . +`, and a dot at the beginning.
+fn encode(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut name = String::with_capacity(text.len());
+    for (at, byte) in text.bytes().enumerate() {
+        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'+');
+        if plain || (byte == b'.' && at > 0) {
+            name.push(char::from(byte));
+        } else {
+            let _ = write!(name, "%{byte:02X}");
+        }
+    }
+    name
+}
+
+/// The fields of a header block, each with its folded lines and line ends; the empty line is one.
+fn fields(mut block: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let end = memchr::memchr_iter(b'\n', block)
+            .map(|at| at + 1)
+            .find(|&end| !matches!(block.get(end), Some(b' ' | b'\t')))
+            .unwrap_or(block.len());
+        let (field, rest) = block.split_at_checked(end)?;
+        block = rest;
+        (!field.is_empty()).then_some(field)
+    })
+}
+
+fn is_return_path(field: &[u8]) -> bool {
+    let name = field.split(|&byte| byte == b':').next().unwrap_or(field);
+    name.len() < field.len()
+        && name
+            .trim_ascii_end()
+            .eq_ignore_ascii_case(b"Return-Path")
+}
+
+fn temporary_name(key: &str) -> String {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    format!("{}.{}_{count}.{key}", unix_seconds(), std::process::id())
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+fn storage(error: &io::Error, step: &str) -> DeliverError {
+    let full = matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOSPC | Errno::DQUOT)
+    );
+    let reply = if full {
+        Reply::new(452, 3, 1, "the mail store is full")
+    } else {
+        Reply::new(451, 3, 0, "the mail store is out of order")
+    };
+    DeliverError::new(reply, format!("{step}: {error}"))
+}
+
+fn failed(error: &dyn std::fmt::Display) -> DeliverError {
+    DeliverError::new(
+        Reply::new(451, 3, 0, "the mail store is out of order"),
+        error.to_string(),
+    )
+}
+
+fn too_late() -> DeliverError {
+    DeliverError {
+        reply: Reply::new(451, 4, 5, "the mail store took too long"),
+        ambiguous: true,
+        detail: "the deadline passed while a Maildir was written".to_owned(),
+    }
+}
+
+/// Writes with CRLF as LF; a CR that stands alone stays.
+struct LfWriter<'a> {
+    out: io::BufWriter<&'a mut File>,
+    cr: bool,
+}
+
+impl<'a> LfWriter<'a> {
+    fn new(file: &'a mut File) -> Self {
+        Self {
+            out: io::BufWriter::with_capacity(CHUNK, file),
+            cr: false,
+        }
+    }
+
+    fn push(&mut self, octets: &[u8]) -> io::Result<()> {
+        for line in octets.split_inclusive(|&byte| byte == b'\n') {
+            if self.cr && line != b"\n" {
+                self.out.write_all(b"\r")?;
+            }
+            self.cr = line.ends_with(b"\r");
+            let text = line
+                .strip_suffix(b"\r\n")
+                .or_else(|| line.strip_suffix(b"\r"))
+                .unwrap_or(line);
+            self.out.write_all(text)?;
+            if line.ends_with(b"\r\n") {
+                self.out.write_all(b"\n")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        if self.cr {
+            self.out.write_all(b"\r")?;
+        }
+        self.out.flush()
+    }
+}

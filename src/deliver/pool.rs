@@ -1,0 +1,104 @@
+//! Connections to one next hop, kept open between mails and bounded in number.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::client::{Connection, Patience};
+use super::{DeliverError, Delivery, HopSettings, Outcome};
+use crate::smtp::Reply;
+
+/// How long a connection is kept for the next mail; shorter than the 5 minutes that a server
+/// must wait (RFC 5321 4.5.3.2.7).
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Connections to one next hop.
+#[derive(Debug)]
+pub struct Pool {
+    settings: Arc<HopSettings>,
+    permits: Semaphore,
+    /// Those in step and not in use, the latest last.
+    idle: Mutex<Vec<(Connection, Instant)>>,
+}
+
+impl Pool {
+    /// Connects nothing yet.
+    pub fn new(settings: HopSettings) -> Self {
+        Self {
+            permits: Semaphore::new(settings.max_connections.clamp(1, Semaphore::MAX_PERMITS)),
+            settings: Arc::new(settings),
+            idle: Mutex::default(),
+        }
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &HopSettings {
+        &self.settings
+    }
+
+    /// One transaction; one result for each recipient, in their order.
+    ///
+    /// Waits at most `settings.timeout` for a free connection, then all are `451 4.3.2`.
+    pub async fn send(&self, delivery: &Delivery) -> Vec<Outcome> {
+        let patience = Patience {
+            step: self.settings.timeout,
+            until: delivery.deadline,
+        };
+        let (_permit, mut connection) = match self.connection(patience).await {
+            Ok(connection) => connection,
+            Err(error) => return vec![Err(error); delivery.recipients.len()],
+        };
+        let outcomes = connection.transact(delivery, patience).await;
+        if connection.is_in_step() {
+            self.idle().push((connection, Instant::now()));
+        }
+        outcomes
+    }
+
+    /// Says `QUIT` on all idle connections.
+    pub async fn close(&self) {
+        let idle = std::mem::take(&mut *self.idle());
+        for (connection, _) in idle {
+            connection.quit().await;
+        }
+    }
+
+    async fn connection(
+        &self,
+        patience: Patience,
+    ) -> Result<(SemaphorePermit<'_>, Connection), DeliverError> {
+        let acquire = async { self.permits.acquire().await.map_err(std::io::Error::other) };
+        let permit = patience
+            .wait("waiting for a free connection", acquire)
+            .await
+            .map_err(|error| DeliverError {
+                reply: Reply::new(451, 3, 2, "all connections to the next hop are busy"),
+                ..error
+            })?;
+        for (connection, _) in self.take_expired() {
+            connection.quit().await;
+        }
+        while let Some(mut connection) = self.take_idle() {
+            if connection.revive(patience).await {
+                return Ok((permit, connection));
+            }
+        }
+        let connection = Connection::open(Arc::clone(&self.settings), patience).await?;
+        Ok((permit, connection))
+    }
+
+    fn take_idle(&self) -> Option<Connection> {
+        self.idle().pop().map(|(connection, _)| connection)
+    }
+
+    fn take_expired(&self) -> Vec<(Connection, Instant)> {
+        let mut idle = self.idle();
+        let fresh = idle.partition_point(|(_, since)| since.elapsed() >= IDLE);
+        idle.drain(..fresh).collect()
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<(Connection, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,529 @@
+//! Next hops against scripted servers on loopback, and Maildirs on a real file system.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sekimori::deliver::{
+    Auth, Content, Delivery, Endpoint, HopSettings, Maildir, MaildirSettings, Mechanism, NextHop,
+    Outcome, Pool, Protocol, Recipient, Tls,
+};
+use sekimori::mail::{Address, ReversePath};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+const KEY: &str = "00112233445566778899aabbccddeeff";
+const MAIL: &[u8] = b"Subject: x\r\nFrom: a@b.example\r\n\r\n.dot\r\nbody\r\n";
+const OFFERS: &str =
+    "250-hop\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES\r\n";
+
+fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+fn delivery(recipients: &[&str]) -> Delivery {
+    let body_start = MAIL.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+    Delivery {
+        sender: ReversePath::Address(address("s@x.example")),
+        recipients: recipients
+            .iter()
+            .map(|text| Recipient {
+                address: address(text),
+                mailbox: address(text),
+                key: KEY.to_owned(),
+            })
+            .collect(),
+        content: Content::new(b"Received: here\r\n".to_vec(), Arc::from(MAIL), body_start),
+        smtputf8: false,
+        eight_bit: false,
+        deadline: None,
+    }
+}
+
+/// What a scripted server does next.
+#[derive(Clone, Copy)]
+enum Do {
+    Say(&'static str),
+    /// Reads one line, which must begin so.
+    Hear(&'static str),
+    /// Reads the data up to its end.
+    Data,
+    Close,
+    Hang,
+}
+use Do::{Close, Data, Hang, Hear, Say};
+
+/// Serves one connection a script; gives what was read in each `Data`.
+async fn serve(scripts: Vec<Vec<Do>>) -> (Endpoint, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let mut read = Vec::new();
+        for script in scripts {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for step in script {
+                match step {
+                    Say(text) => stream.write_all(text.as_bytes()).await.unwrap(),
+                    Hear(expected) => {
+                        let line = until(&mut stream, "\r\n").await;
+                        assert!(line.starts_with(expected), "{line:?}, not {expected:?}");
+                    }
+                    Data => read.push(until(&mut stream, "\r\n.\r\n").await),
+                    Close => break,
+                    Hang => std::future::pending().await,
+                }
+            }
+        }
+        read
+    });
+    let host = "127.0.0.1".to_owned();
+    (Endpoint::Tcp { host, port }, server)
+}
+
+async fn until(stream: &mut TcpStream, end: &str) -> String {
+    let mut text = Vec::new();
+    while !text.ends_with(end.as_bytes()) {
+        text.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(text).unwrap()
+}
+
+fn hop(protocol: Protocol, endpoint: Endpoint) -> HopSettings {
+    HopSettings {
+        protocol,
+        endpoint,
+        hostname: "mx.example.jp".to_owned(),
+        tls: Tls::None,
+        auth: None,
+        timeout: Duration::from_millis(300),
+        max_connections: 1,
+    }
+}
+
+fn next_hop(protocol: Protocol, endpoint: Endpoint) -> NextHop {
+    let pool = Pool::new(hop(protocol, endpoint));
+    match protocol {
+        Protocol::Lmtp => NextHop::Lmtp(pool),
+        Protocol::Smtp => NextHop::Smtp(pool),
+    }
+}
+
+fn codes(outcomes: &[Outcome]) -> Vec<(u16, bool)> {
+    outcomes
+        .iter()
+        .map(|outcome| match outcome {
+            Ok(accepted) => (accepted.reply.as_ref().map_or(250, |r| r.code), false),
+            Err(error) => (error.reply.code, error.ambiguous),
+        })
+        .collect()
+}
+
+const HELLO: [Do; 3] = [Say("220 hop\r\n"), Hear("LHLO mx.example.jp"), Say(OFFERS)];
+
+fn script(rest: &[Do]) -> Vec<Do> {
+    [&HELLO[..], rest].concat()
+}
+
+#[tokio::test]
+async fn each_recipient_has_its_own_reply() {
+    let ends: &[(&str, &[Do], &[(u16, bool)])] = &[
+        (
+            "mixed",
+            &[Say("250 2.0.0 a\r\n452 4.2.2 full\r\n550 5.2.1 off\r\n")],
+            &[(250, false), (452, false), (550, false)],
+        ),
+        (
+            "hang up after one",
+            &[Say("250 2.0.0 a\r\n"), Close],
+            &[(250, false), (451, true), (451, true)],
+        ),
+        (
+            "silence after two",
+            &[Say("250 a\r\n550 b\r\n"), Hang],
+            &[(250, false), (550, false), (451, true)],
+        ),
+        ("no reply", &[Close], &[(451, true), (451, true), (451, true)]),
+        (
+            "one too many, mixed",
+            &[Say("250 a\r\n550 b\r\n250 c\r\n250 d\r\n"), Hang],
+            &[(451, true), (451, true), (451, true)],
+        ),
+        (
+            "one too many, all positive",
+            &[Say("250 a\r\n250 b\r\n250 c\r\n250 d\r\n"), Hang],
+            &[(250, false), (250, false), (250, false)],
+        ),
+        (
+            "no reply of SMTP",
+            &[Say("250 a\r\nHTTP/1.1 200 OK\r\n"), Hang],
+            &[(250, false), (451, true), (451, true)],
+        ),
+        (
+            "421 then gone",
+            &[Say("250 a\r\n421 4.3.2 bye\r\n"), Close],
+            &[(250, false), (421, false), (451, true)],
+        ),
+    ];
+    for (name, end, expected) in ends {
+        let begin = [
+            Hear("MAIL FROM:<s@x.example> SIZE="),
+            Hear("RCPT TO:<a@y.example>"),
+            Hear("RCPT TO:<b@y.example>"),
+            Hear("RCPT TO:<c@y.example>"),
+            Say("250 2.1.0 ok\r\n250 2.1.5 a\r\n250 2.1.5 b\r\n250 2.1.5 c\r\n"),
+            Hear("DATA"),
+            Say("354 go\r\n"),
+            Data,
+        ];
+        let (endpoint, _server) = serve(vec![script(&[&begin[..], end].concat())]).await;
+        let hop = next_hop(Protocol::Lmtp, endpoint);
+        let outcomes = hop
+            .deliver(&delivery(&["a@y.example", "b@y.example", "c@y.example"]))
+            .await;
+        assert_eq!(codes(&outcomes), *expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_step_is_temporary_and_not_ambiguous() {
+    let rows: &[(&str, Vec<Do>)] = &[
+        ("silent greeting", vec![Hang]),
+        ("refusing greeting", vec![Say("554 no\r\n"), Hang]),
+        ("gone", vec![Close]),
+        ("no hello", vec![Say("220 hop\r\n"), Hear("LHLO"), Hang]),
+        ("hello refused", vec![Say("220 hop\r\n"), Hear("LHLO"), Say("500 what\r\n"), Hang]),
+        ("MAIL hangs", script(&[Hear("MAIL"), Hang])),
+        ("RCPT gone", script(&[Hear("MAIL"), Hear("RCPT"), Say("250 ok\r\n"), Close])),
+        (
+            "DATA answered by another's reply",
+            script(&[
+                Hear("MAIL"),
+                Hear("RCPT"),
+                Say("250 ok\r\n250 ok\r\n"),
+                Hear("DATA"),
+                Say("250 late\r\n"),
+                Hang,
+            ]),
+        ),
+    ];
+    for (name, steps) in rows {
+        let (endpoint, _server) = serve(vec![steps.clone()]).await;
+        let outcomes = next_hop(Protocol::Lmtp, endpoint)
+            .deliver(&delivery(&["a@y.example"]))
+            .await;
+        assert_eq!(codes(&outcomes), [(451, false)], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_passed_on() {
+    let rows: &[(&str, Vec<Do>, &[(u16, bool)])] = &[
+        (
+            "MAIL",
+            script(&[
+                Hear("MAIL"),
+                Hear("RCPT"),
+                Hear("RCPT"),
+                Say("552 5.3.4 big\r\n503 no\r\n503 no\r\n"),
+                Hang,
+            ]),
+            &[(552, false), (552, false)],
+        ),
+        (
+            "all RCPT",
+            script(&[
+                Hear("MAIL"),
+                Hear("RCPT"),
+                Hear("RCPT"),
+                Say("250 ok\r\n550 5.1.1 who\r\n450 4.2.1 later\r\n"),
+                Hang,
+            ]),
+            &[(550, false), (450, false)],
+        ),
+        (
+            "DATA",
+            script(&[
+                Hear("MAIL"),
+                Hear("RCPT"),
+                Hear("RCPT"),
+                Say("250 ok\r\n250 ok\r\n550 5.1.1 who\r\n"),
+                Hear("DATA"),
+                Say("451 4.3.0 not now\r\n"),
+                Hang,
+            ]),
+            &[(451, false), (550, false)],
+        ),
+    ];
+    for (name, steps, expected) in rows {
+        let (endpoint, _server) = serve(vec![steps.clone()]).await;
+        let outcomes = next_hop(Protocol::Lmtp, endpoint)
+            .deliver(&delivery(&["a@y.example", "b@y.example"]))
+            .await;
+        assert_eq!(codes(&outcomes), *expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn smtp_answers_once_without_pipelining() {
+    let (endpoint, server) = serve(vec![vec![
+        Say("220 hop\r\n"),
+        Hear("EHLO mx.example.jp"),
+        Say("250 hop\r\n"),
+        Hear("MAIL FROM:<s@x.example>\r\n"),
+        Say("250 ok\r\n"),
+        Hear("RCPT TO:<a@y.example>\r\n"),
+        Say("250 ok\r\n"),
+        Hear("RCPT TO:<b@y.example>\r\n"),
+        Say("550 5.1.1 who\r\n"),
+        Hear("DATA\r\n"),
+        Say("354 go\r\n"),
+        Data,
+        Say("250 2.0.0 queued\r\n"),
+    ]])
+    .await;
+    let outcomes = next_hop(Protocol::Smtp, endpoint)
+        .deliver(&delivery(&["a@y.example", "b@y.example"]))
+        .await;
+    assert_eq!(codes(&outcomes), [(250, false), (550, false)]);
+    let expected = "Received: here\r\nSubject: x\r\nFrom: a@b.example\r\n\r\n..dot\r\nbody\r\n.\r\n";
+    assert_eq!(server.await.unwrap(), [expected]);
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_only_in_step() {
+    let one = [
+        Hear("MAIL"),
+        Hear("RCPT"),
+        Say("250 ok\r\n250 ok\r\n"),
+        Hear("DATA"),
+        Say("354 go\r\n"),
+        Data,
+    ];
+    let first = [&HELLO[..], &one, &[Say("250 a\r\n"), Hear("RSET"), Say("250 ok\r\n")]].concat();
+    let second = [&one[..], &[Say("250 b\r\n250 surplus\r\n")]].concat();
+    let third = [&HELLO[..], &one, &[Say("250 c\r\n")]].concat();
+    let (endpoint, server) = serve(vec![[first, second].concat(), third]).await;
+    let hop = next_hop(Protocol::Lmtp, endpoint);
+    for _ in 0..3 {
+        let outcomes = hop.deliver(&delivery(&["a@y.example"])).await;
+        assert_eq!(codes(&outcomes), [(250, false)]);
+    }
+    assert_eq!(server.await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn the_deadline_ends_a_transaction() {
+    let (endpoint, _server) = serve(vec![vec![Hang]]).await;
+    let settings = HopSettings {
+        timeout: Duration::from_secs(60),
+        ..hop(Protocol::Lmtp, endpoint)
+    };
+    let mut delivery = delivery(&["a@y.example"]);
+    delivery.deadline = Some(Instant::now() + Duration::from_millis(100));
+    let outcomes = Pool::new(settings).send(&delivery).await;
+    let error = outcomes[0].as_ref().unwrap_err();
+    assert_eq!(error.reply.to_string(), "451 4.4.5 the next hop took too long");
+}
+
+#[tokio::test]
+async fn a_closed_port_is_4_4_1() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let host = "127.0.0.1".to_owned();
+    let outcomes = next_hop(Protocol::Smtp, Endpoint::Tcp { host, port })
+        .deliver(&delivery(&["a@y.example", "b@y.example"]))
+        .await;
+    for outcome in outcomes {
+        let reply = outcome.unwrap_err().reply.to_string();
+        assert!(reply.starts_with("451 4.4.1 "), "{reply}");
+    }
+}
+
+#[tokio::test]
+async fn what_needs_smtputf8_is_not_sent_without() {
+    let (endpoint, _server) = serve(vec![vec![
+        Say("220 hop\r\n"),
+        Hear("LHLO"),
+        Say("250 hop\r\n"),
+        Hear("MAIL FROM:<s@x.example>\r\n"),
+        Say("250 ok\r\n"),
+        Hear("RCPT TO:<a@xn--wgv71a.example>\r\n"),
+        Say("550 5.1.1 who\r\n"),
+        Hang,
+    ]])
+    .await;
+    let outcomes = next_hop(Protocol::Lmtp, endpoint)
+        .deliver(&delivery(&["山田@y.example", "a@日本.example"]))
+        .await;
+    assert_eq!(codes(&outcomes), [(553, false), (550, false)]);
+}
+
+#[tokio::test]
+async fn logs_in() {
+    let rows: &[(Mechanism, Vec<Do>)] = &[
+        (Mechanism::Plain, vec![Hear("AUTH PLAIN AHUAcA==\r\n"), Say("235 ok\r\n")]),
+        (
+            Mechanism::Login,
+            vec![
+                Hear("AUTH LOGIN\r\n"),
+                Say("334 VXNlcm5hbWU6\r\n"),
+                Hear("dQ==\r\n"),
+                Say("334 UGFzc3dvcmQ6\r\n"),
+                Hear("cA==\r\n"),
+                Say("235 ok\r\n"),
+            ],
+        ),
+        (
+            Mechanism::Xoauth2,
+            vec![Hear("AUTH XOAUTH2 dXNlcj11AWF1dGg9QmVhcmVyIHABAQ==\r\n"), Say("235 ok\r\n")],
+        ),
+    ];
+    for (mechanism, steps) in rows {
+        let begin = [
+            Say("220 hop\r\n"),
+            Hear("EHLO"),
+            Say("250-hop\r\n250 AUTH PLAIN LOGIN XOAUTH2\r\n"),
+        ];
+        let end = [Hear("MAIL"), Say("250 ok\r\n"), Hear("RCPT"), Say("550 5.1.1 who\r\n"), Hang];
+        let (endpoint, _server) = serve(vec![[&begin[..], steps, &end].concat()]).await;
+        let settings = HopSettings {
+            auth: Some(Auth {
+                mechanism: *mechanism,
+                username: "u".to_owned(),
+                password: "p".to_owned(),
+            }),
+            ..hop(Protocol::Smtp, endpoint)
+        };
+        let outcomes = Pool::new(settings).send(&delivery(&["a@y.example"])).await;
+        assert_eq!(codes(&outcomes), [(550, false)], "{mechanism:?}");
+    }
+}
+
+#[tokio::test]
+async fn starttls_is_asked_for_and_never_given_up() {
+    for offers in ["250 hop\r\n", "250-hop\r\n250 STARTTLS\r\n"] {
+        let (endpoint, _server) = serve(vec![vec![
+            Say("220 hop\r\n"),
+            Hear("EHLO"),
+            Say(offers),
+            Hear("STARTTLS"),
+            Say("454 4.7.0 not now\r\n"),
+            Hang,
+        ]])
+        .await;
+        let settings = HopSettings {
+            tls: Tls::Starttls,
+            ..hop(Protocol::Smtp, endpoint)
+        };
+        let outcomes = Pool::new(settings).send(&delivery(&["a@y.example"])).await;
+        assert_eq!(codes(&outcomes), [(451, false)]);
+    }
+}
+
+fn maildir(root: &Path) -> Maildir {
+    Maildir::new(MaildirSettings {
+        path: root.join("mail/%{domain}/%{localpart}"),
+        fsync: true,
+    })
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn a_maildir_gets_one_file_with_lf() {
+    let root = tempfile::tempdir().unwrap();
+    let mut delivery = delivery(&["Taro@Y.Example"]);
+    delivery.content.header =
+        Some(b"Return-Path: <old@z.example>\r\n\tfolded\r\nSubject: y\r\nReturn-Pathology: 1\r\n\r\n".to_vec());
+    let outcomes = maildir(root.path()).deliver(&delivery).await;
+    let accepted = outcomes[0].as_ref().unwrap();
+    assert!(!accepted.repeated);
+    let home = root.path().join("mail/y.example/taro");
+    assert_eq!(files(&home), ["cur", "new", "tmp"]);
+    assert_eq!(files(&home.join("tmp")), Vec::<String>::new());
+    assert_eq!(Path::new(&accepted.place).parent().unwrap(), home.join("new"));
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&home), mode(&home.join("new"))), (0o700, 0o700));
+    assert_eq!(mode(Path::new(&accepted.place)), 0o600);
+    assert_eq!(
+        std::fs::read_to_string(&accepted.place).unwrap(),
+        "Return-Path: <s@x.example>\nDelivered-To: Taro@Y.Example\nReceived: here\n\
+         Subject: y\nReturn-Pathology: 1\n\n.dot\nbody\n"
+    );
+}
+
+#[tokio::test]
+async fn a_repeated_hand_off_makes_no_second_file() {
+    let root = tempfile::tempdir().unwrap();
+    let maildir = maildir(root.path());
+    let delivery = delivery(&["taro@y.example"]);
+    let first = maildir.deliver(&delivery).await[0].clone().unwrap();
+    let second = maildir.deliver(&delivery).await[0].clone().unwrap();
+    assert_eq!((second.repeated, &second.place), (true, &first.place));
+
+    let read = first.place.replace("/new/", "/cur/") + ":2,S";
+    std::fs::rename(&first.place, &read).unwrap();
+    let third = maildir.deliver(&delivery).await[0].clone().unwrap();
+    assert_eq!((third.repeated, third.place), (true, read));
+    assert_eq!(files(&root.path().join("mail/y.example/taro/new")), Vec::<String>::new());
+
+    let mut other = delivery.clone();
+    other.recipients[0].key = KEY.replace('0', "1");
+    assert!(!maildir.deliver(&other).await[0].as_ref().unwrap().repeated);
+}
+
+#[tokio::test]
+async fn a_planted_symlink_is_not_followed() {
+    for planted in ["y.example", "y.example/taro", "y.example/taro/tmp", "y.example/taro/new"] {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("target");
+        std::fs::create_dir(&target).unwrap();
+        let link = root.path().join("mail").join(planted);
+        std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+        symlink(&target, &link).unwrap();
+        let outcomes = maildir(root.path()).deliver(&delivery(&["taro@y.example"])).await;
+        assert_eq!(codes(&outcomes), [(451, false)], "{planted}");
+        assert_eq!(files(&target), Vec::<String>::new(), "{planted}");
+    }
+}
+
+#[tokio::test]
+async fn no_mailbox_leaves_its_folder() {
+    let rows = [
+        ("../../x@y.example", "y.example/%2E.%2F..%2Fx"),
+        ("..@y.example", "y.example/%2E."),
+        ("a%b@y.example", "y.example/a%25b"),
+        ("\"a b\"@y.example", "y.example/%22a%20b%22"),
+        ("user..name.@docomo.ne.jp", "docomo.ne.jp/user..name."),
+        ("a+b@y.example", "y.example/a+b"),
+    ];
+    for (mailbox, expected) in rows {
+        let root = tempfile::tempdir().unwrap();
+        let maildir = maildir(root.path());
+        let folder = root.path().join("mail").join(expected);
+        assert_eq!(maildir.folder(&address(mailbox)), folder, "{mailbox}");
+        let outcomes = maildir.deliver(&delivery(&[mailbox])).await;
+        assert_eq!(files(&folder.join("new")).len(), 1, "{mailbox} {outcomes:?}");
+    }
+}
+
+#[tokio::test]
+async fn trouble_on_disk_touches_its_recipient_only() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("mail/y.example")).unwrap();
+    std::fs::write(root.path().join("mail/y.example/b"), "a file").unwrap();
+    let outcomes = maildir(root.path())
+        .deliver(&delivery(&["a@y.example", "b@y.example", "c@y.example"]))
+        .await;
+    assert_eq!(codes(&outcomes), [(250, false), (451, false), (250, false)]);
+}
