@@ -1,6 +1,7 @@
 //! What to do with a message: one mailbox's compiled settings and the two pure calls
 //! [`Policy::screen`] (stages 1-4) and [`Policy::decide`] (the rest).
 
+mod entries;
 pub mod filter;
 pub mod forward;
 pub mod pattern;
@@ -36,6 +37,9 @@ pub struct Arrival<'a> {
     pub trusted_client: bool,
     /// What sender authentication found.
     pub auth: &'a AuthReport,
+    /// The mail carries our own forwarding mark of this mailbox (the caller checks the keyed
+    /// mark): nothing is forwarded, notified or answered again (RFC 5321 6.3).
+    pub looping: bool,
 }
 
 /// One mailbox's settings, compiled.
@@ -92,6 +96,19 @@ pub enum HeaderCondition {
     SubjectMissing,
     /// `Subject:` with nothing behind it.
     SubjectEmpty,
+}
+
+impl HeaderCondition {
+    /// The word of mailbox files and of the why-record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FromMissing => "from_missing",
+            Self::FromEmpty => "from_empty",
+            Self::FromEmptyAddress => "from_empty_address",
+            Self::SubjectMissing => "subject_missing",
+            Self::SubjectEmpty => "subject_empty",
+        }
+    }
 }
 
 /// One word of `reject.headers` and where it stands.
