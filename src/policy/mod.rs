@@ -73,6 +73,27 @@ pub struct Policy {
     pub auto_reply: Option<AutoReply>,
 }
 
+impl Policy {
+    /// A mailbox with every function off: each mail is kept.
+    pub fn new(mailbox: Address) -> Self {
+        Self {
+            mailbox,
+            aliases: Vec::new(),
+            language: Language::default(),
+            announcements: None,
+            from_suffixes: SuffixSet::default(),
+            subject_contains: SubstringSet::default(),
+            headers: Vec::new(),
+            allow: Allow::default(),
+            virus: false,
+            spam: None,
+            forwarding: Forwarding::Off,
+            notify: None,
+            auto_reply: None,
+        }
+    }
+}
+
 /// Language of the mail that we write to the owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Language {

@@ -154,3 +154,73 @@ impl SubstringSet {
         self.sorted.get(place? as usize)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::pattern::lines;
+
+    #[test]
+    fn a_subject_contains_an_entry() {
+        let check = |entries: &[&str], subject: &str, expected: Option<&str>| {
+            let set = SubstringSet::build(lines(entries));
+            let found = set.find(&fold(subject)).map(|hit| hit.entry);
+            assert_eq!(found.as_deref(), expected, "{entries:?} {subject}");
+        };
+        check(&["未承諾広告"], "未承諾広告※ 特別価格", Some("未承諾広告"));
+        check(&["未承諾広告"], "承諾広告", None);
+        check(&["[広告]", "#1 offer"], "The #1  OFFER", Some("#1 offer"));
+        check(&["ｱﾀﾞﾙﾄ"], "アダルト", Some("ｱﾀﾞﾙﾄ"));
+        check(&["アダルト"], "今日のｱﾀ゛ﾙﾄ", Some("アダルト"));
+        check(&["spam"], "ＳＰＡＭ", Some("spam"));
+        check(&["spam"], "s\u{200b}pam", Some("spam"));
+        check(&["strasse"], "Die Straße", Some("strasse"));
+        check(&[".*"], "anything", None);
+        check(&[".*"], "a.*b", Some(".*"));
+        check(&["a"], "bab", Some("a"));
+        check(&["a"], "bbb", None);
+        check(&["あ"], "いろはあ", Some("あ"));
+        check(&["spam"], "", None);
+        check(&["spam"], "spa", None);
+        check(&["\u{200b}"], "anything", None);
+        check(&[], "anything", None);
+        // Of several the first in the file, wherever it stands and however long it is.
+        check(&["b", "a"], "a b", Some("b"));
+        check(&["abc", "ab", "a"], "abc", Some("abc"));
+        check(&["a", "ab", "abc"], "abc", Some("a"));
+        check(&["abd", "ab", "abc"], "abc", Some("ab"));
+        check(&["bcd", "abc", "b"], "abcd", Some("bcd"));
+        check(&["abz", "ab", "aba"], "abb", Some("ab"));
+        check(&["Offer", "OFFER"], "offer", Some("Offer"));
+    }
+
+    #[test]
+    fn a_hostile_subject_costs_no_more_than_its_length() {
+        let nested: Vec<String> = (1..=320).rev().map(|n| "a".repeat(n) + "c").collect();
+        let texts: Vec<&str> = nested.iter().map(String::as_str).collect();
+        let set = SubstringSet::build(lines(&texts));
+        assert!(set.find(&fold(&"a".repeat(1 << 18))).is_none());
+        assert!(set.find(&fold(&"aaab".repeat(1 << 16))).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_the_plain_search(
+            entries in prop::collection::vec("[abあ ]{1,5}", 0..16),
+            subject in "[abcあ ]{0,24}",
+        ) {
+            let texts: Vec<&str> = entries.iter().map(String::as_str).collect();
+            let folded = fold(&subject);
+            let within = |entry: &&str| {
+                let entry = fold(entry);
+                !entry.is_empty() && folded.as_str().contains(entry.as_str())
+            };
+            let expected = texts.iter().copied().find(|entry| within(entry));
+            let set = SubstringSet::build(lines(&texts));
+            let found = set.find(&folded).map(|hit| hit.entry);
+            prop_assert_eq!(found.as_deref(), expected);
+        }
+    }
+}
