@@ -1,17 +1,145 @@
-//! Stages 5-9: scanners' words, forwarding, notice, reply.
+//! Stages 5-9: the scanners' words, forwarding, notice, reply. They complete the trail.
 
-use super::{Arrival, Passed, Plan, Policy, ScanReport};
+use super::{
+    Action, Arrival, Class, Forwarding, Hit, NoReply, Outcome, Passed, Plan, Policy, ScanReport,
+    SpamScan, Stage, Step, Verdict, VirusScan, respond,
+};
 use crate::mail::Message;
 
+/// `Received` fields that a mail may have before it counts as looping (RFC 5321 6.3).
+pub const RECEIVED_LIMIT: usize = 100;
+
 impl Policy {
-    /// Stages 5-9 for a mail that [`Policy::screen`] let pass.
+    /// Stages 5-9 (CONTRACT section 2) for a mail that [`Policy::screen`] let pass.
     pub fn decide(
         &self,
-        _message: &Message,
-        _arrival: &Arrival<'_>,
-        _passed: Passed,
-        _scan: &ScanReport,
+        message: &Message,
+        arrival: &Arrival<'_>,
+        passed: Passed,
+        scan: &ScanReport,
     ) -> Plan {
-        unimplemented!()
+        let mut plan = Plan::keep(passed.trail);
+        self.virus_stage(&mut plan, &scan.virus);
+        self.spam_stage(&mut plan, &scan.spam, passed.skip_spam);
+        if plan.verdict == Verdict::Quarantine {
+            return self.close(plan);
+        }
+        self.forwarding_stage(&mut plan, message, arrival);
+        self.notify_stage(&mut plan, message, arrival);
+        self.auto_reply_stage(&mut plan, message, arrival);
+        plan
+    }
+
+    /// Whether the mailbox and the daemon have the stage on at all.
+    pub(super) fn is_on(&self, stage: Stage) -> bool {
+        match stage {
+            Stage::RejectFromSuffixes => !self.from_suffixes.is_empty(),
+            Stage::RejectSubjectContains => !self.subject_contains.is_empty(),
+            Stage::RejectHeaders => !self.headers.is_empty(),
+            Stage::Allow => {
+                !self.allow.senders.is_empty() || !self.allow.verified_senders.is_empty()
+            }
+            Stage::Virus => self.virus,
+            Stage::Spam => self.spam.is_some(),
+            Stage::Forwarding => !matches!(self.forwarding, Forwarding::Off),
+            Stage::Notify => self.notify.is_some(),
+            Stage::AutoReply => self.auto_reply.is_some(),
+        }
+    }
+
+    /// The step of a stage that is off or moot.
+    pub(super) fn unasked(&self, stage: Stage) -> Step {
+        let outcome = if self.is_on(stage) {
+            Outcome::Skipped
+        } else {
+            Outcome::Off
+        };
+        Step {
+            stage,
+            outcome,
+            hit: None,
+        }
+    }
+
+    /// A held mail: whatever stages are left are moot.
+    pub(super) fn close(&self, mut plan: Plan) -> Plan {
+        let rest = Stage::ALL.iter().skip(plan.trail.len());
+        plan.trail.extend(rest.map(|&stage| self.unasked(stage)));
+        plan.no_reply = Some(match self.auto_reply {
+            Some(_) => NoReply::Quarantined,
+            None => NoReply::Off,
+        });
+        plan
+    }
+
+    /// Our own mark says so, or the `Received` fields are too many: nothing more is sent for it.
+    pub(super) fn is_looping(message: &Message, arrival: &Arrival<'_>) -> bool {
+        arrival.looping || message.header.all("Received").nth(RECEIVED_LIMIT).is_some()
+    }
+
+    fn virus_stage(&self, plan: &mut Plan, scan: &VirusScan) {
+        let name = match scan {
+            VirusScan::NotScanned => None,
+            _ if !self.virus => None,
+            VirusScan::Clean => {
+                plan.trail.push(Step::asked(Stage::Virus, None));
+                return;
+            }
+            VirusScan::Infected(name) => Some(name),
+        };
+        let Some(name) = name else {
+            plan.trail.push(self.unasked(Stage::Virus));
+            return;
+        };
+        let named = if name.is_empty() { "infected" } else { name };
+        let hit = Hit {
+            entry: named.to_owned(),
+            origin: None,
+        };
+        plan.trail
+            .push(Step::asked(Stage::Virus, Some(hit.clone())));
+        plan.settle(Verdict::Replace, Stage::Virus, Class::Virus, hit);
+        plan.actions
+            .push(Action::ReportVirus { name: name.clone() });
+    }
+
+    fn spam_stage(&self, plan: &mut Plan, scan: &SpamScan, exempt: bool) {
+        let asked = self
+            .spam
+            .as_ref()
+            .filter(|_| !exempt && plan.verdict == Verdict::Deliver);
+        let (Some(spam), SpamScan::Ham | SpamScan::Spam) = (asked, scan) else {
+            plan.trail.push(self.unasked(Stage::Spam));
+            return;
+        };
+        let hit = (*scan == SpamScan::Spam).then(|| Hit {
+            entry: "spam".to_owned(),
+            origin: None,
+        });
+        plan.trail.push(Step::asked(Stage::Spam, hit.clone()));
+        let Some(hit) = hit else { return };
+        if !spam.quarantine {
+            plan.mark = Some(spam.mark_subject.clone()).filter(|mark| !mark.is_empty());
+            return;
+        }
+        plan.settle(Verdict::Quarantine, Stage::Spam, Class::Spam, hit);
+        if spam.notice_each {
+            plan.actions.push(Action::QuarantineNotice);
+        }
+    }
+
+    /// Runs also for a mail that is replaced or forwarded. Mail of robots triggers no notice
+    /// (RFC 5436 2.7.1), which also keeps notices of notices away.
+    fn notify_stage(&self, plan: &mut Plan, message: &Message, arrival: &Arrival<'_>) {
+        let robot = respond::is_auto_submitted(message) || Self::is_looping(message, arrival);
+        let Some(notify) = self.notify.as_ref().filter(|_| !robot) else {
+            plan.trail.push(self.unasked(Stage::Notify));
+            return;
+        };
+        plan.note(Stage::Notify, Outcome::Match, None);
+        plan.actions.push(Action::Notify {
+            to: notify.to.clone(),
+            fields: notify.fields.clone(),
+        });
     }
 }

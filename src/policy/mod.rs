@@ -1,6 +1,7 @@
 //! What to do with a message: one mailbox's compiled settings and the two pure calls
 //! [`Policy::screen`] (stages 1-4) and [`Policy::decide`] (the rest).
 
+mod entries;
 pub mod filter;
 pub mod forward;
 pub mod pattern;
@@ -38,6 +39,9 @@ pub struct Arrival<'a> {
     pub trusted_client: bool,
     /// What sender authentication found.
     pub auth: &'a AuthReport,
+    /// The mail carries our own forwarding mark of this mailbox (the caller checks the keyed
+    /// mark): nothing is forwarded, notified or answered again (RFC 5321 6.3).
+    pub looping: bool,
 }
 
 /// One mailbox's settings, compiled.
@@ -71,6 +75,27 @@ pub struct Policy {
     pub auto_reply: Option<AutoReply>,
 }
 
+impl Policy {
+    /// A mailbox with every function off: each mail is kept.
+    pub fn new(mailbox: Address) -> Self {
+        Self {
+            mailbox,
+            aliases: Vec::new(),
+            language: Language::default(),
+            announcements: None,
+            from_suffixes: SuffixSet::default(),
+            subject_contains: SubstringSet::default(),
+            headers: Vec::new(),
+            allow: Allow::default(),
+            virus: false,
+            spam: None,
+            forwarding: Forwarding::Off,
+            notify: None,
+            auto_reply: None,
+        }
+    }
+}
+
 /// The five words of `reject.headers` (manual A13).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeaderCondition {
@@ -84,6 +109,19 @@ pub enum HeaderCondition {
     SubjectMissing,
     /// `Subject:` with nothing behind it.
     SubjectEmpty,
+}
+
+impl HeaderCondition {
+    /// The word of mailbox files and of the why-record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FromMissing => "from_missing",
+            Self::FromEmpty => "from_empty",
+            Self::FromEmptyAddress => "from_empty_address",
+            Self::SubjectMissing => "subject_missing",
+            Self::SubjectEmpty => "subject_empty",
+        }
+    }
 }
 
 /// One word of `reject.headers` and where it stands.

@@ -26,3 +26,19 @@ pub struct Pattern {
     /// Where.
     pub origin: Origin,
 }
+
+/// Entries as they stand in a file, one a line from line 1.
+#[cfg(test)]
+pub(super) fn lines(texts: &[&str]) -> Vec<Pattern> {
+    let file: Arc<str> = Arc::from("list.txt");
+    let numbered = texts.iter().zip(1..);
+    numbered
+        .map(|(text, line)| Pattern {
+            text: (*text).to_owned(),
+            origin: Origin {
+                file: Arc::clone(&file),
+                line,
+            },
+        })
+        .collect()
+}

@@ -122,8 +122,25 @@ pub struct Step {
     pub stage: Stage,
     /// What it found.
     pub outcome: Outcome,
-    /// With [`Outcome::Match`]: the entry.
+    /// With [`Outcome::Match`]: the entry, where one decided (`notify` and the reply that
+    /// everybody gets have none).
     pub hit: Option<Hit>,
+}
+
+impl Step {
+    /// A stage that was asked: a match exactly when it names an entry.
+    pub(super) fn asked(stage: Stage, hit: Option<Hit>) -> Self {
+        let outcome = if hit.is_some() {
+            Outcome::Match
+        } else {
+            Outcome::Pass
+        };
+        Self {
+            stage,
+            outcome,
+            hit,
+        }
+    }
 }
 
 /// Why something lies in quarantine.
@@ -276,12 +293,46 @@ pub struct Plan {
     pub mark: Option<String>,
     /// `forwarding.rules[N]` or `forwarding.all` of the redirect among the actions.
     pub forward_rule: Option<String>,
-    /// Why there is no `AutoReply` among the actions; `None` when there is one.
+    /// Why there is no `AutoReply` among the actions; `None` exactly when there is one.
     pub no_reply: Option<NoReply>,
     /// Side effects, in stage order.
     pub actions: Vec<Action>,
     /// One step a stage, in order, all nine.
     pub trail: Vec<Step>,
+}
+
+impl Plan {
+    /// The implicit keep (RFC 5228 2.10.2): delivered, nothing beside it.
+    pub(super) fn keep(trail: Vec<Step>) -> Self {
+        Self {
+            verdict: Verdict::Deliver,
+            stage: None,
+            hit: None,
+            class: None,
+            mark: None,
+            forward_rule: None,
+            no_reply: None,
+            actions: Vec::new(),
+            trail,
+        }
+    }
+
+    /// A stage takes the mail out of the mailbox's way.
+    pub(super) fn settle(&mut self, verdict: Verdict, stage: Stage, class: Class, hit: Hit) {
+        self.verdict = verdict;
+        self.stage = Some(stage);
+        self.class = Some(class);
+        self.hit = Some(hit);
+    }
+
+    /// Records a stage.
+    pub(super) fn note(&mut self, stage: Stage, outcome: Outcome, hit: Option<Hit>) {
+        self.trail.push(Step {
+            stage,
+            outcome,
+            hit,
+        });
+    }
 }
 
 /// What a virus scanner said.

@@ -1,7 +1,7 @@
 //! Stages 1-4: what the header fields alone decide.
 
-use super::{Arrival, Plan, Policy, Step};
-use crate::mail::Message;
+use super::{Arrival, Class, HeaderCondition, Hit, Plan, Policy, Stage, Step, Verdict};
+use crate::mail::{Folded, FromField, Message, SubjectField};
 
 /// The first half's result.
 #[derive(Debug, Clone)]
@@ -26,8 +26,105 @@ pub struct Passed {
 }
 
 impl Policy {
-    /// Stages 1-4.
-    pub fn screen(&self, _message: &Message, _arrival: &Arrival<'_>) -> Screening {
-        unimplemented!()
+    /// Stages 1-4 (CONTRACT section 2): reject and allow, by every address of the header From and
+    /// every Subject.
+    pub fn screen(&self, message: &Message, arrival: &Arrival<'_>) -> Screening {
+        let announced = self.is_announcement(message, arrival);
+        let allowed = self.allow_hit(message, arrival);
+        let exempt = announced || (self.allow.before_reject && allowed.is_some());
+
+        let mut trail = Vec::with_capacity(Stage::ALL.len());
+        for stage in [
+            Stage::RejectFromSuffixes,
+            Stage::RejectSubjectContains,
+            Stage::RejectHeaders,
+        ] {
+            if exempt || !self.is_on(stage) {
+                trail.push(self.unasked(stage));
+                continue;
+            }
+            let hit = self.reject_hit(stage, message);
+            trail.push(Step::asked(stage, hit.clone()));
+            if let Some(hit) = hit {
+                let mut plan = Plan::keep(trail);
+                plan.settle(Verdict::Quarantine, stage, Class::UserRule, hit);
+                return Screening::Settled(Box::new(self.close(plan)));
+            }
+        }
+
+        let skip_spam = announced || allowed.is_some();
+        trail.push(if self.is_on(Stage::Allow) {
+            Step::asked(Stage::Allow, allowed)
+        } else {
+            self.unasked(Stage::Allow)
+        });
+        Screening::Passed(Passed {
+            trail,
+            skip_spam,
+            wants_virus: self.virus,
+            wants_spam: self.spam.is_some() && !skip_spam,
+        })
     }
+
+    /// A mail of the operator's that this mailbox wants in any case. The header From is anyone's
+    /// to write, so it counts with proof or from a trusted client only.
+    fn is_announcement(&self, message: &Message, arrival: &Arrival<'_>) -> bool {
+        let believed = arrival.auth.dmarc_pass || arrival.trusted_client;
+        let senders = self.announcements.as_ref().filter(|_| believed);
+        senders.is_some_and(|senders| senders.find_any(from_addresses(message)).is_some())
+    }
+
+    fn allow_hit(&self, message: &Message, arrival: &Arrival<'_>) -> Option<Hit> {
+        let senders = self.allow.senders.find_any(from_addresses(message));
+        senders.or_else(|| {
+            let verified = Some(&self.allow.verified_senders).filter(|_| arrival.auth.dmarc_pass);
+            verified?.find_any(from_addresses(message))
+        })
+    }
+
+    fn reject_hit(&self, stage: Stage, message: &Message) -> Option<Hit> {
+        match stage {
+            Stage::RejectFromSuffixes => self.from_suffixes.find_any(from_addresses(message)),
+            Stage::RejectSubjectContains => self.subject_contains.find_any(subjects(message)),
+            Stage::RejectHeaders => self
+                .headers
+                .iter()
+                .find(|rule| rule.condition.holds(message))
+                .map(|rule| Hit {
+                    entry: rule.condition.as_str().to_owned(),
+                    origin: Some(rule.origin.clone()),
+                }),
+            _ => None,
+        }
+    }
+}
+
+impl HeaderCondition {
+    fn holds(self, message: &Message) -> bool {
+        match self {
+            Self::FromMissing => message.from == FromField::Missing,
+            Self::FromEmpty => message.from == FromField::Empty,
+            Self::FromEmptyAddress => message.from == FromField::EmptyAddress,
+            Self::SubjectMissing => message.subject == SubjectField::Missing,
+            Self::SubjectEmpty => message.subject == SubjectField::Empty,
+        }
+    }
+}
+
+/// The addresses of the header From in the form that is compared.
+pub(super) fn from_addresses(message: &Message) -> impl Iterator<Item = &Folded> {
+    let addresses = match &message.from {
+        FromField::Addresses(addresses) => addresses.as_slice(),
+        FromField::EmptyAddress | FromField::Empty | FromField::Missing => &[],
+    };
+    addresses.iter().map(|address| &address.folded)
+}
+
+/// The Subjects in the form that is searched.
+pub(super) fn subjects(message: &Message) -> impl Iterator<Item = &Folded> {
+    let texts = match &message.subject {
+        SubjectField::Text(texts) => texts.as_slice(),
+        SubjectField::Empty | SubjectField::Missing => &[],
+    };
+    texts.iter().map(|text| &text.folded)
 }
