@@ -36,9 +36,15 @@ impl Dovecot {
             .stderr(log)
             .spawn()
             .unwrap();
-        let dovecot = Self { folder, imap_port, master };
+        let dovecot = Self {
+            folder,
+            imap_port,
+            master,
+        };
         for port in [lmtp_port, imap_port] {
-            eventually("Dovecot listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+            eventually("Dovecot listens", || {
+                TcpStream::connect(("127.0.0.1", port)).ok()
+            });
         }
         dovecot
     }
@@ -47,11 +53,15 @@ impl Dovecot {
     pub(crate) fn inbox(&self, mailbox: &str) -> Vec<Vec<u8>> {
         let mut imap = Imap::connect(self.imap_port);
         imap.command(&format!("LOGIN {mailbox} any"));
-        let exists = imap
-            .command("SELECT INBOX")
-            .iter()
-            .find_map(|line| line.strip_prefix("* ")?.strip_suffix(" EXISTS")?.parse::<usize>().ok());
-        (1..=exists.unwrap()).map(|number| imap.fetch(number)).collect()
+        let exists = imap.command("SELECT INBOX").iter().find_map(|line| {
+            line.strip_prefix("* ")?
+                .strip_suffix(" EXISTS")?
+                .parse::<usize>()
+                .ok()
+        });
+        (1..=exists.unwrap())
+            .map(|number| imap.fetch(number))
+            .collect()
     }
 
     /// Waits until the INBOX holds `count` mails or more, then gives them all.
@@ -79,7 +89,9 @@ struct Imap {
 
 impl Imap {
     fn connect(port: u16) -> Self {
-        let mut imap = Self { stream: BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap()) };
+        let mut imap = Self {
+            stream: BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap()),
+        };
         let greeting = imap.line();
         assert!(greeting.starts_with("* OK"), "{greeting}");
         imap
@@ -101,7 +113,10 @@ impl Imap {
     fn fetch(&mut self, number: usize) -> Vec<u8> {
         self.send(&format!("FETCH {number} BODY.PEEK[]"));
         let head = self.line();
-        let length = head.rsplit_once('{').and_then(|(_, rest)| rest.strip_suffix('}')).unwrap_or_else(|| panic!("{head}"));
+        let length = head
+            .rsplit_once('{')
+            .and_then(|(_, rest)| rest.strip_suffix('}'))
+            .unwrap_or_else(|| panic!("{head}"));
         let mut mail = vec![0; length.parse().unwrap()];
         self.stream.read_exact(&mut mail).unwrap();
         assert_eq!(self.line(), ")");
@@ -116,7 +131,10 @@ impl Imap {
 
     fn line(&mut self) -> String {
         let mut line = String::new();
-        assert!(self.stream.read_line(&mut line).unwrap() > 0, "IMAP connection closed");
+        assert!(
+            self.stream.read_line(&mut line).unwrap() > 0,
+            "IMAP connection closed"
+        );
         line.trim_end().to_owned()
     }
 }

@@ -29,7 +29,11 @@ pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) ->
 pub(crate) fn free_port() -> u16 {
     static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
     loop {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         if GIVEN.lock().unwrap().insert(port) {
             return port;
         }
@@ -38,7 +42,10 @@ pub(crate) fn free_port() -> u16 {
 
 /// A temporary folder that the servers' own accounts can enter.
 pub(crate) fn open_folder() -> tempfile::TempDir {
-    let folder = tempfile::Builder::new().prefix("sekimori-mta-").tempdir().unwrap();
+    let folder = tempfile::Builder::new()
+        .prefix("sekimori-mta-")
+        .tempdir()
+        .unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     folder
 }
@@ -56,12 +63,17 @@ pub(crate) fn require(program: &str) {
         Path::new(program).exists(),
         "{program} is not installed: tests/run installs what the tests need and runs them"
     );
-    assert!(account_of_process() == 0, "a Postfix master is started by root only: tests/run asks sudo for that");
+    assert!(
+        account_of_process() == 0,
+        "a Postfix master is started by root only: tests/run asks sudo for that"
+    );
 }
 
 /// Runs a command to its end and panics with its output when it fails.
 pub(crate) fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(
         output.status.success(),
         "{command:?}: {}\n{}{}",

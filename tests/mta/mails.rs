@@ -20,9 +20,14 @@ pub(crate) fn samples() -> Vec<(&'static str, Vec<u8>)> {
         "Date: Mon, 2 Nov 2026 10:00:00 +0900",
         "Message-ID: <sjis@partner.example>",
     ]);
-    shift_jis.extend_from_slice(b"Subject: \x90\xbf\x8b\x81\x8f\x91\r\n\r\n\x83\x65\x83\x58\x83\x67\r\n");
+    shift_jis.extend_from_slice(
+        b"Subject: \x90\xbf\x8b\x81\x8f\x91\r\n\r\n\x83\x65\x83\x58\x83\x67\r\n",
+    );
     vec![
-        ("english", english("taro@east.example.jp", "Quarterly report")),
+        (
+            "english",
+            english("taro@east.example.jp", "Quarterly report"),
+        ),
         ("ISO-2022-JP", japanese),
         ("raw Shift_JIS", shift_jis),
         (
@@ -93,14 +98,24 @@ pub(crate) fn english(to: &str, subject: &str) -> Vec<u8> {
 /// Panics unless `arrived` is `sent` with nothing but a delivery's own header fields put before it.
 pub(crate) fn assert_whole(arrived: &[u8], sent: &[u8]) {
     let before = arrived.strip_suffix(sent).unwrap_or_else(|| {
-        panic!("changed on the way:\n{}\n--- sent:\n{}", String::from_utf8_lossy(arrived), String::from_utf8_lossy(sent))
+        panic!(
+            "changed on the way:\n{}\n--- sent:\n{}",
+            String::from_utf8_lossy(arrived),
+            String::from_utf8_lossy(sent)
+        )
     });
     for line in String::from_utf8_lossy(before).lines() {
         let known = ["Return-Path:", "Delivered-To:", "Received:", " ", "\t"];
-        assert!(known.iter().any(|start| line.starts_with(start)), "put before the mail: {line}");
+        assert!(
+            known.iter().any(|start| line.starts_with(start)),
+            "put before the mail: {line}"
+        );
     }
 }
 
 fn mail(lines: &[&str]) -> Vec<u8> {
-    lines.iter().flat_map(|line| [line.as_bytes(), b"\r\n"].concat()).collect()
+    lines
+        .iter()
+        .flat_map(|line| [line.as_bytes(), b"\r\n"].concat())
+        .collect()
 }

@@ -35,8 +35,14 @@ impl Postfix {
             .stderr(log)
             .spawn()
             .unwrap();
-        let postfix = Self { folder, port, master };
-        eventually("Postfix listens", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        let postfix = Self {
+            folder,
+            port,
+            master,
+        };
+        eventually("Postfix listens", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+        });
         postfix
     }
 
@@ -47,11 +53,21 @@ impl Postfix {
         // swaks ends the data with a line end of its own.
         fs::write(&file, mail.strip_suffix(b"\r\n").unwrap()).unwrap();
         let output = run(Command::new("/usr/bin/swaks")
-            .args(["--server", "127.0.0.1", "--port", &self.port.to_string(), "--helo", "client.example.net"])
+            .args([
+                "--server",
+                "127.0.0.1",
+                "--port",
+                &self.port.to_string(),
+                "--helo",
+                "client.example.net",
+            ])
             .args(["--from", sender, "--to", recipient, "--data"])
             .arg(format!("@{}", file.display())));
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let id = text.split("queued as ").nth(1).unwrap_or_else(|| panic!("not queued:\n{text}"));
+        let id = text
+            .split("queued as ")
+            .nth(1)
+            .unwrap_or_else(|| panic!("not queued:\n{text}"));
         id.split_whitespace().next().unwrap().to_owned()
     }
 
@@ -69,7 +85,10 @@ impl Postfix {
 
     /// Tries all deferred mail now.
     pub(crate) fn flush(&self) {
-        run(Command::new("/usr/sbin/postqueue").arg("-c").arg(self.folder.join("conf")).arg("-f"));
+        run(Command::new("/usr/sbin/postqueue")
+            .arg("-c")
+            .arg(self.folder.join("conf"))
+            .arg("-f"));
     }
 
     fn await_log(&self, what: &str, queue_id: &str, recipient: &str, status: &str) -> String {
@@ -77,15 +96,22 @@ impl Postfix {
         eventually(what, || {
             let log = fs::read(self.folder.join("maillog")).unwrap_or_default();
             let log = String::from_utf8_lossy(&log).into_owned();
-            let line = log.lines().find(|line| line.contains(&id) && line.contains(&to) && line.contains(status))?;
-            line.split_once(&format!("{status} ")).map(|(_, reply)| reply.to_owned())
+            let line = log
+                .lines()
+                .find(|line| line.contains(&id) && line.contains(&to) && line.contains(status))?;
+            line.split_once(&format!("{status} "))
+                .map(|(_, reply)| reply.to_owned())
         })
     }
 }
 
 impl Drop for Postfix {
     fn drop(&mut self) {
-        let _ = Command::new("/usr/sbin/postfix").arg("-c").arg(self.folder.join("conf")).arg("abort").output();
+        let _ = Command::new("/usr/sbin/postfix")
+            .arg("-c")
+            .arg(self.folder.join("conf"))
+            .arg("abort")
+            .output();
         let _ = self.master.wait();
         if std::thread::panicking() {
             show_log(&self.folder.join("start.log"));
