@@ -6,11 +6,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::task::spawn_blocking;
 
-use crate::config::{Config, Directory, Engine, Lookup, Mailbox};
+use crate::config::{Config, Directory, Engine, Lookup, Mailbox, ServerLimits};
 use crate::deliver::loops;
 use crate::execute::{self, Executor, Mail, Task};
 use crate::mail::{Address, Bounds, Envelope, Message, ReversePath};
-use crate::policy::{Arrival, AuthReport, Plan, ScanReport, Screening, SpamScan, Stage, Verdict, VirusScan};
+use crate::policy::{
+    Arrival, AuthReport, Plan, ScanReport, Screening, SpamScan, Stage, Verdict, VirusScan,
+};
 use crate::scan::Upstream;
 use crate::server::Handoff;
 use crate::smtp::{Answer, Reply};
@@ -94,7 +96,12 @@ impl Agent {
             .into_iter()
             .filter_map(|(recipient, mailbox, key)| {
                 let _guard = guards.remove(&key)?;
-                Some(Share { recipient, mailbox, key, _guard })
+                Some(Share {
+                    recipient,
+                    mailbox,
+                    key,
+                    _guard,
+                })
             })
             .collect();
         (shares, routes)
@@ -121,7 +128,10 @@ impl Agent {
             }
         }
         let lost = || Answer::Refused(Reply::new(451, 3, 0, "internal error"));
-        answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect()
+        answers
+            .into_iter()
+            .map(|answer| answer.unwrap_or_else(lost))
+            .collect()
     }
 
     /// What an earlier hand-off of the same mail was answered, if it was carried out.
@@ -150,7 +160,11 @@ impl Agent {
             recipient: &share.recipient,
             trusted_client: mail.envelope.client.is_origin_trusted(),
             auth: &mail.auth,
-            looping: loops::is_marked(&mail.message.header, &self.executor.loop_secret(), &policy.mailbox.key()),
+            looping: loops::is_marked(
+                &mail.message.header,
+                &self.executor.loop_secret(),
+                &policy.mailbox.key(),
+            ),
         };
         Task {
             id: Id::new(mail.received_at),
@@ -164,7 +178,12 @@ impl Agent {
     fn log(&self, active: &Active, mail: &Mail, answer: &Answer, recipient: &Address) {
         let redact = Redact(active.config.logging.redact);
         let (id, verdict, stage, reply) = match answer {
-            Answer::Taken { id, verdict, stage } => (id.as_str(), *verdict, stage.unwrap_or("-"), "250".to_owned()),
+            Answer::Taken { id, verdict, stage } => (
+                id.as_str(),
+                *verdict,
+                stage.unwrap_or("-"),
+                "250".to_owned(),
+            ),
             Answer::Refused(reply) => ("-", "-", "-", reply.to_string()),
         };
         tracing::info!(
@@ -199,13 +218,7 @@ impl Handoff for Agent {
 
     async fn message(&self, envelope: Envelope, raw: Vec<u8>) -> Vec<Answer> {
         let active = self.active.load_full();
-        let limits = &active.config.server.limits;
-        let bounds = Bounds {
-            header_fields: limits.header_fields,
-            header_bytes: usize::try_from(limits.header_bytes).unwrap_or(usize::MAX),
-            mime_parts: limits.mime_parts,
-            mime_depth: limits.mime_depth,
-        };
+        let bounds = bounds(&active.config.server.limits);
         let parsed = spawn_blocking(move || {
             let message = Message::parse(&raw, &bounds);
             let digest = MailDigest::of(&raw);
@@ -233,9 +246,10 @@ impl Handoff for Agent {
             .zip(&mail.envelope.recipients)
             .map(|(route, recipient)| {
                 let answer = match route {
-                    Ok(place) => answers.get(place).cloned().unwrap_or_else(|| {
-                        refused(Reply::new(451, 3, 0, "internal error"))
-                    }),
+                    Ok(place) => answers
+                        .get(place)
+                        .cloned()
+                        .unwrap_or_else(|| refused(Reply::new(451, 3, 0, "internal error"))),
                     Err(reply) => refused(reply),
                 };
                 self.log(&active, &mail, &answer, recipient);
@@ -245,8 +259,23 @@ impl Handoff for Agent {
     }
 }
 
+/// The bounds of `server.limits`.
+pub fn bounds(limits: &ServerLimits) -> Bounds {
+    Bounds {
+        header_fields: limits.header_fields,
+        header_bytes: usize::try_from(limits.header_bytes).unwrap_or(usize::MAX),
+        mime_parts: limits.mime_parts,
+        mime_depth: limits.mime_depth,
+    }
+}
+
 /// The decision for one mailbox: both pure calls in a row. `explain` calls the same.
-pub fn decide(mailbox: &Mailbox, message: &Message, arrival: &Arrival<'_>, scan: &ScanReport) -> Plan {
+pub fn decide(
+    mailbox: &Mailbox,
+    message: &Message,
+    arrival: &Arrival<'_>,
+    scan: &ScanReport,
+) -> Plan {
     match mailbox.policy.screen(message, arrival) {
         Screening::Settled(plan) => *plan,
         Screening::Passed(passed) => mailbox.policy.decide(message, arrival, passed, scan),
@@ -256,15 +285,18 @@ pub fn decide(mailbox: &Mailbox, message: &Message, arrival: &Arrival<'_>, scan:
 /// What the scanners say of a mail; an upstream header counts from a trusted client only.
 pub fn scan(config: &Config, message: &Message, trusted: bool) -> ScanReport {
     let upstream = |engine: &Engine| match engine {
-        Engine::Upstream { header, value } if trusted => {
-            Some(Upstream { header: header.clone(), word: value.clone() })
-        }
+        Engine::Upstream { header, value } if trusted => Some(Upstream {
+            header: header.clone(),
+            word: value.clone(),
+        }),
         Engine::Upstream { .. } | Engine::Off => None,
     };
     ScanReport {
         virus: match upstream(&config.scanners.virus.engine) {
             None => VirusScan::NotScanned,
-            Some(field) => field.finding(&message.header).map_or(VirusScan::Clean, VirusScan::Infected),
+            Some(field) => field
+                .finding(&message.header)
+                .map_or(VirusScan::Clean, VirusScan::Infected),
         },
         spam: match upstream(&config.scanners.spam.engine) {
             None => SpamScan::NotScanned,

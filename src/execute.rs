@@ -6,7 +6,7 @@
 //! files go and its reply is not 2yz.
 
 mod effects;
-mod letters;
+pub(crate) mod letters;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,8 @@ use crate::policy::{AuthReport, Plan, ScanReport, SpamScan, Verdict, VirusScan};
 use crate::relay::courier::Hops;
 use crate::smtp::Reply;
 use crate::store::{
-    Answer, Batch, Handoff, HandoffKey, HandoffState, Id, MailHeader, Store, StoreError, WhyRecord,
+    Answer, Batch, FileEntry, Handoff, HandoffKey, HandoffState, Id, MailHeader, Shelf, Store,
+    StoreError, WhyRecord,
 };
 use crate::view;
 
@@ -74,8 +75,18 @@ pub struct Executor {
 
 impl Executor {
     /// `courier` is told when something is ready to be sent.
-    pub fn new(store: Store, hops: Arc<ArcSwap<Hops>>, courier: Arc<Notify>, loop_secret: [u8; 32]) -> Self {
-        Self { store, hops, courier, loop_secret }
+    pub fn new(
+        store: Store,
+        hops: Arc<ArcSwap<Hops>>,
+        courier: Arc<Notify>,
+        loop_secret: [u8; 32],
+    ) -> Self {
+        Self {
+            store,
+            hops,
+            courier,
+            loop_secret,
+        }
     }
 
     /// The store.
@@ -97,14 +108,28 @@ impl Executor {
         let (mut results, mut effects) = self.prepare(mail, tasks, &received).await;
         self.deliver(mail, tasks, &received, &mut results).await;
         self.commit(mail, tasks, &mut results, &mut effects).await;
-        let failed = results.iter().zip(&effects).filter(|(result, _)| result.is_err());
-        let files: Vec<Id> = failed.flat_map(|(_, effects)| effects.files()).collect();
+        let failed = results
+            .iter()
+            .zip(&effects)
+            .filter(|(result, _)| result.is_err());
+        let files: Vec<(Shelf, Id)> = failed.flat_map(|(_, effects)| effects.files()).collect();
         if !files.is_empty() {
-            let store = self.store.clone();
-            // Nothing names these files: left behind, they are removed at the next start.
-            let _ = spawn_blocking(move || store.discard(&files)).await;
+            self.discard(files).await;
         }
         results
+    }
+
+    /// Nothing names these files; one that is left behind by a fault is an orphan that goes later.
+    async fn discard(&self, files: Vec<(Shelf, Id)>) {
+        let store = self.store.clone();
+        let removed = blocking(move || {
+            files
+                .into_iter()
+                .try_for_each(|(shelf, id)| store.remove_mail(shelf, id))
+        });
+        if let Err(error) = removed.await {
+            tracing::warn!(%error, "files of a mail that was not taken stay behind");
+        }
     }
 
     async fn prepare(
@@ -114,10 +139,22 @@ impl Executor {
         received: &[u8],
     ) -> (Vec<Result<(), Reply>>, Vec<Effects>) {
         let mut results: Vec<Result<(), Reply>> = vec![Ok(()); tasks.len()];
-        let mut effects: Vec<Effects> =
-            tasks.iter().map(|task| Effects::of(task, mail, &self.store)).collect();
-        let held: u64 = effects.iter().filter_map(|effects| effects.held.as_ref()).map(|held| held.size).sum();
-        if held > 0 && self.store.quarantine_bytes().saturating_add(held) > mail.config.quarantine.max_size {
+        let mut effects = Vec::with_capacity(tasks.len());
+        for (task, result) in tasks.iter().zip(&mut results) {
+            effects.push(
+                Effects::of(task, mail, &self.store).unwrap_or_else(|error| {
+                    tracing::error!(%error, "ledger not read");
+                    *result = Err(store_reply(&error));
+                    Effects::default()
+                }),
+            );
+        }
+        let held: u64 = effects
+            .iter()
+            .filter_map(|effects| effects.held.as_ref())
+            .map(|held| held.size)
+            .sum();
+        if held > 0 && !self.store.quarantine_has_room(held) {
             for (result, effects) in results.iter_mut().zip(&mut effects) {
                 if effects.held.is_some() {
                     *result = Err(Reply::new(452, 3, 1, "quarantine is full"));
@@ -144,19 +181,24 @@ impl Executor {
     }
 
     /// One file for all quarantine entries and forwards of the mail.
-    async fn write_original(&self, mail: &Arc<Mail>, effects: &[Effects], received: &[u8]) -> Result<(), StoreError> {
+    async fn write_original(
+        &self,
+        mail: &Arc<Mail>,
+        effects: &[Effects],
+        received: &[u8],
+    ) -> Result<(), StoreError> {
         let entries: Vec<_> = effects.iter().flat_map(Effects::original_entries).collect();
         if entries.is_empty() {
             return Ok(());
         }
-        let header = mail_header(mail, entries);
-        let (store, raw, head) = (self.store.clone(), mail.raw.clone(), received.to_vec());
-        blocking(move || store.write_mail(&header, &head, &raw)).await
+        let header = mail_header(mail, entries, received);
+        let (store, raw) = (self.store.clone(), mail.raw.clone());
+        blocking(move || store.write_mail(&header, &[], &raw)).await
     }
 
     async fn write_letters(&self, mail: &Arc<Mail>, effects: &Effects) -> Result<(), StoreError> {
         for letter in &effects.letters {
-            let header = mail_header(mail, vec![letter.entry()]);
+            let header = mail_header(mail, vec![letter.entry()], &[]);
             let (store, bytes) = (self.store.clone(), letter.bytes.clone());
             blocking(move || store.write_mail(&header, &[], &bytes)).await?;
         }
@@ -164,21 +206,34 @@ impl Executor {
     }
 
     /// Kept mail to the next hop; recipients with equal octets in one transaction.
-    async fn deliver(&self, mail: &Mail, tasks: &[Task], received: &[u8], results: &mut [Result<(), Reply>]) {
+    async fn deliver(
+        &self,
+        mail: &Mail,
+        tasks: &[Task],
+        received: &[u8],
+        results: &mut [Result<(), Reply>],
+    ) {
         let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (index, task) in tasks.iter().enumerate() {
             let open = results.get(index).is_some_and(Result::is_ok);
             if open && task.plan.verdict == Verdict::Deliver {
-                groups.entry(task.plan.mark.as_deref().unwrap_or("")).or_default().push(index);
+                groups
+                    .entry(task.plan.mark.as_deref().unwrap_or(""))
+                    .or_default()
+                    .push(index);
             }
         }
         let hops = self.hops.load_full();
         for (mark, indexes) in groups {
-            let mut content = Content::new(received.to_vec(), mail.raw.clone(), mail.message.body_start);
+            let mut content =
+                Content::new(received.to_vec(), mail.raw.clone(), mail.message.body_start);
             if !mark.is_empty() {
                 content.header = Some(edit::mark_subject(&mail.raw, &mail.message, mark));
             }
-            let chosen: Vec<&Task> = indexes.iter().filter_map(|index| tasks.get(*index)).collect();
+            let chosen: Vec<&Task> = indexes
+                .iter()
+                .filter_map(|index| tasks.get(*index))
+                .collect();
             let delivery = Delivery {
                 sender: mail.envelope.sender.clone(),
                 recipients: chosen.iter().map(|task| recipient(task)).collect(),
@@ -249,12 +304,19 @@ pub fn store_reply(error: &StoreError) -> Reply {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    spawn_blocking(work).await.unwrap_or(Err(StoreError::Failed))
+    spawn_blocking(work)
+        .await
+        .unwrap_or(Err(StoreError::Failed))
 }
 
 fn received_line(mail: &Mail, id: Id) -> Vec<u8> {
     let date = letters::rfc5322(mail.received_at, &jiff::tz::TimeZone::system());
-    edit::received(&mail.envelope, &mail.config.server.hostname, id.as_str(), &date)
+    edit::received(
+        &mail.envelope,
+        &mail.config.server.hostname,
+        id.as_str(),
+        &date,
+    )
 }
 
 fn recipient(task: &Task) -> Recipient {
@@ -278,10 +340,11 @@ fn delivered(task: &Task, outcome: Outcome) -> Result<(), Reply> {
     }
 }
 
-fn mail_header(mail: &Mail, entries: Vec<crate::store::FileEntry>) -> MailHeader {
+fn mail_header(mail: &Mail, entries: Vec<FileEntry>, trace: &[u8]) -> MailHeader {
     MailHeader {
         sender: mail.envelope.sender.to_string(),
         client: client(mail),
+        trace: String::from_utf8_lossy(trace).into_owned(),
         received_at: mail.received_at,
         entries,
     }
@@ -324,14 +387,21 @@ fn why(task: &Task, mail: &Mail, effects: &Effects) -> WhyRecord {
     if let (Some(body), serde_json::Value::Object(rest)) = (body.as_object_mut(), rest) {
         body.extend(rest);
     }
-    WhyRecord { id: task.id, mailbox, received_at: mail.received_at, body }
+    WhyRecord {
+        id: task.id,
+        mailbox,
+        received_at: mail.received_at,
+        body,
+    }
 }
 
 /// What a later replay needs to decide again, for mail whose body is gone.
 fn facts(message: &Message) -> serde_json::Value {
     use crate::mail::{FromField, SubjectField};
     let from = match &message.from {
-        FromField::Addresses(addresses) => json!(addresses.iter().map(|a| &a.text).collect::<Vec<_>>()),
+        FromField::Addresses(addresses) => {
+            json!(addresses.iter().map(|a| &a.text).collect::<Vec<_>>())
+        }
         FromField::EmptyAddress => json!("empty_address"),
         FromField::Empty => json!("empty"),
         FromField::Missing => json!("missing"),
@@ -346,7 +416,10 @@ fn facts(message: &Message) -> serde_json::Value {
 
 fn client(mail: &Mail) -> String {
     let client = &mail.envelope.client;
-    client.origin_ip.or(client.ip).map_or_else(|| "unix".to_owned(), |ip| ip.to_string())
+    client
+        .origin_ip
+        .or(client.ip)
+        .map_or_else(|| "unix".to_owned(), |ip| ip.to_string())
 }
 
 fn virus_word(scan: &VirusScan) -> &str {

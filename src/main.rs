@@ -12,7 +12,11 @@ fn main() -> ExitCode {
         Err(error) => {
             // A closed stderr leaves nobody to tell.
             let _ = error.print();
-            return code(if error.use_stderr() { Exit::Usage } else { Exit::Ok });
+            return code(if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Ok
+            });
         }
     };
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
@@ -20,7 +24,6 @@ fn main() -> ExitCode {
     drop(out);
     match result {
         Ok(()) => code(Exit::Ok),
-        Err(failure) if failure.is_closed_pipe() => code(Exit::Ok),
         Err(failure) => {
             if !failure.message.is_empty() {
                 let _ = writeln!(std::io::stderr(), "sekimori: {}", failure.message);

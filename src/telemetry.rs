@@ -7,44 +7,58 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-use crate::config::{LogFormat, LogTarget, Logging, Redaction};
+use crate::config::{self, LogFormat, LogTarget, Logging};
 
 /// Starts logging for the process as `logging` says.
 ///
 /// # Errors
 /// The journal's socket cannot be reached, or logging was started before.
 pub fn init(logging: &Logging) -> std::io::Result<()> {
-    let filter = EnvFilter::new(format!("warn,sekimori={}", logging.level));
+    let filter = EnvFilter::new(format!("warn,sekimori={}", logging.level.as_str()));
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match (logging.target, logging.format) {
-        (LogTarget::Journald, _) => Box::new(tracing_journald::layer()?.with_syslog_identifier("sekimori".into())),
-        (LogTarget::Stderr, LogFormat::Logfmt) => {
-            Box::new(tracing_logfmt::builder().with_target(false).layer().with_writer(std::io::stderr))
+        (LogTarget::Journald, _) => {
+            Box::new(tracing_journald::layer()?.with_syslog_identifier("sekimori".into()))
         }
+        (LogTarget::Stderr, LogFormat::Logfmt) => Box::new(
+            tracing_logfmt::builder()
+                .with_target(false)
+                .layer()
+                .with_writer(std::io::stderr),
+        ),
         (LogTarget::Stderr, LogFormat::Json) => Box::new(
-            tracing_subscriber::fmt::layer().json().flatten_event(true).with_ansi(false).with_writer(std::io::stderr),
+            tracing_subscriber::fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_ansi(false)
+                .with_writer(std::io::stderr),
         ),
     };
-    tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().map_err(std::io::Error::other)
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .try_init()
+        .map_err(std::io::Error::other)
 }
 
 /// What of a mail may stand in the log (`logging.redact`).
 #[derive(Debug, Clone, Copy)]
-pub struct Redact(pub Redaction);
+pub struct Redact(pub config::Redact);
 
 impl Redact {
     /// A Subject, cut to 200 characters.
     pub fn subject(self, text: &str) -> String {
         match self.0 {
-            Redaction::Subject | Redaction::Addresses => "-".into(),
-            Redaction::None => text.chars().take(200).collect(),
+            config::Redact::Subject | config::Redact::Addresses => "-".into(),
+            config::Redact::None => text.chars().take(200).collect(),
         }
     }
 
     /// An address; redacted, its domain stays.
     pub fn address(self, text: &str) -> String {
         match self.0 {
-            Redaction::Addresses => text.rsplit_once('@').map_or_else(String::new, |(_, domain)| format!("-@{domain}")),
-            Redaction::None | Redaction::Subject => text.into(),
+            config::Redact::Addresses => text
+                .rsplit_once('@')
+                .map_or_else(String::new, |(_, domain)| format!("-@{domain}")),
+            config::Redact::None | config::Redact::Subject => text.into(),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The JSON forms of decisions and stored entries (CONTRACT section 4), one place for the CLI, the
 //! control socket and the why-records.
 
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 use serde_json::{Value, json};
 
 use crate::policy::{Action, Hit, Plan, Step, Verdict};
-use crate::store::{OutgoingItem, QuarantineEntry};
+use crate::store::{OutgoingItem, QuarantineEntry, VerifyReport, WhyRecord};
 
 /// A decision as `explain --json` and `why --json` show it, without `schema`.
 pub fn plan(mailbox: &str, plan: &Plan) -> Value {
@@ -26,7 +27,8 @@ pub fn plan(mailbox: &str, plan: &Plan) -> Value {
 }
 
 fn origin(hit: Option<&Hit>) -> Option<String> {
-    hit.and_then(|hit| hit.origin.as_ref()).map(ToString::to_string)
+    hit.and_then(|hit| hit.origin.as_ref())
+        .map(ToString::to_string)
 }
 
 fn forward(plan: &Plan) -> Value {
@@ -104,7 +106,38 @@ pub fn outgoing(item: &OutgoingItem) -> Value {
     })
 }
 
+/// A why-record as `why --json` shows it.
+pub fn why(record: &WhyRecord) -> Value {
+    let mut value = json!({"schema": "sekimori.why/1", "id": record.id});
+    if let (Some(members), Some(body)) = (value.as_object_mut(), record.body.as_object()) {
+        members.extend(body.clone());
+    }
+    value
+}
+
+/// What `store verify` found.
+pub fn verify(report: &VerifyReport) -> Value {
+    json!({
+        "schema": "sekimori.store_verify/1",
+        "quarantine": report.quarantine,
+        "outgoing": report.outgoing,
+        "files": report.files,
+        "bytes": report.bytes,
+        "orphans": report.orphans,
+        "problems": report.problems,
+    })
+}
+
 /// Unix milliseconds as RFC 3339; the epoch for what no calendar holds.
 pub fn time(millis: i64) -> String {
-    Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+    timestamp(millis).to_string()
+}
+
+/// Unix milliseconds in a time zone; the epoch for what no calendar holds.
+pub fn zoned(millis: i64, timezone: &TimeZone) -> Zoned {
+    timestamp(millis).to_zoned(timezone.clone())
+}
+
+fn timestamp(millis: i64) -> Timestamp {
+    Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
 }

@@ -112,7 +112,8 @@ pub(super) fn quarantine(global: &Global, command: &Quarantine, out: &mut dyn Wr
     let daemon = Daemon::of(global)?;
     match command {
         Quarantine::List(filter) => {
-            let entries = daemon.lines(Method::GET, &format!("/v1/quarantine{}", filter.query()))?;
+            let entries =
+                daemon.lines(Method::GET, &format!("/v1/quarantine{}", filter.query()))?;
             print_list(global, &entries, out, text::held)
         }
         Quarantine::Show { id } => {
@@ -120,7 +121,11 @@ pub(super) fn quarantine(global: &Global, command: &Quarantine, out: &mut dyn Wr
             print_one(global, &entry, out)
         }
         Quarantine::Export { id, output } => export(&daemon, id, output.as_deref(), out),
-        Quarantine::Release { ids, allow_sender, to } => {
+        Quarantine::Release {
+            ids,
+            allow_sender,
+            to,
+        } => {
             let body = json!({"allow_sender": allow_sender, "to": to});
             each(ids, |id| {
                 let path = format!("{}/release", item("quarantine", id)?);
@@ -134,22 +139,42 @@ pub(super) fn quarantine(global: &Global, command: &Quarantine, out: &mut dyn Wr
         }),
         Quarantine::Purge { filter, all, yes } => {
             if filter.is_empty() && !all {
-                return Err(Failure::new(Exit::Usage, "purge without a filter removes everything: say --all"));
+                return Err(Failure::new(
+                    Exit::Usage,
+                    "purge without a filter removes everything: say --all",
+                ));
             }
             if !yes {
-                return Err(Failure::new(Exit::Usage, "purge cannot be undone: say --yes"));
+                return Err(Failure::new(
+                    Exit::Usage,
+                    "purge cannot be undone: say --yes",
+                ));
             }
-            let done = daemon.one(Method::DELETE, &format!("/v1/quarantine{}", filter.query()), None)?;
+            let done = daemon.one(
+                Method::DELETE,
+                &format!("/v1/quarantine{}", filter.query()),
+                None,
+            )?;
             print_done(global, &done, out)
         }
     }
 }
 
-fn export(daemon: &Daemon, id: &str, output: Option<&std::path::Path>, out: &mut dyn Write) -> Done {
-    let answer = daemon.call(Method::GET, &format!("{}/raw", item("quarantine", id)?), None)?;
+fn export(
+    daemon: &Daemon,
+    id: &str,
+    output: Option<&std::path::Path>,
+    out: &mut dyn Write,
+) -> Done {
+    let answer = daemon.call(
+        Method::GET,
+        &format!("{}/raw", item("quarantine", id)?),
+        None,
+    )?;
     match output {
         None => out.write_all(&answer.body)?,
-        Some(path) => std::fs::write(path, &answer.body).map_err(|error| Failure::io(path.display(), &error))?,
+        Some(path) => std::fs::write(path, &answer.body)
+            .map_err(|error| Failure::io(path.display(), &error))?,
     }
     Ok(())
 }
@@ -197,7 +222,11 @@ pub(super) fn reload(global: &Global, wait: bool, out: &mut dyn Write) -> Done {
             writeln!(out, "{}", warning.as_str().unwrap_or_default())?;
         }
         for key in done["needs_restart"].as_array().into_iter().flatten() {
-            writeln!(out, "{} changed: counts after a restart", key.as_str().unwrap_or_default())?;
+            writeln!(
+                out,
+                "{} changed: counts after a restart",
+                key.as_str().unwrap_or_default()
+            )?;
         }
         writeln!(out, "reloaded")?;
     }
@@ -211,7 +240,9 @@ struct Daemon {
 
 impl Daemon {
     fn of(global: &Global) -> Result<Self, Failure> {
-        Ok(Self { socket: config_of(global)?.control.socket })
+        Ok(Self {
+            socket: config_of(global)?.control.socket,
+        })
     }
 
     fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
@@ -220,7 +251,9 @@ impl Daemon {
             return Ok(answer);
         }
         let problem: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let message = problem["error"].as_str().unwrap_or("the daemon gave no reason");
+        let message = problem["error"]
+            .as_str()
+            .unwrap_or("the daemon gave no reason");
         let exit = match answer.status {
             StatusCode::NOT_FOUND => Exit::NoInput,
             StatusCode::BAD_REQUEST => Exit::Usage,
@@ -234,7 +267,8 @@ impl Daemon {
 
     fn one(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let answer = self.call(method, path, body)?;
-        serde_json::from_slice(&answer.body).map_err(|error| Failure::new(Exit::Software, error.to_string()))
+        serde_json::from_slice(&answer.body)
+            .map_err(|error| Failure::new(Exit::Software, error.to_string()))
     }
 
     fn lines(&self, method: Method, path: &str) -> Result<Vec<Value>, Failure> {
@@ -249,7 +283,10 @@ impl Daemon {
 /// The path of one entry; an id is letters and digits, nothing that could be a path of its own.
 fn item(what: &str, id: &str) -> Result<String, Failure> {
     if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        return Err(Failure::new(Exit::NoInput, format!("no such id: {}", id.escape_debug())));
+        return Err(Failure::new(
+            Exit::NoInput,
+            format!("no such id: {}", id.escape_debug()),
+        ));
     }
     Ok(format!("/v1/{what}/{id}"))
 }
@@ -257,7 +294,10 @@ fn item(what: &str, id: &str) -> Result<String, Failure> {
 /// Does all, and fails at the end with the first failure.
 fn each(ids: &[String], mut one: impl FnMut(&str) -> Done) -> Done {
     let failures: Vec<Failure> = ids.iter().filter_map(|id| one(id).err()).collect();
-    let messages: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
+    let messages: Vec<&str> = failures
+        .iter()
+        .map(|failure| failure.message.as_str())
+        .collect();
     match failures.first() {
         None => Ok(()),
         Some(first) => Err(Failure::new(first.exit, messages.join("\n"))),

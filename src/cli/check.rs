@@ -19,7 +19,11 @@ pub(super) struct Options {
 }
 
 pub(super) fn check(global: &Global, options: &Options, out: &mut dyn Write) -> Done {
-    for path in options.paths.iter().chain(options.paths.is_empty().then_some(&global.config)) {
+    for path in options
+        .paths
+        .iter()
+        .chain(options.paths.is_empty().then_some(&global.config))
+    {
         std::fs::metadata(path).map_err(|error| Failure::io(path.display(), &error))?;
     }
     let found = config::check(&global.config, &options.paths);
@@ -39,8 +43,15 @@ pub(super) fn check(global: &Global, options: &Options, out: &mut dyn Write) -> 
 }
 
 /// Prints diagnostics as text or JSON lines; `--quiet` leaves warnings out.
-pub(super) fn print(global: &Global, found: &[Diagnostic], out: &mut dyn Write) -> std::io::Result<()> {
-    for diagnostic in found.iter().filter(|d| !global.quiet || d.severity == Severity::Error) {
+pub(super) fn print(
+    global: &Global,
+    found: &[Diagnostic],
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
+    for diagnostic in found
+        .iter()
+        .filter(|d| !global.quiet || d.severity == Severity::Error)
+    {
         if global.json {
             writeln!(out, "{}", json_line(diagnostic))?;
         } else {
@@ -57,7 +68,10 @@ pub(super) fn refused(found: &[Diagnostic]) -> Failure {
 }
 
 fn count(found: &[Diagnostic], severity: Severity) -> usize {
-    found.iter().filter(|diagnostic| diagnostic.severity == severity).count()
+    found
+        .iter()
+        .filter(|diagnostic| diagnostic.severity == severity)
+        .count()
 }
 
 fn json_line(diagnostic: &Diagnostic) -> serde_json::Value {

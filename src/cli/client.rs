@@ -32,10 +32,14 @@ pub(super) fn call(
         .build()
         .map_err(|error| Failure::io("runtime", &error))?;
     runtime.block_on(async {
-        let stream = tokio::net::UnixStream::connect(socket).await.map_err(|error| unreachable(socket, &error))?;
-        let broken = |error: hyper::Error| Failure::new(Exit::Io, format!("control socket: {error}"));
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let stream = tokio::net::UnixStream::connect(socket)
+            .await
+            .map_err(|error| unreachable(socket, &error))?;
+        let broken =
+            |error: hyper::Error| Failure::new(Exit::Io, format!("control socket: {error}"));
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
         tokio::spawn(connection);
         let payload = body.map(ToString::to_string).unwrap_or_default();
         let request = Request::builder()
@@ -47,19 +51,28 @@ pub(super) fn call(
             .map_err(|error| Failure::new(Exit::Software, format!("control request: {error}")))?;
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status();
-        let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(broken)?
+            .to_bytes();
         Ok(Answer { status, body })
     })
 }
 
 fn unreachable(socket: &Path, error: &std::io::Error) -> Failure {
     match error.kind() {
-        std::io::ErrorKind::PermissionDenied => {
-            Failure::new(Exit::Permission, format!("{}: this user may not connect: {error}", socket.display()))
-        }
+        std::io::ErrorKind::PermissionDenied => Failure::new(
+            Exit::Permission,
+            format!("{}: this user may not connect: {error}", socket.display()),
+        ),
         _ => Failure::new(
             Exit::Unavailable,
-            format!("the daemon does not run: nothing listens on {} ({error})", socket.display()),
+            format!(
+                "the daemon does not run: nothing listens on {} ({error})",
+                socket.display()
+            ),
         ),
     }
 }
@@ -67,7 +80,10 @@ fn unreachable(socket: &Path, error: &std::io::Error) -> Failure {
 /// Percent-encodes a query value.
 pub(super) fn query(pairs: &[(&str, Option<&str>)]) -> String {
     let mut text = String::new();
-    for (name, value) in pairs.iter().filter_map(|(name, value)| value.map(|value| (name, value))) {
+    for (name, value) in pairs
+        .iter()
+        .filter_map(|(name, value)| value.map(|value| (name, value)))
+    {
         text.push(if text.is_empty() { '?' } else { '&' });
         text.push_str(name);
         text.push('=');

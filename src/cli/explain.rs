@@ -28,14 +28,26 @@ pub(super) struct Options {
 
 pub(super) fn explain(global: &Global, options: &Options, out: &mut dyn Write) -> Done {
     let config = Arc::new(config_of(global)?);
-    let recipient = complete(&options.mailbox, &config)
-        .map_err(|error| Failure::new(Exit::Usage, format!("--mailbox {}: {error}", options.mailbox)))?;
+    let recipient = complete(&options.mailbox, &config).map_err(|error| {
+        Failure::new(
+            Exit::Usage,
+            format!("--mailbox {}: {error}", options.mailbox),
+        )
+    })?;
     let mailbox = match Directory::new(config.clone()).lookup(&recipient) {
         Lookup::Found(mailbox) => mailbox,
         Lookup::UnknownDomain => {
-            return Err(Failure::new(Exit::NoUser, format!("{recipient}: not one of mailboxes.domains")));
+            return Err(Failure::new(
+                Exit::NoUser,
+                format!("{recipient}: not one of mailboxes.domains"),
+            ));
         }
-        Lookup::UnknownMailbox => return Err(Failure::new(Exit::NoUser, format!("{recipient}: no such mailbox"))),
+        Lookup::UnknownMailbox => {
+            return Err(Failure::new(
+                Exit::NoUser,
+                format!("{recipient}: no such mailbox"),
+            ));
+        }
         Lookup::Unavailable(reason) => return Err(Failure::new(Exit::Io, reason)),
     };
     let raw = crlf(&read(&options.file)?);
@@ -56,7 +68,13 @@ pub(super) fn explain(global: &Global, options: &Options, out: &mut dyn Write) -
 }
 
 /// The mail is taken as the MTA would hand it over: from a trusted client, now.
-fn decide(config: &Config, mailbox: &Mailbox, recipient: &Address, message: &Message, sender: &ReversePath) -> Plan {
+fn decide(
+    config: &Config,
+    mailbox: &Mailbox,
+    recipient: &Address,
+    message: &Message,
+    sender: &ReversePath,
+) -> Plan {
     let arrival = Arrival {
         now: jiff::Timestamp::now().as_second(),
         sender,
@@ -65,7 +83,12 @@ fn decide(config: &Config, mailbox: &Mailbox, recipient: &Address, message: &Mes
         auth: &AuthReport::default(),
         looping: false,
     };
-    agent::decide(mailbox, message, &arrival, &agent::scan(config, message, true))
+    agent::decide(
+        mailbox,
+        message,
+        &arrival,
+        &agent::scan(config, message, true),
+    )
 }
 
 fn complete(text: &str, config: &Config) -> Result<Address, crate::mail::AddressError> {
@@ -83,15 +106,26 @@ fn bounds(config: &Config) -> Bounds {
 fn sender(given: Option<&str>, message: &Message) -> Result<ReversePath, Failure> {
     let text = match given {
         Some(given) => given.to_owned(),
-        None => message.header.first("return-path").map(|field| field.text()).unwrap_or_default(),
+        None => message
+            .header
+            .first("return-path")
+            .map(|field| field.text())
+            .unwrap_or_default(),
     };
-    let bare = text.trim().trim_start_matches('<').trim_end_matches('>').trim();
+    let bare = text
+        .trim()
+        .trim_start_matches('<')
+        .trim_end_matches('>')
+        .trim();
     if bare.is_empty() {
         return Ok(ReversePath::Null);
     }
     match Address::parse(bare) {
         Ok(address) => Ok(ReversePath::Address(address)),
-        Err(error) if given.is_some() => Err(Failure::new(Exit::Usage, format!("--sender {bare}: {error}"))),
+        Err(error) if given.is_some() => Err(Failure::new(
+            Exit::Usage,
+            format!("--sender {bare}: {error}"),
+        )),
         Err(_) => Ok(ReversePath::Null),
     }
 }
@@ -99,7 +133,10 @@ fn sender(given: Option<&str>, message: &Message) -> Result<ReversePath, Failure
 fn read(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     if path.as_os_str() == "-" {
-        std::io::stdin().lock().read_to_end(&mut bytes).map_err(|error| Failure::io("stdin", &error))?;
+        std::io::stdin()
+            .lock()
+            .read_to_end(&mut bytes)
+            .map_err(|error| Failure::io("stdin", &error))?;
     } else {
         bytes = std::fs::read(path).map_err(|error| Failure::io(path.display(), &error))?;
     }
@@ -130,8 +167,16 @@ fn crlf(raw: &[u8]) -> Vec<u8> {
 mod tests {
     #[test]
     fn every_line_end_counts_as_crlf() {
-        for (given, expected) in [("a\nb\r\nc\rd\r", "a\r\nb\r\nc\r\nd\r\n"), ("\r\r\n\n", "\r\n\r\n\r\n"), ("", "")] {
-            assert_eq!(super::crlf(given.as_bytes()), expected.as_bytes(), "{given:?}");
+        for (given, expected) in [
+            ("a\nb\r\nc\rd\r", "a\r\nb\r\nc\r\nd\r\n"),
+            ("\r\r\n\n", "\r\n\r\n\r\n"),
+            ("", ""),
+        ] {
+            assert_eq!(
+                super::crlf(given.as_bytes()),
+                expected.as_bytes(),
+                "{given:?}"
+            );
         }
     }
 }

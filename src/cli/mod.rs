@@ -61,7 +61,10 @@ pub struct Failure {
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self {
+            exit,
+            message: message.into(),
+        }
     }
 
     /// An I/O error on something named, with the exit code that its kind calls for.
@@ -77,6 +80,10 @@ impl Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            // The reader (`head`, a pager) has seen enough.
+            return Self::new(Exit::Ok, "");
+        }
         Self::io("output", &error)
     }
 }
@@ -98,7 +105,12 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// The daemon file
-    #[arg(long, global = true, env = "SEKIMORI_CONFIG", default_value = "/etc/sekimori/sekimori.yaml")]
+    #[arg(
+        long,
+        global = true,
+        env = "SEKIMORI_CONFIG",
+        default_value = "/etc/sekimori/sekimori.yaml"
+    )]
     pub(crate) config: PathBuf,
     /// One JSON object a line
     #[arg(long, global = true)]
@@ -177,5 +189,7 @@ pub fn execute(cli: &Cli, out: &mut dyn Write) -> Done {
 pub(crate) fn config_of(global: &Global) -> Result<Config, Failure> {
     let path = &global.config;
     std::fs::metadata(path).map_err(|error| Failure::io(path.display(), &error))?;
-    config::load(path).map(|loaded| loaded.config).map_err(|errors| check::refused(&errors))
+    config::load(path)
+        .map(|loaded| loaded.config)
+        .map_err(|errors| check::refused(&errors))
 }

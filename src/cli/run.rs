@@ -21,7 +21,9 @@ pub(super) fn run(global: &Global) -> Done {
     }
     runtime()?.block_on(async {
         let path = Some(global.config.clone());
-        let daemon = Daemon::start(loaded.config, path).await.map_err(|error| not_started(&error))?;
+        let daemon = Daemon::start(loaded.config, path)
+            .await
+            .map_err(|error| not_started(&error))?;
         for (name, address) in daemon.server().addresses() {
             tracing::info!(name, %address, "listening");
         }
@@ -99,7 +101,10 @@ async fn watchdog(shared: std::sync::Arc<Shared>) {
     loop {
         ticks.tick().await;
         let store = shared.store().clone();
-        if matches!(tokio::task::spawn_blocking(move || store.next_due_at()).await, Ok(Ok(_))) {
+        if matches!(
+            tokio::task::spawn_blocking(move || store.next_due_at()).await,
+            Ok(Ok(_))
+        ) {
             let _ = sd_notify::notify(&[NotifyState::Watchdog]);
         }
     }

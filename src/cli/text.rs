@@ -7,11 +7,14 @@ use serde_json::Value;
 
 /// A text without control, format and direction characters (they could repaint a terminal).
 pub(super) fn clean(text: &str) -> String {
-    text.chars().map(|c| if harmful(c) { '\u{FFFD}' } else { c }).collect()
+    text.chars()
+        .map(|c| if harmful(c) { '\u{FFFD}' } else { c })
+        .collect()
 }
 
 fn harmful(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
+    c.is_control()
+        || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
 }
 
 fn word(value: &Value) -> String {
@@ -21,7 +24,11 @@ fn word(value: &Value) -> String {
         Value::String(text) => clean(text),
         Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
             let words: Vec<String> = items.iter().map(word).collect();
-            if words.is_empty() { "-".to_owned() } else { words.join(", ") }
+            if words.is_empty() {
+                "-".to_owned()
+            } else {
+                words.join(", ")
+            }
         }
         other => clean(&other.to_string()),
     }
@@ -38,21 +45,34 @@ pub(super) fn held(entry: &Value) -> String {
 
 /// One outgoing mail.
 pub(super) fn queued(item: &Value) -> String {
-    let [id, kind, mailbox, to] = ["id", "kind", "mailbox", "recipients"].map(|name| word(&item[name]));
-    let [attempts, next, reply] = ["attempts", "next_attempt_at", "last_reply"].map(|name| word(&item[name]));
+    let [id, kind, mailbox, to] =
+        ["id", "kind", "mailbox", "recipients"].map(|name| word(&item[name]));
+    let [attempts, next, reply] =
+        ["attempts", "next_attempt_at", "last_reply"].map(|name| word(&item[name]));
     format!("{id}  {kind:17}  {mailbox} -> {to}  attempts {attempts}, next {next}, last: {reply}")
 }
 
 /// What a command did.
 pub(super) fn done(value: &Value) -> String {
-    let members = value.as_object().into_iter().flatten().filter(|(name, _)| *name != "schema");
-    let words: Vec<String> = members.map(|(name, value)| format!("{name}: {}", word(value))).collect();
+    let members = value
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| *name != "schema");
+    let words: Vec<String> = members
+        .map(|(name, value)| format!("{name}: {}", word(value)))
+        .collect();
     words.join("  ")
 }
 
 /// All members, one a line.
 pub(super) fn members(value: &Value, out: &mut dyn Write) -> std::io::Result<()> {
-    for (name, value) in value.as_object().into_iter().flatten().filter(|(name, _)| *name != "schema") {
+    for (name, value) in value
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| *name != "schema")
+    {
         writeln!(out, "{:14} {}", format!("{name}:"), word(value))?;
     }
     Ok(())
@@ -60,13 +80,25 @@ pub(super) fn members(value: &Value, out: &mut dyn Write) -> std::io::Result<()>
 
 /// A decision: the verdict, each stage, what is done.
 pub(super) fn decision(value: &Value, out: &mut dyn Write) -> std::io::Result<()> {
-    for name in ["id", "mailbox", "received_at", "sender", "client", "message_id", "size"] {
+    for name in [
+        "id",
+        "mailbox",
+        "received_at",
+        "sender",
+        "client",
+        "message_id",
+        "size",
+    ] {
         if let Some(value) = value.get(name) {
             writeln!(out, "{:14} {}", format!("{name}:"), word(value))?;
         }
     }
     let by = match value["stage"].as_str() {
-        Some(stage) => format!(" by {stage}: {} ({})", word(&value["entry"]), word(&value["origin"])),
+        Some(stage) => format!(
+            " by {stage}: {} ({})",
+            word(&value["entry"]),
+            word(&value["origin"])
+        ),
         None => String::new(),
     };
     writeln!(out, "verdict:       {}{by}", word(&value["verdict"]))?;
@@ -76,7 +108,12 @@ pub(super) fn decision(value: &Value, out: &mut dyn Write) -> std::io::Result<()
             Some(entry) => format!("  {} ({})", word(entry), word(&step["origin"])),
             None => String::new(),
         };
-        writeln!(out, "  {:24} {}{found}", word(&step["stage"]), word(&step["outcome"]))?;
+        writeln!(
+            out,
+            "  {:24} {}{found}",
+            word(&step["stage"]),
+            word(&step["outcome"])
+        )?;
     }
     consequences(value, out)
 }
@@ -87,17 +124,31 @@ fn consequences(value: &Value, out: &mut dyn Write) -> std::io::Result<()> {
     }
     let forward = &value["forward"];
     if !forward["rule"].is_null() {
-        let keep = if forward["keep"] == true { "a copy is kept" } else { "no copy is kept" };
-        writeln!(out, "forward:       {} to {}, {keep}", word(&forward["rule"]), word(&forward["to"]))?;
+        let keep = if forward["keep"] == true {
+            "a copy is kept"
+        } else {
+            "no copy is kept"
+        };
+        writeln!(
+            out,
+            "forward:       {} to {}, {keep}",
+            word(&forward["rule"]),
+            word(&forward["to"])
+        )?;
     }
     if value["notify"].as_array().is_some_and(|to| !to.is_empty()) {
         writeln!(out, "notify:        {}", word(&value["notify"]))?;
     }
     let reply = &value["auto_reply"];
-    let words = if reply["would_send"] == true { "yes".to_owned() } else { format!("no, {}", word(&reply["reason"])) };
+    let words = if reply["would_send"] == true {
+        "yes".to_owned()
+    } else {
+        format!("no, {}", word(&reply["reason"]))
+    };
     writeln!(out, "auto-reply:    {words}")?;
     for effect in value["effects"].as_array().into_iter().flatten() {
-        let [kind, to, state, reply] = ["kind", "to", "state", "reply"].map(|name| word(&effect[name]));
+        let [kind, to, state, reply] =
+            ["kind", "to", "state", "reply"].map(|name| word(&effect[name]));
         writeln!(out, "effect:        {kind} to {to}: {state} {reply}")?;
     }
     Ok(())
@@ -110,8 +161,10 @@ mod tests {
 
     #[test]
     fn nothing_repaints_a_terminal() {
-        let line = held(&json!({"id": "x", "received_at": "2026-11-22T00:00:00Z", "state": "held", "mailbox": "a@b",
-            "stage": "spam", "entry": null, "from": "\u{1b}[2J<a@b>", "subject": "a\nb\u{202e}c"}));
+        let line = held(
+            &json!({"id": "x", "received_at": "2026-11-22T00:00:00Z", "state": "held", "mailbox": "a@b",
+            "stage": "spam", "entry": null, "from": "\u{1b}[2J<a@b>", "subject": "a\nb\u{202e}c"}),
+        );
         assert!(!line.contains(['\u{1b}', '\n', '\u{202e}']), "{line:?}");
         assert!(line.contains("2026-11-22T00:00"), "{line}");
     }

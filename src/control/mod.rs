@@ -40,14 +40,24 @@ pub fn bind(path: &Path, mode: u32) -> std::io::Result<UnixListener> {
 }
 
 /// Serves the socket until `stop` resolves.
-pub async fn serve(listener: UnixListener, shared: Arc<Shared>, stop: impl Future<Output = ()> + Send + 'static) {
+pub async fn serve(
+    listener: UnixListener,
+    shared: Arc<Shared>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) {
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/reload", post(reload))
         .route("/v1/store/verify", post(verify))
         .route("/v1/why/{id}", get(why))
-        .route("/v1/quarantine", get(quarantine::list).delete(quarantine::purge))
-        .route("/v1/quarantine/{id}", get(quarantine::show).delete(quarantine::delete))
+        .route(
+            "/v1/quarantine",
+            get(quarantine::list).delete(quarantine::purge),
+        )
+        .route(
+            "/v1/quarantine/{id}",
+            get(quarantine::show).delete(quarantine::delete),
+        )
         .route("/v1/quarantine/{id}/raw", get(quarantine::raw))
         .route("/v1/quarantine/{id}/release", post(quarantine::release))
         .route("/v1/queue", get(queue::list))
@@ -55,7 +65,10 @@ pub async fn serve(listener: UnixListener, shared: Arc<Shared>, stop: impl Futur
         .route("/v1/queue/{id}", delete(queue::drop))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such resource"))
         .with_state(shared);
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
+    if let Err(error) = axum::serve(listener, router)
+        .with_graceful_shutdown(stop)
+        .await
+    {
         tracing::error!(%error, "control socket");
     }
 }
@@ -68,7 +81,10 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self {
+            status,
+            message: message.into(),
+        }
     }
 }
 
@@ -95,7 +111,10 @@ pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Problem> {
     let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error");
-    spawn_blocking(work).await.map_err(failed)?.map_err(Problem::from)
+    spawn_blocking(work)
+        .await
+        .map_err(failed)?
+        .map_err(Problem::from)
 }
 
 /// One object a line.
@@ -105,7 +124,12 @@ pub(super) fn lines(values: impl Iterator<Item = Value>) -> Response {
 }
 
 pub(super) fn parse_id(text: &str) -> Result<Id, Problem> {
-    text.parse().map_err(|_| Problem::new(StatusCode::NOT_FOUND, format!("no such id: {}", text.escape_debug())))
+    text.parse().map_err(|_| {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            format!("no such id: {}", text.escape_debug()),
+        )
+    })
 }
 
 async fn status(State(shared): Daemon) -> Json<Value> {
@@ -129,13 +153,16 @@ async fn reload(State(shared): Daemon) -> Response {
 
 async fn verify(State(shared): Daemon) -> Result<Json<Value>, Problem> {
     let store = shared.store().clone();
-    Ok(Json(crate::view::verify(&blocking(move || store.verify()).await?)))
+    Ok(Json(crate::view::verify(
+        &blocking(move || store.verify()).await?,
+    )))
 }
 
 async fn why(State(shared): Daemon, UrlPath(id): UrlPath<String>) -> Result<Json<Value>, Problem> {
     let id = parse_id(&id)?;
     let store = shared.store().clone();
     let record = blocking(move || store.history_get(id)).await?;
-    let record = record.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("no such id: {id}")))?;
+    let record =
+        record.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("no such id: {id}")))?;
     Ok(Json(crate::view::why(&record)))
 }

@@ -45,9 +45,13 @@ pub(super) struct Release {
     allow_sender: bool,
 }
 
-pub(super) async fn list(State(shared): State<Arc<Shared>>, Query(filter): Query<Filter>) -> Result<Response, Problem> {
+pub(super) async fn list(
+    State(shared): State<Arc<Shared>>,
+    Query(filter): Query<Filter>,
+) -> Result<Response, Problem> {
     let (store, filter) = (shared.store().clone(), filter.compile()?);
-    let entries = blocking(move || store.quarantine_list(filter).collect::<Result<Vec<_>, _>>()).await?;
+    let entries =
+        blocking(move || store.quarantine_list(filter).collect::<Result<Vec<_>, _>>()).await?;
     Ok(lines(entries.iter().map(view::quarantine)))
 }
 
@@ -58,7 +62,10 @@ pub(super) async fn show(
     Ok(Json(view::quarantine(&entry(&shared, &id).await?)))
 }
 
-pub(super) async fn raw(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn raw(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
     let id = entry(&shared, &id).await?.id;
     let store = shared.store().clone();
     let bytes = blocking(move || store.read_body(Shelf::Quarantine, id)).await?;
@@ -72,9 +79,17 @@ pub(super) async fn release(
 ) -> Result<Json<Value>, Problem> {
     let bad = |message: String| Problem::new(StatusCode::BAD_REQUEST, message);
     if release.allow_sender {
-        return Err(bad("--allow-sender: not built yet; add the sender to allow.senders of the mailbox file".into()));
+        return Err(bad(
+            "--allow-sender: not built yet; add the sender to allow.senders of the mailbox file"
+                .into(),
+        ));
     }
-    let to = release.to.as_deref().map(Address::parse).transpose().map_err(|error| bad(format!("--to: {error}")))?;
+    let to = release
+        .to
+        .as_deref()
+        .map(Address::parse)
+        .transpose()
+        .map_err(|error| bad(format!("--to: {error}")))?;
     let entry = shared.release(parse_id(&id)?, to).await?;
     Ok(Json(view::quarantine(&entry)))
 }
@@ -86,7 +101,9 @@ pub(super) async fn delete(
     let id = parse_id(&id)?;
     let store = shared.store().clone();
     blocking(move || store.quarantine_delete(id)).await?;
-    Ok(Json(json!({"schema": "sekimori.quarantine/1", "id": id, "state": "deleted"})))
+    Ok(Json(
+        json!({"schema": "sekimori.quarantine/1", "id": id, "state": "deleted"}),
+    ))
 }
 
 pub(super) async fn purge(
@@ -95,7 +112,9 @@ pub(super) async fn purge(
 ) -> Result<Json<Value>, Problem> {
     let (store, filter) = (shared.store().clone(), filter.compile()?);
     let deleted = blocking(move || store.quarantine_purge(filter)).await?;
-    Ok(Json(json!({"schema": "sekimori.purge/1", "deleted": deleted})))
+    Ok(Json(
+        json!({"schema": "sekimori.purge/1", "deleted": deleted}),
+    ))
 }
 
 async fn entry(shared: &Shared, id: &str) -> Result<QuarantineEntry, Problem> {
@@ -111,14 +130,23 @@ fn since(text: &str) -> Result<i64, Problem> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time.as_millisecond());
     }
-    if let Ok(time) = text.parse::<civil::Date>().and_then(|date| date.to_zoned(TimeZone::system())) {
+    if let Ok(time) = text
+        .parse::<civil::Date>()
+        .and_then(|date| date.to_zoned(TimeZone::system()))
+    {
         return Ok(time.timestamp().as_millisecond());
     }
-    let back = text.parse::<Span>().and_then(|span| jiff::Zoned::now().checked_sub(span));
-    back.map(|time| time.timestamp().as_millisecond()).map_err(|_| {
-        let shown = text.escape_debug();
-        Problem::new(StatusCode::BAD_REQUEST, format!("since: not a time: {shown} (RFC 3339, a date, 12h or 2d)"))
-    })
+    let back = text
+        .parse::<Span>()
+        .and_then(|span| jiff::Zoned::now().checked_sub(span));
+    back.map(|time| time.timestamp().as_millisecond())
+        .map_err(|_| {
+            let shown = text.escape_debug();
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                format!("since: not a time: {shown} (RFC 3339, a date, 12h or 2d)"),
+            )
+        })
 }
 
 #[cfg(test)]

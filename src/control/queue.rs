@@ -23,9 +23,12 @@ pub(super) async fn retry(
 ) -> Result<Json<Value>, Problem> {
     let id = parse_id(&id)?;
     let store = shared.store().clone();
-    blocking(move || store.outgoing_retry(Some(id), jiff::Timestamp::now().as_millisecond())).await?;
+    blocking(move || store.outgoing_retry(Some(id), jiff::Timestamp::now().as_millisecond()))
+        .await?;
     shared.courier().wake();
-    Ok(Json(json!({"schema": "sekimori.queue/1", "id": id, "state": "ready"})))
+    Ok(Json(
+        json!({"schema": "sekimori.queue/1", "id": id, "state": "ready"}),
+    ))
 }
 
 pub(super) async fn drop(
@@ -34,5 +37,7 @@ pub(super) async fn drop(
 ) -> Result<Json<Value>, Problem> {
     let id = parse_id(&id)?;
     shared.drop_outgoing(id).await?;
-    Ok(Json(json!({"schema": "sekimori.queue/1", "id": id, "state": "dropped"})))
+    Ok(Json(
+        json!({"schema": "sekimori.queue/1", "id": id, "state": "dropped"}),
+    ))
 }

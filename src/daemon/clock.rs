@@ -12,8 +12,8 @@ use crate::execute::letters;
 use crate::mail::Address;
 use crate::policy::Class;
 use crate::store::{
-    Batch, FileEntry, Id, MailHeader, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry, QuarantineFilter,
-    QuarantineState, SeenKey, StoreError,
+    Batch, FileEntry, Id, MailHeader, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry,
+    QuarantineFilter, QuarantineState, SeenKey, StoreError,
 };
 
 /// New entries may expire before anything known at the last look: look so often.
@@ -31,8 +31,12 @@ pub(super) async fn sweep(shared: Arc<Shared>, stop: impl Future<Output = ()>) {
         let store = shared.store.clone();
         let monotonic = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
         match blocking(move || store.sweep(now(), monotonic)).await {
-            Ok(swept) if swept.held => tracing::warn!("the clock jumped ahead: nothing is removed for now"),
-            Ok(swept) if swept.quarantine > 0 => tracing::info!(quarantine = swept.quarantine, "expired"),
+            Ok(swept) if swept.held => {
+                tracing::warn!("the clock jumped ahead: nothing is removed for now")
+            }
+            Ok(swept) if swept.quarantine > 0 => {
+                tracing::info!(quarantine = swept.quarantine, "expired")
+            }
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "expiry"),
         }
@@ -69,13 +73,19 @@ pub(super) async fn daily_notices(shared: Arc<Shared>, stop: impl Future<Output 
 /// The last and the next moment that is `daily_at`, unix milliseconds.
 fn around(notice: &NoticeTime, now: i64) -> (i64, i64) {
     let day = |offset: i64| {
-        let today = super::super::view::zoned(now, &notice.timezone).date();
+        let today = crate::view::zoned(now, &notice.timezone).date();
         let date = today.saturating_add(offset.days());
-        let zoned: Result<Zoned, _> = date.to_datetime(notice.daily_at).to_zoned(notice.timezone.clone());
+        let zoned: Result<Zoned, _> = date
+            .to_datetime(notice.daily_at)
+            .to_zoned(notice.timezone.clone());
         zoned.map_or(now, |zoned| zoned.timestamp().as_millisecond())
     };
     let today = day(0);
-    if today <= now { (today, day(1)) } else { (day(-1), today) }
+    if today <= now {
+        (today, day(1))
+    } else {
+        (day(-1), today)
+    }
 }
 
 /// The notices of the 24 hours before `at`, to those who have not had theirs.
@@ -83,12 +93,18 @@ async fn send_notices(shared: &Arc<Shared>, at: i64) -> Result<(), StoreError> {
     let store = shared.store.clone();
     let mailboxes = blocking(move || {
         let mut mailboxes: BTreeMap<String, Vec<QuarantineEntry>> = BTreeMap::new();
-        let filter = QuarantineFilter { since: Some(at - DAY), ..QuarantineFilter::default() };
+        let filter = QuarantineFilter {
+            since: Some(at - DAY),
+            ..QuarantineFilter::default()
+        };
         for entry in store.quarantine_list(filter) {
             let entry = entry?;
             let new = entry.received_at < at && entry.state == QuarantineState::Held;
             if new && entry.class == Class::Spam.as_str() {
-                mailboxes.entry(entry.mailbox.clone()).or_default().push(entry);
+                mailboxes
+                    .entry(entry.mailbox.clone())
+                    .or_default()
+                    .push(entry);
             }
         }
         Ok(mailboxes)
@@ -102,7 +118,12 @@ async fn send_notices(shared: &Arc<Shared>, at: i64) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn notify_owner(shared: &Shared, mailbox: &str, held: &[QuarantineEntry], at: i64) -> Result<(), StoreError> {
+fn notify_owner(
+    shared: &Shared,
+    mailbox: &str,
+    held: &[QuarantineEntry],
+    at: i64,
+) -> Result<(), StoreError> {
     let active = shared.active();
     let Ok(address) = Address::parse(mailbox) else {
         return Ok(());
@@ -159,15 +180,34 @@ mod tests {
     #[test]
     fn the_day_is_that_of_the_time_zone() {
         let timezone = jiff::tz::TimeZone::get("Asia/Tokyo").unwrap();
-        let notice = NoticeTime { daily_at: jiff::civil::time(7, 0, 0, 0), timezone };
+        let notice = NoticeTime {
+            daily_at: jiff::civil::time(7, 0, 0, 0),
+            timezone,
+        };
         let millis = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_millisecond();
         let rows = [
-            ("2026-11-21T21:59:59Z", "2026-11-20T22:00:00Z", "2026-11-21T22:00:00Z"),
-            ("2026-11-21T22:00:00Z", "2026-11-21T22:00:00Z", "2026-11-22T22:00:00Z"),
-            ("2026-11-22T12:00:00Z", "2026-11-21T22:00:00Z", "2026-11-22T22:00:00Z"),
+            (
+                "2026-11-21T21:59:59Z",
+                "2026-11-20T22:00:00Z",
+                "2026-11-21T22:00:00Z",
+            ),
+            (
+                "2026-11-21T22:00:00Z",
+                "2026-11-21T22:00:00Z",
+                "2026-11-22T22:00:00Z",
+            ),
+            (
+                "2026-11-22T12:00:00Z",
+                "2026-11-21T22:00:00Z",
+                "2026-11-22T22:00:00Z",
+            ),
         ];
         for (now, last, next) in rows {
-            assert_eq!(around(&notice, millis(now)), (millis(last), millis(next)), "{now}");
+            assert_eq!(
+                around(&notice, millis(now)),
+                (millis(last), millis(next)),
+                "{now}"
+            );
         }
     }
 }

@@ -5,6 +5,8 @@
 mod clock;
 mod settings;
 
+pub use settings::store as store_settings;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,8 +23,8 @@ use crate::mail::Address;
 use crate::relay::courier::{Courier, Hops};
 use crate::server::{Server, ServerError};
 use crate::store::{
-    Batch, FileEntry, Id, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry, QuarantineFilter,
-    QuarantineState, Shelf, Store, StoreError,
+    Batch, FileEntry, Id, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry,
+    QuarantineFilter, QuarantineState, Shelf, Store, StoreError,
 };
 use crate::view;
 
@@ -96,15 +98,32 @@ impl Daemon {
         let hops = Arc::new(ArcSwap::from_pointee(settings::hops(&config)?));
         let directory = Arc::new(Directory::new(config.clone()));
         directory.start_indexing();
-        let active = Arc::new(ArcSwap::from_pointee(Active { config: config.clone(), directory }));
+        let active = Arc::new(ArcSwap::from_pointee(Active {
+            config: config.clone(),
+            directory,
+        }));
         let wake = Arc::new(Notify::new());
-        let courier = Arc::new(Courier::new(store.clone(), hops.clone(), wake.clone(), loop_secret));
+        let courier = Arc::new(Courier::new(
+            store.clone(),
+            hops.clone(),
+            wake.clone(),
+            loop_secret,
+        ));
         let executor = Executor::new(store.clone(), hops.clone(), wake, loop_secret);
         let agent = Arc::new(Agent::new(active.clone(), executor));
-        let server = Server::start(settings::listeners(&config), config.server.limits.memory, agent).await?;
-        let control_socket = control::bind(&config.control.socket, config.control.mode).map_err(|source| {
-            StartError::Io { what: format!("control socket {}", config.control.socket.display()), source }
-        })?;
+        let server = Server::start(
+            settings::listeners(&config),
+            config.server.limits.memory,
+            agent,
+        )
+        .await?;
+        let control_socket =
+            control::bind(&config.control.socket, config.control.mode).map_err(|source| {
+                StartError::Io {
+                    what: format!("control socket {}", config.control.socket.display()),
+                    source,
+                }
+            })?;
         let shared = Arc::new(Shared {
             config_path,
             active,
@@ -117,12 +136,21 @@ impl Daemon {
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(courier.run(stopped(stopping.clone())));
-        tasks.spawn(control::serve(control_socket, shared.clone(), stopped(stopping.clone())));
+        tasks.spawn(control::serve(
+            control_socket,
+            shared.clone(),
+            stopped(stopping.clone()),
+        ));
         tasks.spawn(clock::sweep(shared.clone(), stopped(stopping.clone())));
         tasks.spawn(clock::daily_notices(shared.clone(), stopped(stopping)));
         let resume = shared.clone();
         tasks.spawn(async move { resume.resume_releases().await });
-        Ok(Self { shared, server, stop, tasks })
+        Ok(Self {
+            shared,
+            server,
+            stop,
+            tasks,
+        })
     }
 
     /// What the control socket may ask for.
@@ -138,11 +166,16 @@ impl Daemon {
     /// Takes no more mail, finishes what is open within `shutdown_grace`, stops the rest.
     pub async fn stop(mut self) {
         let config = self.shared.active.load().config.clone();
-        self.server.shutdown(config.server.timeouts.shutdown_grace).await;
+        self.server
+            .shutdown(config.server.timeouts.shutdown_grace)
+            .await;
         // Every task may have ended already.
         let _ = self.stop.send(true);
         let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(config.server.timeouts.shutdown_grace, all).await.is_err() {
+        if tokio::time::timeout(config.server.timeouts.shutdown_grace, all)
+            .await
+            .is_err()
+        {
             tracing::warn!("gave up waiting for mail that is being sent");
         }
         self.tasks.abort_all();
@@ -170,9 +203,15 @@ impl Shared {
 
     /// Reads all settings again. Blocks.
     pub fn reload(&self) -> Reload {
-        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self
+            .reloading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let Some(path) = &self.config_path else {
-            return Reload::Done { warnings: Vec::new(), restart: Vec::new() };
+            return Reload::Done {
+                warnings: Vec::new(),
+                restart: Vec::new(),
+            };
         };
         let Loaded { config, warnings } = match config::load(path) {
             Ok(loaded) => loaded,
@@ -203,7 +242,11 @@ impl Shared {
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Conflict`], and those of the disk.
-    pub async fn release(&self, id: Id, to: Option<Address>) -> Result<QuarantineEntry, StoreError> {
+    pub async fn release(
+        &self,
+        id: Id,
+        to: Option<Address>,
+    ) -> Result<QuarantineEntry, StoreError> {
         let entry = self.held(id).await?;
         if entry.state == QuarantineState::Released {
             return Ok(entry);
@@ -227,7 +270,11 @@ impl Shared {
     }
 
     /// Puts the mail into the outgoing queue, under the id of its quarantine entry.
-    async fn queue_release(&self, entry: &QuarantineEntry, to: Option<Address>) -> Result<(), StoreError> {
+    async fn queue_release(
+        &self,
+        entry: &QuarantineEntry,
+        to: Option<Address>,
+    ) -> Result<(), StoreError> {
         let retry = self.active.load().config.relay.retry;
         let give_up = i64::try_from(retry.give_up.as_millis()).unwrap_or(i64::MAX);
         let item = OutgoingItem {
@@ -269,7 +316,9 @@ impl Shared {
     pub async fn drop_outgoing(&self, id: Id) -> Result<(), StoreError> {
         let store = self.store.clone();
         blocking(move || {
-            let item = store.outgoing_get(id)?.ok_or_else(|| StoreError::NotFound(id.to_string()))?;
+            let item = store
+                .outgoing_get(id)?
+                .ok_or_else(|| StoreError::NotFound(id.to_string()))?;
             if item.state == OutgoingState::Sending {
                 return Err(StoreError::Conflict(format!("{id} is being sent")));
             }
@@ -287,8 +336,12 @@ impl Shared {
         let store = self.store.clone();
         let halfway = blocking(move || {
             let entries = store.quarantine_list(QuarantineFilter::default());
-            let releasing = entries.filter_map(Result::ok).filter(|entry| entry.state == QuarantineState::Releasing);
-            Ok(releasing.filter(|entry| matches!(store.outgoing_get(entry.id), Ok(None))).collect::<Vec<_>>())
+            let releasing = entries
+                .filter_map(Result::ok)
+                .filter(|entry| entry.state == QuarantineState::Releasing);
+            Ok(releasing
+                .filter(|entry| matches!(store.outgoing_get(entry.id), Ok(None)))
+                .collect::<Vec<_>>())
         });
         for entry in halfway.await.unwrap_or_default() {
             if let Err(error) = self.queue_release(&entry, None).await {
@@ -301,7 +354,13 @@ impl Shared {
     /// The numbers of `status`.
     pub async fn status(&self) -> Value {
         let store = self.store.clone();
-        let counts = spawn_blocking(move || (store.quarantine_bytes(), store.outgoing_count(), store.has_room(0)));
+        let counts = spawn_blocking(move || {
+            (
+                store.quarantine_bytes(),
+                store.outgoing_count(),
+                store.has_room(0),
+            )
+        });
         let (quarantine_bytes, outgoing, room) = counts.await.unwrap_or_default();
         let opened = self.store.opened();
         json!({
@@ -323,7 +382,9 @@ impl Shared {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    spawn_blocking(work).await.unwrap_or(Err(StoreError::Failed))
+    spawn_blocking(work)
+        .await
+        .unwrap_or(Err(StoreError::Failed))
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {
@@ -340,7 +401,13 @@ async fn open_store(config: &Config) -> Result<Store, StoreError> {
     }
     if opened.resumed + opened.dropped + opened.orphans > 0 || opened.ballast_dropped {
         let (resumed, dropped, orphans) = (opened.resumed, opened.dropped, opened.orphans);
-        tracing::warn!(resumed, dropped, orphans, ballast = opened.ballast_dropped, "recovered");
+        tracing::warn!(
+            resumed,
+            dropped,
+            orphans,
+            ballast = opened.ballast_dropped,
+            "recovered"
+        );
     }
     Ok(store)
 }
@@ -348,10 +415,16 @@ async fn open_store(config: &Config) -> Result<Store, StoreError> {
 /// The key of our loop marks: made once, kept beside the store so that marks outlive a restart.
 fn loop_secret(store: &Path) -> Result<[u8; 32], StartError> {
     let path = store.join("loop.key");
-    let failed = |source| StartError::Io { what: path.display().to_string(), source };
+    let failed = |source| StartError::Io {
+        what: path.display().to_string(),
+        source,
+    };
     match std::fs::read(&path) {
         Ok(bytes) if bytes.len() == 32 => Ok(bytes.try_into().unwrap_or([0; 32])),
-        Ok(_) => Err(StartError::Settings(format!("{}: not 32 octets; remove it", path.display()))),
+        Ok(_) => Err(StartError::Settings(format!(
+            "{}: not 32 octets; remove it",
+            path.display()
+        ))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let mut secret = [0; 32];
             let mut source = std::fs::File::open("/dev/urandom").map_err(failed)?;
@@ -364,7 +437,14 @@ fn loop_secret(store: &Path) -> Result<[u8; 32], StartError> {
 }
 
 fn first_line(errors: &[Diagnostic]) -> String {
-    errors.first().map(ToString::to_string).unwrap_or_default().lines().next().unwrap_or_default().to_owned()
+    errors
+        .first()
+        .map(ToString::to_string)
+        .unwrap_or_default()
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// The wall clock, unix milliseconds.

@@ -5,12 +5,16 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::StartError;
-use crate::config::{self, Config, Delivery, Diagnostic, RelayAuth, RelayTls, SecretSource, Severity};
-use crate::deliver::{Auth, Endpoint, HopSettings, Maildir, MaildirSettings, Mechanism, NextHop, Pool, Protocol, Tls};
+use crate::config::{
+    self, Config, Delivery, Diagnostic, RelayAuth, RelayTls, SecretSource, Severity,
+};
+use crate::deliver::{
+    Auth, Endpoint, HopSettings, Maildir, MaildirSettings, Mechanism, NextHop, Pool, Protocol, Tls,
+};
 use crate::relay::courier::Hops;
 use crate::relay::{Relay, RelaySettings, Retry};
 use crate::server::{ListenerSettings, Timeouts};
-use crate::smtp::Limits;
+use crate::smtp::{BareNewline, Limits, ListenAddress};
 use crate::store;
 
 /// The store's settings.
@@ -18,7 +22,8 @@ pub fn store(config: &Config) -> store::Settings {
     store::Settings {
         path: config.store.path.clone(),
         quarantine_max_bytes: config.quarantine.max_size,
-        history_retention_ms: i64::try_from(config.history.retention.as_millis()).unwrap_or(i64::MAX),
+        history_retention_ms: i64::try_from(config.history.retention.as_millis())
+            .unwrap_or(i64::MAX),
     }
 }
 
@@ -27,10 +32,27 @@ pub(super) fn listeners(config: &Config) -> Vec<ListenerSettings> {
     let server = &config.server;
     let listener = |listener: &config::Listener| ListenerSettings {
         name: listener.name.clone(),
-        protocol: listener.protocol,
-        address: listener.listen.clone(),
-        clients: listener.clients.clone(),
-        bare_newline: listener.bare_newline,
+        protocol: match listener.protocol {
+            config::Protocol::Lmtp => crate::mail::Protocol::Lmtp,
+            config::Protocol::Smtp => crate::mail::Protocol::Smtp,
+        },
+        address: match &listener.listen {
+            config::Listen::Tcp { host, port } => ListenAddress::Tcp {
+                host: host.clone(),
+                port: *port,
+            },
+            config::Listen::Unix(path) => ListenAddress::Unix(path.display().to_string()),
+            config::Listen::Systemd(name) => ListenAddress::Systemd(name.clone()),
+        },
+        clients: listener
+            .clients
+            .iter()
+            .filter_map(|net| format!("{}/{}", net.address, net.prefix).parse().ok())
+            .collect(),
+        bare_newline: match listener.bare_newline {
+            config::BareNewline::Normalize => BareNewline::Normalize,
+            config::BareNewline::Reject => BareNewline::Reject,
+        },
         max_connections: listener.max_connections,
         timeouts: Timeouts {
             command: server.timeouts.command,
@@ -60,13 +82,15 @@ pub(super) fn hops(config: &Config) -> Result<Hops, StartError> {
         max_connections: next.max_connections,
     };
     let next_hop = match &config.delivery {
-        Delivery::Maildir { path, fsync } => {
-            NextHop::Maildir(Maildir::new(MaildirSettings { path: PathBuf::from(path), fsync: *fsync }))
-        }
+        Delivery::Maildir { path, fsync } => NextHop::Maildir(Maildir::new(MaildirSettings {
+            path: PathBuf::from(path),
+            fsync: *fsync,
+        })),
         Delivery::Lmtp(next) => NextHop::Lmtp(Pool::new(hop(Protocol::Lmtp, next))),
         Delivery::Smtp(next) => NextHop::Smtp(Pool::new(hop(Protocol::Smtp, next))),
     };
-    let relay = Relay::new(relay(config)?).map_err(|error| StartError::Settings(format!("relay: {error}")))?;
+    let relay = Relay::new(relay(config)?)
+        .map_err(|error| StartError::Settings(format!("relay: {error}")))?;
     Ok(Hops { next_hop, relay })
 }
 
@@ -75,7 +99,10 @@ fn relay(config: &Config) -> Result<RelaySettings, StartError> {
     Ok(RelaySettings {
         hop: HopSettings {
             protocol: Protocol::Smtp,
-            endpoint: Endpoint::Tcp { host: relay.host.clone(), port: relay.port },
+            endpoint: Endpoint::Tcp {
+                host: relay.host.clone(),
+                port: relay.port,
+            },
             hostname: config.server.hostname.clone(),
             tls: match relay.tls {
                 RelayTls::None => Tls::None,
@@ -118,30 +145,45 @@ fn secret(source: &SecretSource) -> Result<String, StartError> {
             Some(folder) => Path::new(&folder).join(name),
             None => {
                 let hint = "no $CREDENTIALS_DIRECTORY (LoadCredential= in the unit sets it)";
-                return Err(StartError::Settings(format!("relay.auth.password_file: credential:{name}: {hint}")));
+                return Err(StartError::Settings(format!(
+                    "relay.auth.password_file: credential:{name}: {hint}"
+                )));
             }
         },
     };
-    let text = std::fs::read_to_string(&path)
-        .map_err(|source| StartError::Io { what: format!("relay.auth.password_file {}", path.display()), source })?;
-    Ok(text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(&text).to_owned())
+    let text = std::fs::read_to_string(&path).map_err(|source| StartError::Io {
+        what: format!("relay.auth.password_file {}", path.display()),
+        source,
+    })?;
+    Ok(text
+        .strip_suffix('\n')
+        .map(|text| text.strip_suffix('\r').unwrap_or(text))
+        .unwrap_or(&text)
+        .to_owned())
 }
 
 fn endpoint(endpoint: &config::Endpoint) -> Endpoint {
     match endpoint {
-        config::Endpoint::Tcp { host, port } => Endpoint::Tcp { host: host.clone(), port: *port },
+        config::Endpoint::Tcp { host, port } => Endpoint::Tcp {
+            host: host.clone(),
+            port: *port,
+        },
         config::Endpoint::Unix(path) => Endpoint::Unix(path.clone()),
     }
 }
 
 /// The keys that changed and that only a restart makes count.
 pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let changed = |a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| format!("{a:?}") != format!("{b:?}");
+    let changed =
+        |a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| format!("{a:?}") != format!("{b:?}");
     let (was, is) = (&old.server, &new.server);
     [
         ("server.listeners", changed(&was.listeners, &is.listeners)),
         ("server.hostname", was.hostname != is.hostname),
-        ("server.default_domain", was.default_domain != is.default_domain),
+        (
+            "server.default_domain",
+            was.default_domain != is.default_domain,
+        ),
         ("server.timeouts", changed(&was.timeouts, &is.timeouts)),
         ("server.limits", changed(&was.limits, &is.limits)),
         ("store", changed(&old.store, &new.store)),
@@ -170,7 +212,11 @@ pub(super) fn refusal(path: &Path, error: &StartError) -> Diagnostic {
 
 /// Writes a small file that only we may read, durably.
 pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }

@@ -3,6 +3,8 @@
 //!
 //! The mark is keyed: nobody else can write one and so stop a mailbox's forwarding.
 
+use crate::mail::Header;
+
 /// The field that carries [`loop_mark`].
 pub const LOOP_FIELD: &str = "X-Sekimori-Fwd";
 
@@ -12,6 +14,12 @@ pub fn loop_mark(secret: &[u8; 32], mailbox_key: &str) -> String {
     blake3::keyed_hash(secret, mailbox_key.as_bytes())
         .to_hex()
         .to_string()
+}
+
+/// Whether a mail has been forwarded by this mailbox before.
+pub fn is_marked(header: &Header, secret: &[u8; 32], mailbox_key: &str) -> bool {
+    let mark = loop_mark(secret, mailbox_key);
+    header.all(LOOP_FIELD).any(|field| field.text() == mark)
 }
 
 /// The field as it is put before a forward, with its CRLF.

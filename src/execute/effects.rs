@@ -7,8 +7,8 @@ use super::{Mail, Task};
 use crate::mail::{Address, ReversePath};
 use crate::policy::{Action, Class, Verdict};
 use crate::store::{
-    Batch, Claim, FileEntry, Id, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry, QuarantineState,
-    SeenKey, Store,
+    Batch, Claim, FileEntry, Id, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry,
+    QuarantineState, SeenKey, Shelf, Store, StoreError,
 };
 
 /// The effects of one task, prepared and not yet named in the index.
@@ -42,18 +42,31 @@ impl Letter {
 
 impl Effects {
     /// What `task` leaves behind. A reply to a sender who had one within the window is left out.
-    pub fn of(task: &Task, mail: &Mail, store: &Store) -> Self {
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn of(task: &Task, mail: &Mail, store: &Store) -> Result<Self, StoreError> {
         let mut effects = Self {
-            held: task.plan.class.filter(|class| keeps_original(*class, mail)).map(|class| held(task, mail, class)),
+            held: task
+                .plan
+                .class
+                .filter(|class| keeps_original(*class, mail))
+                .map(|class| held(task, mail, class)),
             ..Self::default()
         };
         for action in &task.plan.actions {
-            effects.add(task, mail, store, action);
+            effects.add(task, mail, store, action)?;
         }
-        effects
+        Ok(effects)
     }
 
-    fn add(&mut self, task: &Task, mail: &Mail, store: &Store, action: &Action) {
+    fn add(
+        &mut self,
+        task: &Task,
+        mail: &Mail,
+        store: &Store,
+        action: &Action,
+    ) -> Result<(), StoreError> {
         match action {
             Action::Redirect { to, keep_copy } => {
                 let item = OutgoingItem {
@@ -67,36 +80,66 @@ impl Effects {
             }
             Action::Notify { to, fields } => {
                 for address in to {
-                    let item = outgoing(task, mail, OutgoingKind::Notify, std::slice::from_ref(address));
+                    let item = outgoing(
+                        task,
+                        mail,
+                        OutgoingKind::Notify,
+                        std::slice::from_ref(address),
+                    );
                     let bytes = letters::receipt_notice(task, mail, item.id, address, fields);
                     self.letters.push(Letter { item, bytes });
                 }
             }
-            Action::AutoReply { to, subject, message, window } => {
+            Action::AutoReply {
+                to,
+                subject,
+                message,
+                window,
+            } => {
                 let mailbox = task.mailbox.policy.mailbox.key();
                 let key = SeenKey::new(&mailbox, "auto_reply", &to.key());
-                let Some(claim) = store.claim(key, mail.received_at, window.saturating_mul(1000)) else {
-                    return;
+                let Some(claim) =
+                    store.claim(key, mail.received_at, window.saturating_mul(1000))?
+                else {
+                    return Ok(());
                 };
                 self.claims.push(claim);
-                let item = outgoing(task, mail, OutgoingKind::AutoReply, std::slice::from_ref(to));
+                let item = outgoing(
+                    task,
+                    mail,
+                    OutgoingKind::AutoReply,
+                    std::slice::from_ref(to),
+                );
                 let bytes = letters::auto_reply(task, mail, item.id, to, subject, message);
                 self.letters.push(Letter { item, bytes });
             }
             Action::ReportVirus { name } => {
                 let owner = &task.mailbox.policy.mailbox;
-                let item = outgoing(task, mail, OutgoingKind::VirusReport, std::slice::from_ref(owner));
+                let item = outgoing(
+                    task,
+                    mail,
+                    OutgoingKind::VirusReport,
+                    std::slice::from_ref(owner),
+                );
                 let bytes = letters::virus_report(task, mail, item.id, name, self.held.is_some());
                 self.letters.push(Letter { item, bytes });
             }
             Action::QuarantineNotice => {
-                let Some(held) = &self.held else { return };
+                let Some(held) = &self.held else {
+                    return Ok(());
+                };
                 let owner = &task.mailbox.policy.mailbox;
-                let item = outgoing(task, mail, OutgoingKind::QuarantineNotice, std::slice::from_ref(owner));
+                let item = outgoing(
+                    task,
+                    mail,
+                    OutgoingKind::QuarantineNotice,
+                    std::slice::from_ref(owner),
+                );
                 let bytes = letters::quarantine_notice(task, mail, item.id, held);
                 self.letters.push(Letter { item, bytes });
             }
         }
+        Ok(())
     }
 
     /// Nothing must outlive the reply.
@@ -112,26 +155,34 @@ impl Effects {
     /// The entries that share the original's file.
     pub fn original_entries(&self) -> Vec<FileEntry> {
         let held = self.held.iter().cloned().map(FileEntry::Quarantine);
-        held.chain(self.forwards.iter().cloned().map(FileEntry::Outgoing)).collect()
+        held.chain(self.forwards.iter().cloned().map(FileEntry::Outgoing))
+            .collect()
     }
 
     /// All outgoing mail.
     pub fn outgoing(&self) -> impl Iterator<Item = &OutgoingItem> {
-        self.forwards.iter().chain(self.letters.iter().map(|letter| &letter.item))
+        self.forwards
+            .iter()
+            .chain(self.letters.iter().map(|letter| &letter.item))
     }
 
-    /// The names of all files.
-    pub fn files(&self) -> Vec<Id> {
-        self.held.iter().map(|held| held.id).chain(self.outgoing().map(|item| item.id)).collect()
+    /// All its files.
+    pub fn files(&self) -> Vec<(Shelf, Id)> {
+        let held = self.held.iter().map(|held| (Shelf::Quarantine, held.id));
+        held.chain(self.outgoing().map(|item| (Shelf::Outgoing, item.id)))
+            .collect()
     }
 
     /// Puts everything into the batch that makes it real.
     pub fn name(&mut self, batch: &mut Batch) {
-        for held in &self.held {
+        if let Some(held) = &self.held {
             batch.put_quarantine(held);
         }
         for item in self.outgoing() {
-            batch.put_outgoing(&OutgoingItem { state: OutgoingState::Ready, ..item.clone() });
+            batch.put_outgoing(&OutgoingItem {
+                state: OutgoingState::Ready,
+                ..item.clone()
+            });
         }
         for claim in self.claims.drain(..) {
             batch.mark_seen(claim);
@@ -159,7 +210,11 @@ fn held(task: &Task, mail: &Mail, class: Class) -> QuarantineEntry {
         stage: plan.stage.map_or("", |stage| stage.as_str()).to_owned(),
         class: class.as_str().to_owned(),
         entry: plan.hit.as_ref().map(|hit| hit.entry.clone()),
-        origin: plan.hit.as_ref().and_then(|hit| hit.origin.as_ref()).map(ToString::to_string),
+        origin: plan
+            .hit
+            .as_ref()
+            .and_then(|hit| hit.origin.as_ref())
+            .map(ToString::to_string),
         sender: mail.envelope.sender.to_string(),
         from: mail.message.from_text.clone(),
         subject: mail.message.subject_text().to_owned(),

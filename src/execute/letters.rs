@@ -1,7 +1,6 @@
 //! From a decision to the letters of [`compose`]: who writes, to whom, when.
 
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
 
 use super::{Mail, Task};
 use crate::config::{Config, Mailbox};
@@ -9,18 +8,35 @@ use crate::mail::compose::{self, HeldEntry, Letter, Original};
 use crate::mail::{Address, compose::Mailbox as Named};
 use crate::policy::NotifyField;
 use crate::store::{Id, QuarantineEntry};
+use crate::view::zoned;
 
 /// The receipt notice of stage 8 for one of its addresses.
-pub(super) fn receipt_notice(task: &Task, mail: &Mail, id: Id, to: &Address, fields: &[NotifyField]) -> Vec<u8> {
+pub(super) fn receipt_notice(
+    task: &Task,
+    mail: &Mail,
+    id: Id,
+    to: &Address,
+    fields: &[NotifyField],
+) -> Vec<u8> {
     let letter = Draft::new(&mail.config, &task.mailbox, id, mail.received_at);
     compose::receipt_notice(&letter.to(to), fields, &original(task, mail))
 }
 
 /// The reply of stage 9; it comes from the mailbox itself.
-pub(super) fn auto_reply(task: &Task, mail: &Mail, id: Id, to: &Address, subject: &str, message: &str) -> Vec<u8> {
+pub(super) fn auto_reply(
+    task: &Task,
+    mail: &Mail,
+    id: Id,
+    to: &Address,
+    subject: &str,
+    message: &str,
+) -> Vec<u8> {
     let draft = Draft::new(&mail.config, &task.mailbox, id, mail.received_at);
     let own = Letter {
-        from: Named { name: String::new(), address: task.mailbox.policy.mailbox.clone() },
+        from: Named {
+            name: String::new(),
+            address: task.mailbox.policy.mailbox.clone(),
+        },
         reply_to: None,
         signature: "",
         ..draft.to(to)
@@ -32,27 +48,48 @@ pub(super) fn auto_reply(task: &Task, mail: &Mail, id: Id, to: &Address, subject
 pub(super) fn virus_report(task: &Task, mail: &Mail, id: Id, virus: &str, kept: bool) -> Vec<u8> {
     let draft = Draft::new(&mail.config, &task.mailbox, id, mail.received_at);
     let header = mail.raw.get(..mail.message.body_start).unwrap_or(&mail.raw);
-    compose::virus_report(&draft.to(&task.mailbox.policy.mailbox), virus, &original(task, mail), header, kept)
+    compose::virus_report(
+        &draft.to(&task.mailbox.policy.mailbox),
+        virus,
+        &original(task, mail),
+        header,
+        kept,
+    )
 }
 
 /// The notice of one held mail.
-pub(super) fn quarantine_notice(task: &Task, mail: &Mail, id: Id, held: &QuarantineEntry) -> Vec<u8> {
+pub(super) fn quarantine_notice(
+    task: &Task,
+    mail: &Mail,
+    id: Id,
+    held: &QuarantineEntry,
+) -> Vec<u8> {
     let draft = Draft::new(&mail.config, &task.mailbox, id, mail.received_at);
     let entries = [held_entry(held, &task.mailbox.timezone)];
     compose::quarantine_notice(&draft.to(&task.mailbox.policy.mailbox), &entries, false)
 }
 
 /// The daily notice of a mailbox's held mail, for the daemon's clock.
-pub fn daily_notice(config: &Config, mailbox: &Mailbox, id: Id, now: i64, held: &[QuarantineEntry]) -> Vec<u8> {
+pub(crate) fn daily_notice(
+    config: &Config,
+    mailbox: &Mailbox,
+    id: Id,
+    now: i64,
+    held: &[QuarantineEntry],
+) -> Vec<u8> {
     let draft = Draft::new(config, mailbox, id, now);
-    let entries: Vec<HeldEntry> = held.iter().map(|held| held_entry(held, &mailbox.timezone)).collect();
+    let entries: Vec<HeldEntry> = held
+        .iter()
+        .map(|held| held_entry(held, &mailbox.timezone))
+        .collect();
     compose::quarantine_notice(&draft.to(&mailbox.policy.mailbox), &entries, true)
 }
 
 /// Unix milliseconds as an RFC 5322 date-time.
 pub(super) fn rfc5322(millis: i64, timezone: &TimeZone) -> String {
     let zoned = zoned(millis, timezone);
-    jiff::fmt::rfc2822::to_string(&zoned).unwrap_or_else(|_| "Thu, 1 Jan 1970 00:00:00 +0000".into())
+    jiff::fmt::rfc2822::to_string(&zoned)
+        .unwrap_or_else(|_| "Thu, 1 Jan 1970 00:00:00 +0000".into())
 }
 
 /// What all letters of one mailbox have.
@@ -78,7 +115,10 @@ impl<'a> Draft<'a> {
         let language = self.mailbox.policy.language;
         Letter {
             language,
-            from: Named { name: relay.from.name.clone(), address: relay.from.address.clone() },
+            from: Named {
+                name: relay.from.name.clone(),
+                address: relay.from.address.clone(),
+            },
             to,
             reply_to: relay.reply_to.as_ref(),
             mailbox: &self.mailbox.policy.mailbox,
@@ -91,7 +131,13 @@ impl<'a> Draft<'a> {
 
 fn original(task: &Task, mail: &Mail) -> Original {
     let message = &mail.message;
-    let text = |name: &str| message.header.first(name).map(|field| field.text()).unwrap_or_default();
+    let text = |name: &str| {
+        message
+            .header
+            .first(name)
+            .map(|field| field.text())
+            .unwrap_or_default()
+    };
     let references = match text("references") {
         none if none.is_empty() => text("in-reply-to"),
         references => references,
@@ -119,9 +165,7 @@ fn held_entry(held: &QuarantineEntry, timezone: &TimeZone) -> HeldEntry {
 }
 
 fn for_a_person(millis: i64, timezone: &TimeZone) -> String {
-    zoned(millis, timezone).strftime("%Y-%m-%d %H:%M %:z").to_string()
-}
-
-fn zoned(millis: i64, timezone: &TimeZone) -> Zoned {
-    Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(timezone.clone())
+    zoned(millis, timezone)
+        .strftime("%Y-%m-%d %H:%M %:z")
+        .to_string()
 }

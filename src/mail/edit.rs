@@ -72,6 +72,27 @@ pub fn mark_subject(raw: &[u8], message: &Message, mark: &str) -> Vec<u8> {
     [before, b" ", mark.as_bytes(), gap, rest].concat()
 }
 
+/// Octets of the header block at the beginning of `raw`, the empty line included.
+pub fn header_length(raw: &[u8]) -> usize {
+    let bounds = Bounds {
+        header_fields: 0,
+        ..Bounds::default()
+    };
+    header::scan(raw, &bounds).body_start
+}
+
+/// One header field of our own, folded, with its CRLF. What is not printable ASCII in `text` is
+/// left out.
+pub fn field(name: &str, text: &str) -> Vec<u8> {
+    let clean = text.chars().filter(|c| *c == ' ' || c.is_ascii_graphic());
+    let words: Vec<String> = clean
+        .collect::<String>()
+        .split_ascii_whitespace()
+        .map(str::to_owned)
+        .collect();
+    folded(&format!("{name}:"), &words)
+}
+
 /// A header block without its fields of that name.
 pub fn without_field(header_block: &[u8], name: &str) -> Vec<u8> {
     let bounds = Bounds {

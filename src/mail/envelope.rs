@@ -74,3 +74,11 @@ pub struct Envelope {
     /// Who handed it over.
     pub client: Client,
 }
+
+impl Client {
+    /// The mail comes from the operator's own machines: from a trusted client that names no other
+    /// origin, or names itself (`XFORWARD ADDR` of a loopback address).
+    pub fn is_origin_trusted(&self) -> bool {
+        self.trusted && self.origin_ip.is_none_or(|ip| ip.is_loopback())
+    }
+}

@@ -17,6 +17,21 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// All.
+    pub const ALL: [Self; 4] = [
+        Self::Deliver,
+        Self::Forward,
+        Self::Quarantine,
+        Self::Replace,
+    ];
+
+    /// The verdict of that word.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|verdict| verdict.as_str() == word)
+    }
+
     /// The word of replies, records and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -64,6 +79,11 @@ impl Stage {
         Self::Notify,
         Self::AutoReply,
     ];
+
+    /// The stage of that id.
+    pub fn named(id: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| stage.as_str() == id)
+    }
 
     /// The stage id of replies, records and JSON.
     pub fn as_str(self) -> &'static str {
@@ -165,20 +185,7 @@ impl Class {
     }
 }
 
-/// A fact that a receipt notice tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotifyField {
-    /// The header From.
-    From,
-    /// The mailbox.
-    To,
-    /// The Subject.
-    Subject,
-    /// Attachment yes or no.
-    Attachment,
-    /// The size.
-    Size,
-}
+pub use crate::mail::compose::Fact as NotifyField;
 
 /// What must be done beside the verdict. Each becomes one outgoing mail, held until the commit.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -43,8 +43,19 @@ pub struct Courier {
 
 impl Courier {
     /// `wake` is notified when something became ready.
-    pub fn new(store: Store, hops: Arc<ArcSwap<Hops>>, wake: Arc<Notify>, loop_secret: [u8; 32]) -> Self {
-        Self { store, hops, wake, permits: Arc::new(Semaphore::new(PARALLEL)), loop_secret }
+    pub fn new(
+        store: Store,
+        hops: Arc<ArcSwap<Hops>>,
+        wake: Arc<Notify>,
+        loop_secret: [u8; 32],
+    ) -> Self {
+        Self {
+            store,
+            hops,
+            wake,
+            permits: Arc::new(Semaphore::new(PARALLEL)),
+            loop_secret,
+        }
     }
 
     /// Looks at the queue now.
@@ -87,12 +98,18 @@ impl Courier {
                 return Ok(None);
             };
             let now = now();
-            let due = self.blocking(move |store| store.outgoing_due(now, 1)).await?;
+            let due = self
+                .blocking(move |store| store.outgoing_due(now, 1))
+                .await?;
             let Some(item) = due.into_iter().next() else {
                 let next = self.blocking(|store| store.next_due_at()).await?;
-                return Ok(next.map(|at| Duration::from_millis(u64::try_from(at - now).unwrap_or(0).max(1))));
+                return Ok(next
+                    .map(|at| Duration::from_millis(u64::try_from(at - now).unwrap_or(0).max(1))));
             };
-            match self.blocking(move |store| store.outgoing_begin(item.id)).await {
+            match self
+                .blocking(move |store| store.outgoing_begin(item.id))
+                .await
+            {
                 Ok(item) => {
                     let courier = self.clone();
                     tokio::spawn(async move {
@@ -139,7 +156,12 @@ impl Courier {
     async fn load(&self, item: &OutgoingItem) -> Result<Parcel, StoreError> {
         let id = item.id;
         let (header, body) = self
-            .blocking(move |store| Ok((store.read_header(Shelf::Outgoing, id)?, store.read_body(Shelf::Outgoing, id)?)))
+            .blocking(move |store| {
+                Ok((
+                    store.read_header(Shelf::Outgoing, id)?,
+                    store.read_body(Shelf::Outgoing, id)?,
+                ))
+            })
             .await?;
         let sender = match item.sender.as_str() {
             "" => ReversePath::Null,
@@ -149,7 +171,11 @@ impl Courier {
             sender,
             trace: header.trace.into_bytes(),
             owner: address(&item.mailbox)?,
-            recipients: item.recipients.iter().map(|text| address(text)).collect::<Result<_, _>>()?,
+            recipients: item
+                .recipients
+                .iter()
+                .map(|text| address(text))
+                .collect::<Result<_, _>>()?,
             body_start: edit::header_length(&body),
             bytes: Arc::from(body),
         })
@@ -162,32 +188,54 @@ impl Courier {
         let hops = self.hops.load_full();
         let outcomes = match item.kind {
             OutgoingKind::Forward => {
-                let head = [parcel.trace.clone(), loops::loop_line(&self.loop_secret, &parcel.owner.key())].concat();
-                hops.relay.send_original(&parcel.delivery(&item, head, parcel.recipients.clone())).await
+                let head = [
+                    parcel.trace.clone(),
+                    loops::loop_line(&self.loop_secret, &parcel.owner.key()),
+                ]
+                .concat();
+                hops.relay
+                    .send_original(&parcel.delivery(&item, head, parcel.recipients.clone()))
+                    .await
             }
             OutgoingKind::Release if parcel.recipients != [parcel.owner.clone()] => {
-                hops.relay.send_original(&parcel.delivery(&item, parcel.trace.clone(), parcel.recipients.clone())).await
+                hops.relay
+                    .send_original(&parcel.delivery(
+                        &item,
+                        parcel.trace.clone(),
+                        parcel.recipients.clone(),
+                    ))
+                    .await
             }
             OutgoingKind::Release | OutgoingKind::VirusReport | OutgoingKind::QuarantineNotice => {
-                let delivery = parcel.delivery(&item, parcel.trace.clone(), parcel.recipients.clone());
+                let delivery =
+                    parcel.delivery(&item, parcel.trace.clone(), parcel.recipients.clone());
                 hops.next_hop.deliver(&delivery).await
             }
             OutgoingKind::Notify | OutgoingKind::AutoReply => {
-                hops.relay.send_composed(&parcel.sender, &parcel.recipients, &parcel.bytes).await
+                hops.relay
+                    .send_composed(&parcel.sender, &parcel.recipients, &parcel.bytes)
+                    .await
             }
         };
         self.settle(item, &parcel, outcomes).await
     }
 
     /// Writes down what became of each recipient, and what is left to do.
-    async fn settle(&self, mut item: OutgoingItem, parcel: &Parcel, outcomes: Vec<Outcome>) -> Result<(), StoreError> {
+    async fn settle(
+        &self,
+        mut item: OutgoingItem,
+        parcel: &Parcel,
+        outcomes: Vec<Outcome>,
+    ) -> Result<(), StoreError> {
         let late = now() >= item.give_up_at;
         let mut open = Vec::new();
         let mut refused = None;
         for (recipient, outcome) in parcel.recipients.iter().zip(outcomes) {
             match outcome {
                 Ok(accepted) => {
-                    let reply = accepted.reply.map_or(accepted.place, |reply| reply.to_string());
+                    let reply = accepted
+                        .reply
+                        .map_or(accepted.place, |reply| reply.to_string());
                     tracing::info!(id = %item.id, kind = item.kind.as_str(), to = %recipient, reply, "sent");
                     item.last_reply = Some(reply);
                 }
@@ -212,16 +260,34 @@ impl Courier {
                 self.fall_back(item, parcel, &error).await
             }
             Some(_) if item.kind == OutgoingKind::Release => self.end_release(item, false).await,
-            Some(error) if item.kind == OutgoingKind::VirusReport => self.bury(item, &error.to_string()).await,
+            Some(error) if item.kind == OutgoingKind::VirusReport => {
+                self.bury(item, &error.to_string()).await
+            }
             _ => self.finish(item).await,
         }
     }
 
     /// A refused forward goes into its owner's mailbox, with a note.
-    async fn fall_back(&self, mut item: OutgoingItem, parcel: &Parcel, refused: &DeliverError) -> Result<(), StoreError> {
+    async fn fall_back(
+        &self,
+        mut item: OutgoingItem,
+        parcel: &Parcel,
+        refused: &DeliverError,
+    ) -> Result<(), StoreError> {
         let note = edit::field("X-Sekimori-Forward-Failed", &refused.reply.to_string());
-        let delivery = parcel.delivery(&item, [parcel.trace.clone(), note].concat(), vec![parcel.owner.clone()]);
-        match self.hops.load_full().next_hop.deliver(&delivery).await.pop() {
+        let delivery = parcel.delivery(
+            &item,
+            [parcel.trace.clone(), note].concat(),
+            vec![parcel.owner.clone()],
+        );
+        match self
+            .hops
+            .load_full()
+            .next_hop
+            .deliver(&delivery)
+            .await
+            .pop()
+        {
             Some(Ok(_)) => {
                 tracing::warn!(id = %item.id, mailbox = %item.mailbox, "forward refused; kept in the mailbox");
                 item.fallback = false;
@@ -254,16 +320,19 @@ impl Courier {
         let age = Duration::from_millis(u64::try_from(now() - item.created_at).unwrap_or(0));
         let retry = *self.hops.load().relay.retry();
         let pause = retry.next(item.attempts, age).unwrap_or(retry.longest);
-        item.next_attempt_at = now().saturating_add(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
+        item.next_attempt_at =
+            now().saturating_add(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
         item.state = OutgoingState::Ready;
-        self.blocking(move |store| store.outgoing_update(&item)).await
+        self.blocking(move |store| store.outgoing_update(&item))
+            .await
     }
 
     /// Nothing more can be done: it stays for the operator to see.
     async fn bury(&self, mut item: OutgoingItem, reason: &str) -> Result<(), StoreError> {
         item.last_reply = Some(reason.to_owned());
         item.state = OutgoingState::Dead;
-        self.blocking(move |store| store.outgoing_update(&item)).await
+        self.blocking(move |store| store.outgoing_update(&item))
+            .await
     }
 
     /// A release carries the id of the entry that it releases.
@@ -281,7 +350,9 @@ impl Courier {
         work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let store = self.store.clone();
-        spawn_blocking(move || work(&store)).await.unwrap_or(Err(StoreError::Failed))
+        spawn_blocking(move || work(&store))
+            .await
+            .unwrap_or(Err(StoreError::Failed))
     }
 }
 
@@ -298,12 +369,18 @@ struct Parcel {
 
 impl Parcel {
     fn delivery(&self, item: &OutgoingItem, head: Vec<u8>, to: Vec<Address>) -> Delivery {
-        let key = blake3::hash(item.id.as_str().as_bytes()).to_hex().to_string();
+        let key = blake3::hash(item.id.as_str().as_bytes())
+            .to_hex()
+            .to_string();
         Delivery {
             sender: self.sender.clone(),
             recipients: to
                 .into_iter()
-                .map(|address| Recipient { address, mailbox: self.owner.clone(), key: key.clone() })
+                .map(|address| Recipient {
+                    address,
+                    mailbox: self.owner.clone(),
+                    key: key.clone(),
+                })
                 .collect(),
             content: Content::new(head, self.bytes.clone(), self.body_start),
             smtputf8: item.smtputf8,

@@ -2,6 +2,7 @@
 //! our own client, mail that we composed with lettre. When and how often is in [`backoff`].
 
 pub mod backoff;
+pub mod courier;
 
 use crate::deliver::{DeliverError, Delivery, HopSettings, Outcome, Pool};
 use crate::mail::{Address, ReversePath};

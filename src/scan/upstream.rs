@@ -20,7 +20,9 @@ impl Upstream {
     /// The rest of the value behind the word (often the virus name in brackets) if some field says
     /// so, and `None` if none does.
     pub fn finding(&self, header: &Header) -> Option<String> {
-        header.all(&self.header).find_map(|field| after_word(&field.text(), &self.word))
+        header
+            .all(&self.header)
+            .find_map(|field| after_word(&field.text(), &self.word))
     }
 
     /// Whether there is any field of that name: the scanner has looked.
@@ -32,7 +34,10 @@ impl Upstream {
 fn after_word(value: &str, word: &str) -> Option<String> {
     let value = value.trim_start();
     let (head, rest) = value.split_at_checked(word.len())?;
-    if word.is_empty() || !head.eq_ignore_ascii_case(word) || rest.starts_with(char::is_alphanumeric) {
+    if word.is_empty()
+        || !head.eq_ignore_ascii_case(word)
+        || rest.starts_with(char::is_alphanumeric)
+    {
         return None;
     }
     let name = rest.trim_matches(|c: char| c.is_whitespace() || "():,;".contains(c));
@@ -46,7 +51,11 @@ mod tests {
     #[test]
     fn the_first_word_decides() {
         let rows = [
-            ("Infected (Eicar-Signature)", "Infected", Some("Eicar-Signature")),
+            (
+                "Infected (Eicar-Signature)",
+                "Infected",
+                Some("Eicar-Signature"),
+            ),
             ("infected", "Infected", Some("")),
             ("YES", "YES", Some("")),
             ("Yes, score=7.2", "YES", Some("score=7.2")),
@@ -57,7 +66,11 @@ mod tests {
             ("日本", "YES", None),
         ];
         for (value, word, expected) in rows {
-            assert_eq!(after_word(value, word).as_deref(), expected, "{value:?} {word:?}");
+            assert_eq!(
+                after_word(value, word).as_deref(),
+                expected,
+                "{value:?} {word:?}"
+            );
         }
     }
 }

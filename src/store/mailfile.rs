@@ -55,6 +55,10 @@ pub struct MailHeader {
     pub sender: String,
     /// Who handed it over, for people to read.
     pub client: String,
+    /// The header line that is put before it wherever it goes on (`Received`, with its CRLF); empty
+    /// for mail of our own.
+    #[serde(default)]
+    pub trace: String,
     /// When it came in.
     pub received_at: i64,
     /// At least one; each gets a link of its own.

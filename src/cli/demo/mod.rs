@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde_json::{Value, json};
 
 use self::samples::{SAMPLES, Sample};
 use self::sink::Sink;
@@ -40,11 +39,16 @@ pub(super) fn demo(global: &Global, options: &Options, out: &mut dyn Write) -> D
 }
 
 async fn show(global: &Global, options: &Options, folder: &Path, out: &mut dyn Write) -> Done {
-    let sink = Sink::start(folder.join("relay")).await.map_err(|error| Failure::new(Exit::Io, error.to_string()))?;
-    let file = write_settings(folder, sink.port()).map_err(|error| Failure::io(folder.display(), &error))?;
+    let sink = Sink::start(folder.join("relay"))
+        .await
+        .map_err(|error| Failure::new(Exit::Io, error.to_string()))?;
+    let file = write_settings(folder, sink.port())
+        .map_err(|error| Failure::io(folder.display(), &error))?;
     let loaded = config::load(&file).map_err(|errors| refused(&errors))?;
     telemetry::init(&loaded.config.logging).map_err(|error| Failure::io("logging", &error))?;
-    let daemon = Daemon::start(loaded.config, Some(file.clone())).await.map_err(|error| not_started(&error))?;
+    let daemon = Daemon::start(loaded.config, Some(file.clone()))
+        .await
+        .map_err(|error| not_started(&error))?;
     let (_, lmtp) = daemon
         .server()
         .addresses()
@@ -56,7 +60,10 @@ async fn show(global: &Global, options: &Options, folder: &Path, out: &mut dyn W
     }
     let pool = Pool::new(HopSettings {
         protocol: Protocol::Lmtp,
-        endpoint: Endpoint::Tcp { host: lmtp.ip().to_string(), port: lmtp.port() },
+        endpoint: Endpoint::Tcp {
+            host: lmtp.ip().to_string(),
+            port: lmtp.port(),
+        },
         hostname: "localhost".into(),
         tls: Tls::None,
         auth: None,
@@ -77,7 +84,10 @@ async fn show(global: &Global, options: &Options, folder: &Path, out: &mut dyn W
     sink.stop().await;
     match wrong {
         0 => Ok(()),
-        _ => Err(Failure::new(Exit::Software, format!("{wrong} mails are not where they should be"))),
+        _ => Err(Failure::new(
+            Exit::Software,
+            format!("{wrong} mails are not where they should be"),
+        )),
     }
 }
 
@@ -91,20 +101,38 @@ pub(super) struct Handed {
 impl Handed {
     /// `q=`, `verdict=` or `stage=` of the reply.
     fn word(&self, name: &str) -> &str {
-        self.reply.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).unwrap_or("")
+        self.reply
+            .split(' ')
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+            .unwrap_or("")
     }
 }
 
 async fn hand_over(pool: &Pool, sample: &'static Sample) -> Result<Vec<Handed>, Failure> {
-    let bad = |text: &str| Failure::new(Exit::Software, format!("{}: no address: {text}", sample.name));
+    let bad = |text: &str| {
+        Failure::new(
+            Exit::Software,
+            format!("{}: no address: {text}", sample.name),
+        )
+    };
     let address = |text: &str| Address::parse(text).map_err(|_| bad(text));
     let message: Arc<[u8]> = sample.message.replace('\n', "\r\n").into_bytes().into();
-    let recipients: Vec<_> = sample.expected.iter().map(|(recipient, ..)| *recipient).collect();
+    let recipients: Vec<_> = sample
+        .expected
+        .iter()
+        .map(|(recipient, ..)| *recipient)
+        .collect();
     let delivery = Delivery {
         sender: ReversePath::Address(address(sample.sender)?),
         recipients: recipients
             .iter()
-            .map(|text| Ok(Recipient { address: address(text)?, mailbox: address(text)?, key: String::new() }))
+            .map(|text| {
+                Ok(Recipient {
+                    address: address(text)?,
+                    mailbox: address(text)?,
+                    key: String::new(),
+                })
+            })
             .collect::<Result<_, Failure>>()?,
         content: Content::new(Vec::new(), message.clone(), edit::header_length(&message)),
         smtputf8: false,
@@ -117,7 +145,13 @@ async fn hand_over(pool: &Pool, sample: &'static Sample) -> Result<Vec<Handed>, 
         Err(error) => error.to_string(),
     };
     let handed = recipients.into_iter().zip(outcomes);
-    Ok(handed.map(|(recipient, outcome)| Handed { sample, recipient, reply: reply(outcome) }).collect())
+    Ok(handed
+        .map(|(recipient, outcome)| Handed {
+            sample,
+            recipient,
+            reply: reply(outcome),
+        })
+        .collect())
 }
 
 async fn wait_for_courier(daemon: &Daemon) -> Done {
@@ -150,18 +184,28 @@ fn table(
     }
     if !global.json {
         let all: usize = handed.iter().map(Vec::len).sum();
-        writeln!(out, "\n{all} answers for {} mails, {wrong} not as they should be", handed.len())?;
+        writeln!(
+            out,
+            "\n{all} answers for {} mails, {wrong} not as they should be",
+            handed.len()
+        )?;
     }
     Ok(wrong)
 }
 
 async fn stay(global: &Global, file: &Path, out: &mut dyn Write) -> Done {
     if !global.quiet {
-        writeln!(out, "\nstaying up; in another terminal: sekimori --config {} quarantine list", file.display())?;
+        writeln!(
+            out,
+            "\nstaying up; in another terminal: sekimori --config {} quarantine list",
+            file.display()
+        )?;
         writeln!(out, "Ctrl-C ends it")?;
         out.flush()?;
     }
-    tokio::signal::ctrl_c().await.map_err(|error| Failure::io("signals", &error))
+    tokio::signal::ctrl_c()
+        .await
+        .map_err(|error| Failure::io("signals", &error))
 }
 
 fn fresh_folder() -> std::io::Result<PathBuf> {
@@ -178,6 +222,9 @@ fn write_settings(folder: &Path, relay: u16) -> std::io::Result<PathBuf> {
         std::fs::write(mailboxes.join(name), text)?;
     }
     let file = folder.join("sekimori.yaml");
-    std::fs::write(&file, samples::SETTINGS.replace("%{relay}", &relay.to_string()))?;
+    std::fs::write(
+        &file,
+        samples::SETTINGS.replace("%{relay}", &relay.to_string()),
+    )?;
     Ok(file)
 }

@@ -57,35 +57,127 @@ macro_rules! sample {
 
 /// In this order; the daemon has handled one before it gets the next.
 pub(super) const SAMPLES: &[Sample] = &[
-    sample!("01-greeting-ja", "hanako.y@friend.example", [(TARO, "deliver", "", &[Mailbox, MOBILE])]),
-    sample!("02-greeting-en", "alice@friend.example", [(TARO, "deliver", "", &[Mailbox, MOBILE])]),
-    sample!("03-from-suffix", "news@mailer.bulk.example", [(TARO, "quarantine", "reject.from_suffixes", &[Quarantine])]),
-    sample!("04-unsolicited-ad", "shop@ad.example", [(TARO, "quarantine", "reject.subject_contains", &[Quarantine])]),
-    sample!("05-half-width-kana", "info@kana.example", [(TARO, "quarantine", "reject.subject_contains", &[Quarantine])]),
-    sample!("06-full-width-latin", "info@latin.example", [(TARO, "quarantine", "reject.subject_contains", &[Quarantine])]),
-    sample!("07-from-missing", "x@nofrom.example", [(TARO, "quarantine", "reject.headers", &[Quarantine])]),
-    sample!("08-from-empty-address", "x@nofrom.example", [(TARO, "quarantine", "reject.headers", &[Quarantine])]),
-    sample!("09-subject-missing", "robot@nosubject.example", [(TARO, "quarantine", "reject.headers", &[Quarantine])]),
-    sample!("10-spam-held", "win@lottery.example", [(TARO, "quarantine", "spam", &[Quarantine, HeldNotice])]),
-    sample!("11-spam-allowed", "partner@partner.example", [(TARO, "deliver", "", &[Mailbox, MOBILE])]),
-    sample!("12-spam-marked", "win@lottery.example", [(JIRO, "deliver", "", &[Marked])]),
-    sample!("13-virus", "courier@parcel.example", [(TARO, "replace", "virus", &[Quarantine, Report, MOBILE])]),
+    sample!(
+        "01-greeting-ja",
+        "hanako.y@friend.example",
+        [(TARO, "deliver", "", &[Mailbox, MOBILE])]
+    ),
+    sample!(
+        "02-greeting-en",
+        "alice@friend.example",
+        [(TARO, "deliver", "", &[Mailbox, MOBILE])]
+    ),
+    sample!(
+        "03-from-suffix",
+        "news@mailer.bulk.example",
+        [(TARO, "quarantine", "reject.from_suffixes", &[Quarantine])]
+    ),
+    sample!(
+        "04-unsolicited-ad",
+        "shop@ad.example",
+        [(TARO, "quarantine", "reject.subject_contains", &[Quarantine])]
+    ),
+    sample!(
+        "05-half-width-kana",
+        "info@kana.example",
+        [(TARO, "quarantine", "reject.subject_contains", &[Quarantine])]
+    ),
+    sample!(
+        "06-full-width-latin",
+        "info@latin.example",
+        [(TARO, "quarantine", "reject.subject_contains", &[Quarantine])]
+    ),
+    sample!(
+        "07-from-missing",
+        "x@nofrom.example",
+        [(TARO, "quarantine", "reject.headers", &[Quarantine])]
+    ),
+    sample!(
+        "08-from-empty-address",
+        "x@nofrom.example",
+        [(TARO, "quarantine", "reject.headers", &[Quarantine])]
+    ),
+    sample!(
+        "09-subject-missing",
+        "robot@nosubject.example",
+        [(TARO, "quarantine", "reject.headers", &[Quarantine])]
+    ),
+    sample!(
+        "10-spam-held",
+        "win@lottery.example",
+        [(TARO, "quarantine", "spam", &[Quarantine, HeldNotice])]
+    ),
+    sample!(
+        "11-spam-allowed",
+        "partner@partner.example",
+        [(TARO, "deliver", "", &[Mailbox, MOBILE])]
+    ),
+    sample!(
+        "12-spam-marked",
+        "win@lottery.example",
+        [(JIRO, "deliver", "", &[Marked])]
+    ),
+    sample!(
+        "13-virus",
+        "courier@parcel.example",
+        [(TARO, "replace", "virus", &[Quarantine, Report, MOBILE])]
+    ),
     sample!(
         "14-invoice",
         "billing@supplier.example",
-        [(TARO, "deliver", "", &[Mailbox, Forward("keiri@accounting.example"), MOBILE])]
+        [(
+            TARO,
+            "deliver",
+            "",
+            &[Mailbox, Forward("keiri@accounting.example"), MOBILE]
+        )]
     ),
-    sample!("15-forward-all", "bob@friend.example", [(HANAKO, "forward", "", &[Forward("hanako@elsewhere.example")])]),
-    sample!("16-reply-first", "suzuki@customer.example", [(JIRO, "deliver", "", &[Mailbox, Reply("suzuki@customer.example")])]),
-    sample!("17-reply-not-twice", "suzuki@customer.example", [(JIRO, "deliver", "", &[Mailbox])]),
-    sample!("18-mailing-list", "dev-bounces@lists.example", [(JIRO, "deliver", "", &[Mailbox])]),
-    sample!("19-announcement", "support@announce.example.jp", [(TARO, "deliver", "", &[Mailbox, MOBILE])]),
+    sample!(
+        "15-forward-all",
+        "bob@friend.example",
+        [(
+            HANAKO,
+            "forward",
+            "",
+            &[Forward("hanako@elsewhere.example")]
+        )]
+    ),
+    sample!(
+        "16-reply-first",
+        "suzuki@customer.example",
+        [(
+            JIRO,
+            "deliver",
+            "",
+            &[Mailbox, Reply("suzuki@customer.example")]
+        )]
+    ),
+    sample!(
+        "17-reply-not-twice",
+        "suzuki@customer.example",
+        [(JIRO, "deliver", "", &[Mailbox])]
+    ),
+    sample!(
+        "18-mailing-list",
+        "dev-bounces@lists.example",
+        [(JIRO, "deliver", "", &[Mailbox])]
+    ),
+    sample!(
+        "19-announcement",
+        "support@announce.example.jp",
+        [(TARO, "deliver", "", &[Mailbox, MOBILE])]
+    ),
     sample!(
         "20-two-recipients",
         "news@mailer.bulk.example",
         [
             (TARO, "quarantine", "reject.from_suffixes", &[Quarantine]),
-            (JIRO, "deliver", "", &[Mailbox, Reply("news@mailer.bulk.example")]),
+            (
+                JIRO,
+                "deliver",
+                "",
+                &[Mailbox, Reply("news@mailer.bulk.example")]
+            ),
         ]
     ),
 ];

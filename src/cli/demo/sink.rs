@@ -18,7 +18,10 @@ impl Sink {
         let listener = ListenerSettings {
             name: "demo-relay".into(),
             protocol: Protocol::Smtp,
-            address: ListenAddress::Tcp { host: "127.0.0.1".into(), port: 0 },
+            address: ListenAddress::Tcp {
+                host: "127.0.0.1".into(),
+                port: 0,
+            },
             clients: "127.0.0.0/8".parse().into_iter().collect(),
             bare_newline: BareNewline::Reject,
             max_connections: 20,
@@ -27,7 +30,11 @@ impl Sink {
                 data_block: Duration::from_secs(180),
                 final_reply: Duration::from_secs(60),
             },
-            limits: Limits { message_size: 50 << 20, recipients: 100, errors: 20 },
+            limits: Limits {
+                message_size: 50 << 20,
+                recipients: 100,
+                errors: 20,
+            },
             hostname: "relay.example".into(),
             default_domain: None,
         };
@@ -36,7 +43,10 @@ impl Sink {
     }
 
     pub(super) fn port(&self) -> u16 {
-        self.server.addresses().first().map_or(0, |(_, address)| address.port())
+        self.server
+            .addresses()
+            .first()
+            .map_or(0, |(_, address)| address.port())
     }
 
     pub(super) async fn stop(self) {
@@ -68,7 +78,11 @@ impl Handoff for Folder {
 
     async fn message(&self, envelope: Envelope, raw: Vec<u8>) -> Vec<Answer> {
         let keep = |recipient| match self.keep(recipient, &raw) {
-            Ok(id) => Answer::Taken { id: id.to_string(), verdict: "deliver", stage: None },
+            Ok(id) => Answer::Taken {
+                id: id.to_string(),
+                verdict: "deliver",
+                stage: None,
+            },
             Err(error) => Answer::Refused(Reply::new(451, 3, 0, error.to_string())),
         };
         envelope.recipients.iter().map(keep).collect()
