@@ -344,8 +344,7 @@ impl Connection {
         if self.offers.size {
             let _ = write!(mail, " SIZE={}", content.size());
         }
-        if self.offers.eight_bit
-            && (delivery.eight_bit || header_utf8 || !content.body().is_ascii())
+        if self.offers.eight_bit && (delivery.eight_bit || header_utf8 || !content.body().is_ascii())
         {
             mail.push_str(" BODY=8BITMIME");
         }
@@ -358,10 +357,7 @@ impl Connection {
     /// An address as a path says it: a domain beyond ASCII as A-labels where SMTPUTF8 is lacking.
     fn path(&self, address: &Address, needs_utf8: &mut bool) -> Result<String, DeliverError> {
         let text = address.to_string();
-        if text
-            .chars()
-            .any(|c| c.is_control() || matches!(c, '<' | '>'))
-        {
+        if text.chars().any(|c| c.is_control() || matches!(c, '<' | '>')) {
             return Err(DeliverError::new(
                 Reply::new(553, 1, 3, "the address cannot be written in a path"),
                 "an address with a control character or an angle bracket",
@@ -393,11 +389,7 @@ impl Connection {
             return Ok(accepted);
         }
         let commands: Vec<_> = std::iter::once((None, mail))
-            .chain(
-                recipients
-                    .into_iter()
-                    .map(|(index, rcpt)| (Some(index), rcpt)),
-            )
+            .chain(recipients.into_iter().map(|(index, rcpt)| (Some(index), rcpt)))
             .collect();
         let batch = if self.offers.pipelining { PIPELINED } else { 1 };
         for commands in commands.chunks(batch) {
@@ -406,8 +398,7 @@ impl Connection {
                 wire.push_str(command);
                 wire.push_str("\r\n");
             }
-            self.write("the envelope", wire.as_bytes(), patience)
-                .await?;
+            self.write("the envelope", wire.as_bytes(), patience).await?;
             let mut refusal = None;
             for (index, _) in commands {
                 let reply = self.reply("the envelope", patience).await?;
@@ -561,9 +552,7 @@ impl Connection {
                 format!("AUTH {name} is not offered"),
             ));
         }
-        let mut reply = self
-            .command(&format!("AUTH {name}{first}"), patience)
-            .await?;
+        let mut reply = self.command(&format!("AUTH {name}{first}"), patience).await?;
         for answer in then {
             if reply.code == 334 {
                 reply = self.command(&answer, patience).await?;

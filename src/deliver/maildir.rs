@@ -87,11 +87,7 @@ impl Maildir {
     }
 
     async fn one(self, delivery: Arc<Delivery>, index: usize) -> Outcome {
-        let _permit = self
-            .writers
-            .acquire()
-            .await
-            .map_err(|error| failed(&error))?;
+        let _permit = self.writers.acquire().await.map_err(|error| failed(&error))?;
         let settings = Arc::clone(&self.settings);
         tokio::task::spawn_blocking(move || {
             let Some(recipient) = delivery.recipients.get(index) else {
@@ -290,7 +286,10 @@ fn fields(mut block: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn is_return_path(field: &[u8]) -> bool {
     let name = field.split(|&byte| byte == b':').next().unwrap_or(field);
-    name.len() < field.len() && name.trim_ascii_end().eq_ignore_ascii_case(b"Return-Path")
+    name.len() < field.len()
+        && name
+            .trim_ascii_end()
+            .eq_ignore_ascii_case(b"Return-Path")
 }
 
 fn temporary_name(key: &str) -> String {

@@ -29,8 +29,7 @@ pub trait Handoff: Send + Sync + 'static {
     /// One mail; one answer for each of the envelope's recipients, in order, repeated ones
     /// included. [`Answer::Taken`] says that the mail is durable. The future is dropped when it
     /// takes longer than `timeouts.final_reply`; the client is then told `451 4.4.5`.
-    fn message(&self, envelope: Envelope, raw: Vec<u8>)
-    -> impl Future<Output = Vec<Answer>> + Send;
+    fn message(&self, envelope: Envelope, raw: Vec<u8>) -> impl Future<Output = Vec<Answer>> + Send;
 }
 
 /// The running listeners.
