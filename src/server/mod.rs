@@ -1,5 +1,8 @@
 //! The listeners: connections in, mail handed over to whoever implements [`Handoff`].
 
+mod budget;
+mod connection;
+mod listener;
 pub mod settings;
 
 use std::future::Future;
@@ -7,6 +10,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+use budget::Budget;
+use connection::Shared;
+use listener::Listener;
 
 use crate::mail::{Address, Envelope, ReversePath};
 use crate::smtp::{Answer, ListenAddress, Reply};
@@ -29,13 +40,17 @@ pub trait Handoff: Send + Sync + 'static {
     /// One mail; one answer for each of the envelope's recipients, in order, repeated ones
     /// included. [`Answer::Taken`] says that the mail is durable. The future is dropped when it
     /// takes longer than `timeouts.final_reply`; the client is then told `451 4.4.5`.
-    fn message(&self, envelope: Envelope, raw: Vec<u8>) -> impl Future<Output = Vec<Answer>> + Send;
+    fn message(&self, envelope: Envelope, raw: Vec<u8>)
+    -> impl Future<Output = Vec<Answer>> + Send;
 }
 
-/// The running listeners.
+/// The running listeners. Dropping it stops everything at once; [`Server::shutdown`] is the
+/// orderly way.
 #[derive(Debug)]
 pub struct Server {
     addresses: Vec<(String, SocketAddr)>,
+    stop: watch::Sender<bool>,
+    listeners: JoinSet<JoinSet<()>>,
 }
 
 impl Server {
@@ -45,11 +60,43 @@ impl Server {
     /// # Errors
     /// [`ServerError`] of the first listener that cannot be opened; none is open then.
     pub async fn start<H: Handoff>(
-        _listeners: Vec<ListenerSettings>,
-        _memory: u64,
-        _handoff: Arc<H>,
+        listeners: Vec<ListenerSettings>,
+        memory: u64,
+        handoff: Arc<H>,
     ) -> Result<Self, ServerError> {
-        unimplemented!()
+        let mut opened = Vec::new();
+        for settings in listeners {
+            match Listener::open(&settings.address).await {
+                Ok(listener) => opened.push((listener, settings)),
+                Err(source) => {
+                    return Err(ServerError {
+                        name: settings.name,
+                        address: settings.address,
+                        source,
+                    });
+                }
+            }
+        }
+        let (stop, stopped) = watch::channel(false);
+        let shared = Shared {
+            handoff,
+            budget: Budget::new(memory),
+            stop: stopped,
+        };
+        let mut server = Self {
+            addresses: Vec::new(),
+            stop,
+            listeners: JoinSet::new(),
+        };
+        for (listener, settings) in opened {
+            let address = listener.tcp_address();
+            server
+                .addresses
+                .extend(address.map(|address| (settings.name.clone(), address)));
+            let run = listener.run(Arc::new(settings), shared.clone());
+            server.listeners.spawn(run);
+        }
+        Ok(server)
     }
 
     /// Name and bound address of each TCP listener.
@@ -59,8 +106,22 @@ impl Server {
 
     /// Stops accepting, tells idle clients `421 4.3.2`, lets open mails finish for `grace` and
     /// then drops what is left. Returns when every connection is closed.
-    pub async fn shutdown(self, _grace: Duration) {
-        unimplemented!()
+    pub async fn shutdown(mut self, grace: Duration) {
+        let deadline = Instant::now() + grace;
+        self.stop.send_replace(true);
+        while let Some(stopped) = self.listeners.join_next().await {
+            let Ok(mut connections) = stopped else {
+                continue;
+            };
+            let all = async { while connections.join_next().await.is_some() {} };
+            if timeout_at(deadline, all).await.is_err() {
+                tracing::warn!(
+                    connections = connections.len(),
+                    "grace is over, connections are cut"
+                );
+                connections.shutdown().await;
+            }
+        }
     }
 }
 

@@ -218,7 +218,11 @@ mod tests {
             }
             let ended = [&octets, b".\r\n".as_slice()].concat();
             let expected = [b"a", *stored, b"b\r\n"].concat();
-            assert_eq!(read(BareNewline::Normalize, &ended), (Some(Ok(expected)), ended.len()), "{middle:?}");
+            assert_eq!(
+                read(BareNewline::Normalize, &ended),
+                (Some(Ok(expected)), ended.len()),
+                "{middle:?}"
+            );
             assert_eq!(
                 read(BareNewline::Reject, &ended),
                 (Some(Err(DataFault::BareNewline)), ended.len()),
@@ -249,7 +253,13 @@ mod tests {
     }
 
     fn octets() -> impl Strategy<Value = Vec<u8>> {
-        let octet = prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), Just(b'a'), any::<u8>()];
+        let octet = prop_oneof![
+            Just(b'\r'),
+            Just(b'\n'),
+            Just(b'.'),
+            Just(b'a'),
+            any::<u8>()
+        ];
         proptest::collection::vec(octet, 0..32)
     }
 

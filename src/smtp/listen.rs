@@ -31,7 +31,8 @@ impl FromStr for ListenAddress {
     type Err = ListenAddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let clean = |part: &str| !part.is_empty() && !part.chars().any(|c| c.is_control() || c == ' ');
+        let clean =
+            |part: &str| !part.is_empty() && !part.chars().any(|c| c.is_control() || c == ' ');
         if let Some(name) = text.strip_prefix("systemd:") {
             return clean(name)
                 .then(|| Self::Systemd(name.to_owned()))
@@ -43,7 +44,10 @@ impl FromStr for ListenAddress {
                 .ok_or(ListenAddressError);
         }
         let (host, port) = text.rsplit_once(':').ok_or(ListenAddressError)?;
-        let host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        let host = match host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
             Some(v6) if v6.contains(':') => v6,
             Some(_) => return Err(ListenAddressError),
             None if host.contains([':', '[', ']']) => return Err(ListenAddressError),
@@ -159,7 +163,10 @@ mod tests {
             ("127.0.0.1:2424", tcp("127.0.0.1", 2424)),
             ("localhost:0", tcp("localhost", 0)),
             ("[::1]:24", tcp("::1", 24)),
-            ("/run/a b/lmtp.sock", Some(ListenAddress::Unix("/run/a b/lmtp.sock".into()))),
+            (
+                "/run/a b/lmtp.sock",
+                Some(ListenAddress::Unix("/run/a b/lmtp.sock".into())),
+            ),
             ("run/lmtp:1", Some(ListenAddress::Unix("run/lmtp:1".into()))),
             ("systemd:lmtp", Some(ListenAddress::Systemd("lmtp".into()))),
             ("systemd:", None),
@@ -199,7 +206,11 @@ mod tests {
         ];
         for (network, ip, inside) in rows {
             let network: Cidr = network.parse().unwrap();
-            assert_eq!(network.contains(ip.parse().unwrap()), inside, "{network} {ip}");
+            assert_eq!(
+                network.contains(ip.parse().unwrap()),
+                inside,
+                "{network} {ip}"
+            );
         }
     }
 

@@ -16,5 +16,5 @@ pub use data::BareNewline;
 pub use listen::{Cidr, ListenAddress};
 pub use reply::{EnhancedCode, Reply};
 pub use reply_parser::{ReplyError, ReplyParser, ServerReply};
-pub use session::{Answer, Event, Limits, SessionSettings};
+pub use session::{Answer, Event, Limits, Session, SessionSettings};
 pub use writer::{StrayLineEnd, Writer, wire_data};

@@ -33,6 +33,15 @@ impl Reply {
         }
     }
 
+    /// A reply without an enhanced code: greetings, answers to `LHLO`, 3yz (RFC 2034 4).
+    pub fn plain(code: u16, text: impl Into<String>) -> Self {
+        Self {
+            code,
+            enhanced: None,
+            text: escape(&text.into()),
+        }
+    }
+
     /// 4yz.
     pub fn is_temporary(&self) -> bool {
         (400..500).contains(&self.code)
@@ -41,6 +50,17 @@ impl Reply {
     /// 2yz.
     pub fn is_positive(&self) -> bool {
         (200..300).contains(&self.code)
+    }
+
+    /// Appends the reply as one line with its line end, at most 512 octets (RFC 5321 4.5.3.1.5).
+    /// The text is escaped once more, as the fields are open to everyone.
+    pub fn write(&self, wire: &mut Vec<u8>) {
+        let line = Self {
+            text: escape(&self.text),
+            ..self.clone()
+        };
+        wire.extend_from_slice(line.to_string().as_bytes());
+        wire.extend_from_slice(b"\r\n");
     }
 }
 
@@ -54,7 +74,8 @@ impl fmt::Display for Reply {
     }
 }
 
-fn escape(text: &str) -> String {
+/// Printable ASCII, at most 400 octets; clean text stays as it is.
+pub(super) fn escape(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
             let plain = c == ' ' || c.is_ascii_graphic();
@@ -66,4 +87,46 @@ fn escape(text: &str) -> String {
         })
         .take(400)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn lines() {
+        let rows = [
+            (Reply::new(250, 0, 0, "ok"), "250 2.0.0 ok\r\n"),
+            (
+                Reply::new(550, 6, 11, "a\r\n250 b"),
+                "550 5.6.11 a\\r\\n250 b\r\n",
+            ),
+            (Reply::plain(354, "go\u{1b}"), "354 go\\u{1b}\r\n"),
+            (
+                Reply {
+                    text: "a\nb".into(),
+                    ..Reply::plain(220, "")
+                },
+                "220 a\\nb\r\n",
+            ),
+        ];
+        for (reply, expected) in rows {
+            let mut wire = Vec::new();
+            reply.write(&mut wire);
+            assert_eq!(String::from_utf8(wire).unwrap(), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn one_short_clean_line(code in 200u16..600, subject in 0u16..1000, text in any::<String>()) {
+            let mut wire = Vec::new();
+            Reply::new(code, subject, 0, text).write(&mut wire);
+            prop_assert!(wire.len() <= 512);
+            let (line, end) = wire.split_at(wire.len() - 2);
+            prop_assert_eq!(end, b"\r\n");
+            prop_assert!(line.iter().all(|octet| (b' '..=b'~').contains(octet)));
+        }
+    }
 }

@@ -214,18 +214,37 @@ mod tests {
         let rows: &[(&str, u16, Option<EnhancedCode>, &[&str])] = &[
             ("250 ok\r\n", 250, None, &["ok"]),
             ("250\r\n", 250, None, &[""]),
-            ("250 2.0.0 ok\r\n", 250, Some(EnhancedCode(2, 0, 0)), &["ok"]),
+            (
+                "250 2.0.0 ok\r\n",
+                250,
+                Some(EnhancedCode(2, 0, 0)),
+                &["ok"],
+            ),
             ("250 5.0.0 odd\r\n", 250, None, &["5.0.0 odd"]),
             ("550 5.1.1\r\n", 550, Some(EnhancedCode(5, 1, 1)), &[""]),
             ("452 4.2.2.1 x\r\n", 452, None, &["4.2.2.1 x"]),
-            ("250-mx\r\n250-SIZE 10\r\n250 PIPELINING\r\n", 250, None, &["mx", "SIZE 10", "PIPELINING"]),
-            ("550-5.7.1 a\r\n550 5.7.1 b\r\n", 550, Some(EnhancedCode(5, 7, 1)), &["a", "b"]),
+            (
+                "250-mx\r\n250-SIZE 10\r\n250 PIPELINING\r\n",
+                250,
+                None,
+                &["mx", "SIZE 10", "PIPELINING"],
+            ),
+            (
+                "550-5.7.1 a\r\n550 5.7.1 b\r\n",
+                550,
+                Some(EnhancedCode(5, 7, 1)),
+                &["a", "b"],
+            ),
         ];
         for (wire, code, enhanced, lines) in rows {
             let (replies, error) = all(wire.as_bytes());
             assert_eq!(error, None, "{wire:?}");
             assert_eq!(replies.len(), 1, "{wire:?}");
-            assert_eq!((replies[0].code, replies[0].enhanced), (*code, *enhanced), "{wire:?}");
+            assert_eq!(
+                (replies[0].code, replies[0].enhanced),
+                (*code, *enhanced),
+                "{wire:?}"
+            );
             assert_eq!(replies[0].lines, *lines, "{wire:?}");
         }
     }
@@ -249,13 +268,22 @@ mod tests {
         ];
         for (wire, whole, error) in rows {
             let (replies, found) = all(wire.as_bytes());
-            assert_eq!((replies.len(), found), (*whole, Some(*error)), "{wire:.40?}");
+            assert_eq!(
+                (replies.len(), found),
+                (*whole, Some(*error)),
+                "{wire:.40?}"
+            );
         }
     }
 
     #[test]
     fn rest_is_seen() {
-        let rows: &[(&str, bool)] = &[("", true), ("2", false), ("250-a\r\n", false), ("250 a\r\n", false)];
+        let rows: &[(&str, bool)] = &[
+            ("", true),
+            ("2", false),
+            ("250-a\r\n", false),
+            ("250 a\r\n", false),
+        ];
         for (wire, rest) in rows {
             let mut parser = ReplyParser::new();
             parser.feed(wire.as_bytes());

@@ -1,5 +1,15 @@
 //! One LMTP or SMTP session without a socket: octets in, events and replies out.
+//!
+//! Contract: the same octets give the same events and replies however they are cut; while an
+//! event is unanswered no further octet is looked at; nothing is answered 2yz on its own account
+//! but greetings and commands that promise nothing. Memory: one command line, one mail within its
+//! limit, and the octets of the last [`Session::feed`].
 
+use std::mem;
+
+use super::command::{self, Command, Forwarded, Hello, MailParameters};
+use super::data::{DataFault, DataReader};
+use super::reply::escape;
 use super::{BareNewline, Reply};
 use crate::mail::{Address, Client, Envelope, Protocol, ReversePath};
 
@@ -33,7 +43,7 @@ pub struct SessionSettings {
     pub client: Client,
 }
 
-/// What the caller must act on. Until it has answered, the session looks at no further octet.
+/// What the caller must act on, then answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// `MAIL FROM`; answered by [`Session::accept`] or [`Session::refuse`].
@@ -70,4 +80,958 @@ pub enum Answer {
     },
     /// Not taken: a 4yz or 5yz reply.
     Refused(Reply),
+}
+
+/// The state of one connection.
+#[derive(Debug)]
+pub struct Session {
+    settings: SessionSettings,
+    phase: Phase,
+    greeted: bool,
+    transaction: Option<Transaction>,
+    errors: usize,
+    input: Vec<u8>,
+    /// Octets of `input` that were looked at.
+    read: usize,
+    line: Vec<u8>,
+    output: Vec<u8>,
+    event: Option<Event>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Reading a command line.
+    Line,
+    /// Throwing a line away up to its CRLF; whether the octet before was a CR.
+    Skip {
+        after_cr: bool,
+    },
+    Data(DataReader),
+    AwaitMail(Transaction),
+    AwaitRecipient(Address),
+    AwaitAnswers(Vec<Answer>),
+    Closed,
+}
+
+#[derive(Debug)]
+struct Transaction {
+    sender: ReversePath,
+    parameters: MailParameters,
+    recipients: Vec<Address>,
+}
+
+impl Session {
+    /// A session at its beginning, its greeting waiting as output.
+    pub fn new(settings: SessionSettings) -> Self {
+        let kind = match settings.protocol {
+            Protocol::Lmtp => "LMTP",
+            Protocol::Smtp => "ESMTP",
+        };
+        let greeting = Reply::plain(220, format!("{} {kind} ready", settings.hostname));
+        let mut session = Self {
+            settings,
+            phase: Phase::Line,
+            greeted: false,
+            transaction: None,
+            errors: 0,
+            input: Vec::new(),
+            read: 0,
+            line: Vec::new(),
+            output: Vec::new(),
+            event: None,
+        };
+        session.reply(&greeting);
+        session
+    }
+
+    /// Takes octets as they were read. Call it when [`Session::next_event`] gave `None` and no
+    /// event is unanswered.
+    pub fn feed(&mut self, octets: &[u8]) {
+        if !matches!(self.phase, Phase::Closed) {
+            self.input.extend_from_slice(octets);
+        }
+    }
+
+    /// Works through what was fed up to the next event; `None` when more octets or an answer are
+    /// needed.
+    pub fn next_event(&mut self) -> Option<Event> {
+        let input = mem::take(&mut self.input);
+        while self.event.is_none() && self.read < input.len() {
+            let Some(taken) = self.step(input.get(self.read..).unwrap_or_default()) else {
+                break;
+            };
+            self.read += taken;
+        }
+        if self.read < input.len() {
+            self.input = input;
+        } else {
+            self.read = 0;
+        }
+        self.event.take()
+    }
+
+    /// The replies since the last call, ready to be sent.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        mem::take(&mut self.output)
+    }
+
+    /// Positive answer to [`Event::Mail`] or [`Event::Recipient`].
+    pub fn accept(&mut self) {
+        match mem::replace(&mut self.phase, Phase::Line) {
+            Phase::AwaitMail(transaction) => {
+                self.transaction = Some(transaction);
+                self.reply(&Reply::new(250, 1, 0, "ok"));
+            }
+            Phase::AwaitRecipient(address) => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.recipients.push(address);
+                }
+                self.reply(&Reply::new(250, 1, 5, "ok"));
+            }
+            other => self.phase = other,
+        }
+    }
+
+    /// Negative answer to [`Event::Mail`] or [`Event::Recipient`]. A reply that is neither 4yz
+    /// nor 5yz becomes `451 4.3.0`.
+    pub fn refuse(&mut self, reply: Reply) {
+        if matches!(self.phase, Phase::AwaitMail(_) | Phase::AwaitRecipient(_)) {
+            self.phase = Phase::Line;
+            self.reply(&negative(reply));
+        }
+    }
+
+    /// The next recipient's answer to [`Event::Message`]. LMTP sends it at once; SMTP sends one
+    /// reply when all are there: the first 4yz if there is any, else 250 if any recipient was
+    /// served, else the first 5yz.
+    pub fn answer(&mut self, answer: Answer) {
+        let Phase::AwaitAnswers(answers) = &mut self.phase else {
+            return;
+        };
+        let recipients = self
+            .transaction
+            .as_ref()
+            .map_or(&[][..], |open| &open.recipients);
+        let reply = match (self.settings.protocol, recipients.get(answers.len())) {
+            (Protocol::Lmtp, Some(recipient)) => Some(reply_for(recipient, &answer)),
+            _ => None,
+        };
+        answers.push(answer);
+        let last = answers.len() >= recipients.len();
+        let merged = (last && self.settings.protocol == Protocol::Smtp)
+            .then(|| merged_reply(recipients, answers));
+        for reply in [reply, merged].iter().flatten() {
+            self.errors = if reply.is_positive() { 0 } else { self.errors };
+            self.reply(reply);
+        }
+        if last {
+            self.end_transaction();
+            self.phase = Phase::Line;
+        }
+    }
+
+    /// How many answers [`Event::Message`] still needs.
+    pub fn unanswered(&self) -> usize {
+        match (&self.phase, &self.transaction) {
+            (Phase::AwaitAnswers(answers), Some(open)) => {
+                open.recipients.len().saturating_sub(answers.len())
+            }
+            _ => 0,
+        }
+    }
+
+    /// The mail that is being read cannot be kept: frees its memory, reads on to its end and
+    /// then answers `452 4.3.1`.
+    pub fn abandon_data(&mut self) {
+        if let Phase::Data(reader) = &mut self.phase {
+            reader.abandon();
+        }
+    }
+
+    /// Ends the session with a reply of the caller (`421`); [`Event::Close`] follows.
+    pub fn close(&mut self, reply: &Reply) {
+        if !matches!(self.phase, Phase::Closed) {
+            self.reply(reply);
+            self.end();
+        }
+    }
+
+    /// Between `354` and the end of data.
+    pub fn is_in_data(&self) -> bool {
+        matches!(self.phase, Phase::Data(_))
+    }
+
+    /// No mail is open and no part of a command is here: a good moment to close.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Line)
+            && self.transaction.is_none()
+            && self.line.is_empty()
+            && self.input.is_empty()
+    }
+
+    /// Octets of memory that the mail being read holds.
+    pub fn memory(&self) -> usize {
+        match &self.phase {
+            Phase::Data(reader) => reader.memory(),
+            _ => 0,
+        }
+    }
+
+    /// How many octets were taken; `None` when an answer is needed first.
+    fn step(&mut self, octets: &[u8]) -> Option<usize> {
+        match &mut self.phase {
+            Phase::Line => Some(self.read_line(octets)),
+            Phase::Skip { after_cr } => {
+                let end = memchr::memchr(b'\n', octets).map_or(octets.len(), |at| at + 1);
+                let skipped = octets.get(..end).unwrap_or_default();
+                let whole = skipped.ends_with(b"\r\n") || (*after_cr && skipped == b"\n");
+                *after_cr = skipped.ends_with(b"\r");
+                if whole {
+                    self.phase = Phase::Line;
+                }
+                Some(end)
+            }
+            Phase::Data(reader) => {
+                let taken = reader.feed(octets);
+                if reader.is_done() {
+                    self.end_of_data();
+                }
+                Some(taken)
+            }
+            Phase::AwaitMail(_) | Phase::AwaitRecipient(_) | Phase::AwaitAnswers(_) => None,
+            Phase::Closed => Some(octets.len()),
+        }
+    }
+
+    fn read_line(&mut self, octets: &[u8]) -> usize {
+        let end = memchr::memchr(b'\n', octets).map_or(octets.len(), |at| at + 1);
+        let piece = octets.get(..end).unwrap_or_default();
+        if self.line.len() + piece.len() > command::LINE_OCTETS {
+            let after_cr = self.line.ends_with(b"\r");
+            self.skip_line(after_cr, "a command line is too long");
+            return 0;
+        }
+        self.line.extend_from_slice(piece);
+        if piece.ends_with(b"\n") {
+            let line = mem::take(&mut self.line);
+            match line.strip_suffix(b"\r\n") {
+                Some(line) => self.command(line),
+                None => self.skip_line(false, "a command line ends with CR LF"),
+            }
+        }
+        end
+    }
+
+    fn skip_line(&mut self, after_cr: bool, why: &str) {
+        self.line = Vec::new();
+        self.phase = Phase::Skip { after_cr };
+        self.error(&Reply::new(500, 5, 2, why));
+    }
+
+    fn command(&mut self, line: &[u8]) {
+        let command = match Command::parse(line, self.settings.default_domain.as_deref()) {
+            Ok(command) => command,
+            Err(reply) => return self.error(&reply),
+        };
+        match command {
+            Command::Hello(hello, name) => self.hello(hello, name),
+            Command::Noop => self.reply(&Reply::new(250, 0, 0, "ok")),
+            Command::Help => self.reply(&Reply::new(214, 0, 0, "see RFC 5321 and RFC 2033")),
+            Command::Vrfy => self.reply(&Reply::new(252, 0, 0, "send a mail and see")),
+            Command::Rset => {
+                self.end_transaction();
+                self.reply(&Reply::new(250, 0, 0, "ok"));
+            }
+            Command::Quit => self.close(&Reply::new(221, 0, 0, "bye")),
+            Command::NotOffered => self.error(&Reply::new(502, 5, 1, "command not offered")),
+            Command::Bdat => self.close(&Reply::new(502, 5, 1, "BDAT is not offered")),
+            Command::Foreign => self.close(&Reply::new(421, 7, 0, "this is no web server")),
+            _ if !self.greeted => self.out_of_order("say hello first"),
+            Command::Xforward(attributes) => self.xforward(attributes),
+            Command::Mail(sender, parameters) => self.mail(sender, parameters),
+            Command::Rcpt(address) => self.recipient(address),
+            Command::Data => self.data(),
+        }
+    }
+
+    fn hello(&mut self, hello: Hello, name: String) {
+        match (self.settings.protocol, hello) {
+            (Protocol::Lmtp, Hello::Helo | Hello::Ehlo) => {
+                return self.error(&Reply::new(500, 5, 1, "this is LMTP: say LHLO"));
+            }
+            (Protocol::Smtp, Hello::Lhlo) => {
+                return self.error(&Reply::new(500, 5, 1, "this is SMTP: say EHLO"));
+            }
+            _ => {}
+        }
+        self.end_transaction();
+        self.greeted = true;
+        self.settings.client.helo = name;
+        let mut lines = vec![self.settings.hostname.clone()];
+        if hello != Hello::Helo {
+            lines.extend(self.extensions());
+        }
+        let last = lines.len() - 1;
+        for (at, line) in lines.iter().enumerate() {
+            let separator = if at < last { '-' } else { ' ' };
+            let line = format!("250{separator}{}\r\n", escape(line));
+            self.output.extend_from_slice(line.as_bytes());
+        }
+    }
+
+    fn extensions(&self) -> Vec<String> {
+        let mut extensions = vec![
+            "PIPELINING".to_owned(),
+            "8BITMIME".to_owned(),
+            "SMTPUTF8".to_owned(),
+            format!("SIZE {}", self.settings.limits.message_size),
+            "ENHANCEDSTATUSCODES".to_owned(),
+        ];
+        if self.settings.client.trusted {
+            extensions.push("XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE".to_owned());
+        }
+        extensions
+    }
+
+    fn xforward(&mut self, attributes: Vec<Forwarded>) {
+        if !self.settings.client.trusted {
+            return self.error(&Reply::new(550, 7, 1, "XFORWARD is for trusted clients"));
+        }
+        if self.transaction.is_some() {
+            return self.out_of_order("a mail is open");
+        }
+        for attribute in attributes {
+            match attribute {
+                Forwarded::Ip(ip) => self.settings.client.origin_ip = ip,
+                Forwarded::Name(name) => self.settings.client.origin_name = name,
+                Forwarded::Unused => {}
+            }
+        }
+        self.reply(&Reply::new(250, 0, 0, "ok"));
+    }
+
+    fn mail(&mut self, sender: ReversePath, parameters: MailParameters) {
+        if self.transaction.is_some() {
+            return self.out_of_order("a mail is open already");
+        }
+        let declared_size = parameters.size;
+        if declared_size.is_some_and(|size| size > self.settings.limits.message_size) {
+            return self.reply(&too_big());
+        }
+        self.phase = Phase::AwaitMail(Transaction {
+            sender: sender.clone(),
+            parameters,
+            recipients: Vec::new(),
+        });
+        self.event = Some(Event::Mail {
+            sender,
+            declared_size,
+        });
+    }
+
+    fn recipient(&mut self, address: Address) {
+        let Some(open) = &self.transaction else {
+            return self.out_of_order("MAIL comes first");
+        };
+        if !open.parameters.smtputf8 && !command::is_ascii(&address) {
+            return self.error(&command::not_ascii());
+        }
+        if open.recipients.len() >= self.settings.limits.recipients {
+            return self.reply(&Reply::new(452, 5, 3, "too many recipients"));
+        }
+        self.phase = Phase::AwaitRecipient(address.clone());
+        self.event = Some(Event::Recipient(address));
+    }
+
+    fn data(&mut self) {
+        match &self.transaction {
+            None => self.out_of_order("MAIL comes first"),
+            Some(open) if open.recipients.is_empty() => self.out_of_order("no valid recipients"),
+            Some(_) => {
+                self.reply(&Reply::plain(354, "end with a dot on a line of its own"));
+                self.phase = Phase::Data(DataReader::new(
+                    self.settings.bare_newline,
+                    self.settings.limits.message_size,
+                ));
+            }
+        }
+    }
+
+    fn end_of_data(&mut self) {
+        let Phase::Data(reader) = mem::replace(&mut self.phase, Phase::Line) else {
+            return;
+        };
+        let Some(open) = &self.transaction else {
+            return;
+        };
+        match reader.finish() {
+            Ok(raw) => {
+                let envelope = Box::new(Envelope {
+                    sender: open.sender.clone(),
+                    recipients: open.recipients.clone(),
+                    smtputf8: open.parameters.smtputf8,
+                    eight_bit: open.parameters.eight_bit,
+                    protocol: self.settings.protocol,
+                    client: self.settings.client.clone(),
+                });
+                self.phase = Phase::AwaitAnswers(Vec::new());
+                self.event = Some(Event::Message { envelope, raw });
+            }
+            Err(fault) => {
+                let replies = match self.settings.protocol {
+                    Protocol::Lmtp => open.recipients.len(),
+                    Protocol::Smtp => 1,
+                };
+                for _ in 0..replies {
+                    self.reply(&refusal(fault));
+                }
+                self.end_transaction();
+            }
+        }
+    }
+
+    /// What `XFORWARD` said holds for one mail.
+    fn end_transaction(&mut self) {
+        self.transaction = None;
+        self.settings.client.origin_ip = None;
+        self.settings.client.origin_name = None;
+    }
+
+    fn out_of_order(&mut self, why: &str) {
+        self.error(&Reply::new(503, 5, 1, why));
+    }
+
+    fn error(&mut self, reply: &Reply) {
+        self.reply(reply);
+        self.errors += 1;
+        if self.errors >= self.settings.limits.errors {
+            self.close(&Reply::new(421, 7, 0, "too many errors"));
+        }
+    }
+
+    fn reply(&mut self, reply: &Reply) {
+        reply.write(&mut self.output);
+    }
+
+    fn end(&mut self) {
+        self.phase = Phase::Closed;
+        self.transaction = None;
+        self.input = Vec::new();
+        self.line = Vec::new();
+        self.event = Some(Event::Close);
+    }
+}
+
+fn too_big() -> Reply {
+    Reply::new(552, 3, 4, "the mail is too big")
+}
+
+fn refusal(fault: DataFault) -> Reply {
+    match fault {
+        DataFault::BareNewline => Reply::new(550, 6, 11, "a CR or LF stands alone in the mail"),
+        DataFault::TooBig => too_big(),
+        DataFault::Abandoned => Reply::new(452, 3, 1, "no room for the mail now"),
+    }
+}
+
+fn negative(reply: Reply) -> Reply {
+    match reply.code {
+        400..600 => reply,
+        _ => Reply::new(451, 3, 0, "internal error"),
+    }
+}
+
+fn reply_for(recipient: &Address, answer: &Answer) -> Reply {
+    match answer {
+        Answer::Refused(reply) => negative(reply.clone()),
+        Answer::Taken { id, verdict, stage } => taken(recipient, &[id], verdict, *stage),
+    }
+}
+
+fn merged_reply(recipients: &[Address], answers: &[Answer]) -> Reply {
+    let refused = || {
+        answers.iter().filter_map(|answer| match answer {
+            Answer::Refused(reply) => Some(negative(reply.clone())),
+            Answer::Taken { .. } => None,
+        })
+    };
+    if let Some(temporary) = refused().find(Reply::is_temporary) {
+        return temporary;
+    }
+    let mut ids: Vec<&str> = Vec::new();
+    let mut outcomes = Vec::new();
+    for answer in answers {
+        if let Answer::Taken { id, verdict, stage } = answer {
+            ids.push(id);
+            outcomes.push((*verdict, *stage));
+        }
+    }
+    ids.dedup();
+    let (Some(recipient), Some(&(verdict, stage))) = (recipients.first(), outcomes.first()) else {
+        return refused()
+            .next()
+            .unwrap_or_else(|| Reply::new(451, 3, 0, "internal error"));
+    };
+    let agreed =
+        outcomes.len() == answers.len() && outcomes.iter().all(|(other, _)| *other == verdict);
+    let same_stage = outcomes.iter().all(|(_, other)| *other == stage);
+    match (agreed, recipients) {
+        (true, [_]) => taken(recipient, &ids, verdict, stage),
+        (true, _) => taken_by_all(&ids, verdict, stage.filter(|_| same_stage)),
+        (false, _) => taken_by_all(&ids, "mixed", None),
+    }
+}
+
+/// Ids that a reply of several recipients names, one `q=` each.
+const IDS_NAMED: usize = 8;
+
+fn taken_by_all(ids: &[&str], verdict: &str, stage: Option<&str>) -> Reply {
+    let named = ids.iter().take(IDS_NAMED);
+    let ids: Vec<String> = named.map(|id| format!("q={id}")).collect();
+    let stage = stage
+        .map(|stage| format!(" stage={stage}"))
+        .unwrap_or_default();
+    Reply::new(
+        250,
+        0,
+        0,
+        format!("{} verdict={verdict}{stage}", ids.join(" ")),
+    )
+}
+
+fn taken(recipient: &Address, ids: &[&str], verdict: &str, stage: Option<&str>) -> Reply {
+    let recipient: String = escape(&recipient.to_string()).chars().take(200).collect();
+    let all = taken_by_all(ids, verdict, stage);
+    Reply::new(250, 0, 0, format!("<{recipient}> {}", all.text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn session(protocol: Protocol, trusted: bool) -> Session {
+        Session::new(SessionSettings {
+            protocol,
+            hostname: "mx.example.jp".into(),
+            default_domain: Some("east.example.jp".into()),
+            bare_newline: BareNewline::Reject,
+            limits: Limits {
+                message_size: 64,
+                recipients: 3,
+                errors: 4,
+            },
+            client: Client {
+                ip: None,
+                helo: String::new(),
+                trusted,
+                origin_ip: None,
+                origin_name: None,
+            },
+        })
+    }
+
+    fn taken(id: &str, verdict: &'static str, stage: Option<&'static str>) -> Answer {
+        Answer::Taken {
+            id: id.into(),
+            verdict,
+            stage,
+        }
+    }
+
+    /// What the caller says to a recipient, by its local part.
+    fn answer_for(recipient: &Address, at: usize) -> Answer {
+        match recipient.local() {
+            "held" => taken(&format!("Q{at}"), "quarantine", Some("reject.headers")),
+            "later" => Answer::Refused(Reply::new(451, 3, 0, "later")),
+            "never" => Answer::Refused(Reply::new(550, 2, 0, "never")),
+            "odd" => Answer::Refused(Reply::new(250, 0, 0, "not an answer")),
+            _ => taken(&format!("Q{at}"), "deliver", None),
+        }
+    }
+
+    /// Feeds pieces and answers every event; gives the replies and the events.
+    fn converse(session: &mut Session, pieces: &[&[u8]]) -> (String, Vec<Event>) {
+        let mut output = Vec::new();
+        let mut events = Vec::new();
+        for piece in pieces {
+            session.feed(piece);
+            while let Some(event) = session.next_event() {
+                assert_eq!(session.next_event(), None, "an event waits for its answer");
+                match &event {
+                    Event::Mail { .. } => session.accept(),
+                    Event::Recipient(address) if address.local() == "unknown" => {
+                        session.refuse(Reply::new(550, 1, 1, "unknown"));
+                    }
+                    Event::Recipient(_) => session.accept(),
+                    Event::Message { envelope, .. } => {
+                        assert_eq!(session.unanswered(), envelope.recipients.len());
+                        for (at, recipient) in envelope.recipients.iter().enumerate() {
+                            session.answer(answer_for(recipient, at));
+                        }
+                        assert_eq!(session.unanswered(), 0);
+                    }
+                    Event::Close => {}
+                }
+                events.push(event);
+            }
+            output.extend(session.take_output());
+        }
+        (String::from_utf8(output).unwrap(), events)
+    }
+
+    fn codes(output: &str) -> Vec<&str> {
+        output
+            .lines()
+            .map(|line| line.get(..3).unwrap_or(line))
+            .collect()
+    }
+
+    fn mail_to(recipients: &[&str], body: &str) -> String {
+        let recipients: String = recipients
+            .iter()
+            .map(|to| format!("RCPT TO:<{to}>\r\n"))
+            .collect();
+        format!("MAIL FROM:<a@example.org>\r\n{recipients}DATA\r\n{body}.\r\n")
+    }
+
+    #[test]
+    fn greetings() {
+        let rows = [
+            (
+                Protocol::Lmtp,
+                true,
+                "LHLO c\r\n",
+                "250-mx.example.jp|250-PIPELINING|250-8BITMIME|250-SMTPUTF8|250-SIZE 64|250-ENHANCEDSTATUSCODES|250 XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE|",
+            ),
+            (
+                Protocol::Smtp,
+                false,
+                "EHLO c\r\n",
+                "250-mx.example.jp|250-PIPELINING|250-8BITMIME|250-SMTPUTF8|250-SIZE 64|250 ENHANCEDSTATUSCODES|",
+            ),
+            (Protocol::Smtp, true, "HELO c\r\n", "250 mx.example.jp|"),
+            (
+                Protocol::Smtp,
+                true,
+                "LHLO c\r\n",
+                "500 5.5.1 this is SMTP: say EHLO|",
+            ),
+            (
+                Protocol::Lmtp,
+                true,
+                "EHLO c\r\n",
+                "500 5.5.1 this is LMTP: say LHLO|",
+            ),
+            (
+                Protocol::Lmtp,
+                true,
+                "HELO c\r\n",
+                "500 5.5.1 this is LMTP: say LHLO|",
+            ),
+            (
+                Protocol::Lmtp,
+                true,
+                "MAIL FROM:<>\r\n",
+                "503 5.5.1 say hello first|",
+            ),
+        ];
+        for (protocol, trusted, line, expected) in rows {
+            let mut session = session(protocol, trusted);
+            let kind = if protocol == Protocol::Lmtp {
+                "LMTP"
+            } else {
+                "ESMTP"
+            };
+            assert_eq!(
+                session.take_output(),
+                format!("220 mx.example.jp {kind} ready\r\n").into_bytes()
+            );
+            let (output, _) = converse(&mut session, &[line.as_bytes()]);
+            assert_eq!(output.replace("\r\n", "|"), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn sequences() {
+        let rows: &[(&str, &[&str])] = &[
+            ("DATA\r\n", &["503"]),
+            ("RCPT TO:<a>\r\n", &["503"]),
+            ("MAIL FROM:<>\r\nDATA\r\n", &["250", "503"]),
+            (
+                "MAIL FROM:<>\r\nRCPT TO:<unknown>\r\nDATA\r\n",
+                &["250", "550", "503"],
+            ),
+            ("MAIL FROM:<>\r\nMAIL FROM:<>\r\n", &["250", "503"]),
+            (
+                "MAIL FROM:<>\r\nRSET\r\nMAIL FROM:<>\r\n",
+                &["250", "250", "250"],
+            ),
+            (
+                "MAIL FROM:<> SIZE=65\r\nMAIL FROM:<> SIZE=64\r\n",
+                &["552", "250"],
+            ),
+            (
+                "MAIL FROM:<>\r\nRCPT TO:<a>\r\nRCPT TO:<a>\r\nRCPT TO:<a>\r\nRCPT TO:<a>\r\n",
+                &["250", "250", "250", "250", "452"],
+            ),
+            (
+                "MAIL FROM:<>\r\nRCPT TO:<\u{3042}@b.example>\r\n",
+                &["250", "553"],
+            ),
+            (
+                "MAIL FROM:<> SMTPUTF8\r\nRCPT TO:<\u{3042}@b.example>\r\n",
+                &["250", "250"],
+            ),
+            (
+                "MAIL FROM:<>\r\nXFORWARD ADDR=192.0.2.1\r\n",
+                &["250", "503"],
+            ),
+            (
+                "MAIL FROM:<>\r\nRCPT TO:<a>\r\nLHLO again\r\nDATA\r\n",
+                &[
+                    "250", "250", "250", "250", "250", "250", "250", "250", "250", "503",
+                ],
+            ),
+            (
+                "STARTTLS\r\nEXPN a\r\nVRFY a\r\nHELP\r\n",
+                &["502", "502", "252", "214"],
+            ),
+            ("NOOP\nNOOP\r\nNOOP\r\n", &["500", "250"]),
+            ("RSET\rQUIT\r\nNOOP\r\n", &["500", "250"]),
+            ("QUIT\r\nNOOP\r\n", &["221"]),
+            ("BDAT 6\r\nQUIT\r\n", &["502"]),
+            ("POST / HTTP/1.1\r\nNOOP\r\n", &["421"]),
+            (
+                "X\r\nX\r\nX\r\nX\r\nX\r\n",
+                &["500", "500", "500", "500", "421"],
+            ),
+        ];
+        for (lines, expected) in rows {
+            let mut session = session(Protocol::Lmtp, true);
+            converse(&mut session, &[b"LHLO c\r\n"]);
+            let (output, _) = converse(&mut session, &[lines.as_bytes()]);
+            assert_eq!(codes(&output), *expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn line_length() {
+        for (octets, code) in [(512, "250"), (2048, "250"), (2049, "500"), (1 << 20, "500")] {
+            let mut session = session(Protocol::Lmtp, true);
+            session.take_output();
+            let line = format!("NOOP {}\r\nNOOP\r\n", "x".repeat(octets - 7));
+            let (output, _) = converse(&mut session, &[line.as_bytes()]);
+            assert_eq!(codes(&output), [code, "250"], "{octets}");
+        }
+    }
+
+    #[test]
+    fn replies_after_the_data() {
+        let rows: &[(&[&str], &str, &str)] = &[
+            (
+                &["a"],
+                "250 2.0.0 <a@east.example.jp> q=Q0 verdict=deliver|",
+                "250 2.0.0 <a@east.example.jp> q=Q0 verdict=deliver|",
+            ),
+            (
+                &["held", "a"],
+                "250 2.0.0 <held@east.example.jp> q=Q0 verdict=quarantine stage=reject.headers|250 2.0.0 <a@east.example.jp> q=Q1 verdict=deliver|",
+                "250 2.0.0 q=Q0 q=Q1 verdict=mixed|",
+            ),
+            (
+                &["held", "held"],
+                "250 2.0.0 <held@east.example.jp> q=Q0 verdict=quarantine stage=reject.headers|250 2.0.0 <held@east.example.jp> q=Q1 verdict=quarantine stage=reject.headers|",
+                "250 2.0.0 q=Q0 q=Q1 verdict=quarantine stage=reject.headers|",
+            ),
+            (
+                &["a", "later"],
+                "250 2.0.0 <a@east.example.jp> q=Q0 verdict=deliver|451 4.3.0 later|",
+                "451 4.3.0 later|",
+            ),
+            (
+                &["never", "later"],
+                "550 5.2.0 never|451 4.3.0 later|",
+                "451 4.3.0 later|",
+            ),
+            (&["never"], "550 5.2.0 never|", "550 5.2.0 never|"),
+            (
+                &["never", "a"],
+                "550 5.2.0 never|250 2.0.0 <a@east.example.jp> q=Q1 verdict=deliver|",
+                "250 2.0.0 q=Q1 verdict=mixed|",
+            ),
+            (
+                &["odd"],
+                "451 4.3.0 internal error|",
+                "451 4.3.0 internal error|",
+            ),
+        ];
+        for (recipients, lmtp, smtp) in rows {
+            for (protocol, hello, expected) in [
+                (Protocol::Lmtp, "LHLO c\r\n", lmtp),
+                (Protocol::Smtp, "EHLO c\r\n", smtp),
+            ] {
+                let mut session = session(protocol, false);
+                converse(&mut session, &[hello.as_bytes()]);
+                let (output, events) =
+                    converse(&mut session, &[mail_to(recipients, "b\r\n").as_bytes()]);
+                let (_, after) = output
+                    .split_once("354 end with a dot on a line of its own\r\n")
+                    .unwrap();
+                assert_eq!(after.replace("\r\n", "|"), *expected, "{recipients:?}");
+                let Some(Event::Message { raw, .. }) = events.last() else {
+                    panic!("no mail")
+                };
+                assert_eq!(raw, b"b\r\n");
+                assert!(session.is_idle());
+            }
+        }
+    }
+
+    #[test]
+    fn refused_data() {
+        let big = "x".repeat(63);
+        let rows = [
+            ("a\nb\r\n", "550 5.6.11"),
+            (big.as_str(), "552 5.3.4 "),
+            ("a\n.\r\nQUIT\r\n", "550 5.6.11"),
+        ];
+        for (body, expected) in rows {
+            for (protocol, hello, replies) in [
+                (Protocol::Lmtp, "LHLO c\r\n", 2),
+                (Protocol::Smtp, "EHLO c\r\n", 1),
+            ] {
+                let mut session = session(protocol, false);
+                converse(&mut session, &[hello.as_bytes()]);
+                let body = format!("{body}\r\n");
+                let (output, events) = converse(
+                    &mut session,
+                    &[mail_to(&["a", "b"], &body).as_bytes(), b"NOOP\r\n"],
+                );
+                assert_eq!(
+                    output.matches(expected).count(),
+                    replies,
+                    "{body:?} {output:?}"
+                );
+                assert!(output.ends_with("250 2.0.0 ok\r\n"));
+                assert!(
+                    !events
+                        .iter()
+                        .any(|event| matches!(event, Event::Message { .. } | Event::Close))
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn abandoned_data() {
+        let mut session = session(Protocol::Lmtp, false);
+        converse(
+            &mut session,
+            &[b"LHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<a>\r\nDATA\r\nhalf"],
+        );
+        assert!(session.is_in_data() && session.memory() > 0);
+        session.abandon_data();
+        assert_eq!(session.memory(), 0);
+        let (output, events) = converse(&mut session, &[b" a mail\r\n.\r\nNOOP\r\n"]);
+        assert_eq!(codes(&output), ["452", "250"]);
+        assert_eq!(events, []);
+    }
+
+    #[test]
+    fn origin_lasts_one_mail() {
+        let mut session = session(Protocol::Lmtp, true);
+        let first = format!(
+            "LHLO c\r\nXFORWARD NAME=real.example ADDR=192.0.2.9\r\nXFORWARD PORT=1\r\n{}",
+            mail_to(&["a"], "")
+        );
+        let (_, events) = converse(
+            &mut session,
+            &[first.as_bytes(), mail_to(&["a"], "").as_bytes()],
+        );
+        let origins: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Message { envelope, .. } => Some((
+                    envelope.client.origin_ip,
+                    envelope.client.origin_name.clone(),
+                )),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(
+            origins,
+            [
+                ("192.0.2.9".parse().ok(), Some("real.example".into())),
+                (None, None)
+            ]
+        );
+        let mut stranger = super::tests::session(Protocol::Lmtp, false);
+        stranger.take_output();
+        let (output, _) = converse(&mut stranger, &[b"LHLO c\r\nXFORWARD NAME=x\r\n"]);
+        assert!(output.ends_with("550 5.7.1 XFORWARD is for trusted clients\r\n"));
+    }
+
+    fn talk() -> impl Strategy<Value = Vec<u8>> {
+        let line = prop_oneof![
+            Just("LHLO c\r\n"),
+            Just("MAIL FROM:<a@example.org>\r\n"),
+            Just("MAIL FROM:<> SIZE=5\r\n"),
+            Just("RCPT TO:<a>\r\n"),
+            Just("RCPT TO:<unknown>\r\n"),
+            Just("RCPT TO:<later>\r\n"),
+            Just("DATA\r\n"),
+            Just("text\r\n"),
+            Just("\r\n.\r\n"),
+            Just(".\r\n"),
+            Just(".\n"),
+            Just("\r.\r"),
+            Just("RSET\r\n"),
+            Just("NOOP\n"),
+            Just("QUIT\r\n"),
+            Just("BDAT 3\r\n"),
+            Just("XFORWARD NAME=a\r\n"),
+            Just("\0\u{3042}"),
+        ];
+        proptest::collection::vec(line, 0..16).prop_map(|lines| {
+            let talk = lines.concat();
+            format!("LHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<a>\r\n{talk}").into_bytes()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_do_not_matter(talk in talk(), smtp in any::<bool>()) {
+            let protocol = if smtp { Protocol::Smtp } else { Protocol::Lmtp };
+            let whole = converse(&mut session(protocol, true), &[&talk]);
+            let octets: Vec<&[u8]> = talk.chunks(1).collect();
+            prop_assert_eq!(&converse(&mut session(protocol, true), &octets), &whole);
+            for cut in 0..talk.len() {
+                let (head, tail) = talk.split_at(cut);
+                prop_assert_eq!(&converse(&mut session(protocol, true), &[head, tail]), &whole);
+            }
+        }
+
+        /// Every verdict in a reply is one that the caller gave.
+        #[test]
+        fn no_mail_is_taken_unasked(talk in talk()) {
+            let (output, events) = converse(&mut session(Protocol::Lmtp, true), &[&talk]);
+            let answers: usize = events
+                .iter()
+                .map(|event| match event {
+                    Event::Message { envelope, .. } => {
+                        envelope.recipients.iter().filter(|to| to.local() == "a").count()
+                    }
+                    _ => 0,
+                })
+                .sum();
+            prop_assert_eq!(output.matches("verdict=").count(), answers);
+        }
+
+        #[test]
+        fn any_octets(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let (output, _) = converse(&mut session(Protocol::Smtp, false), &[&octets]);
+            prop_assert!(output.bytes().all(|octet| octet == b'\r' || octet == b'\n' || (b' '..=b'~').contains(&octet)));
+        }
+    }
 }

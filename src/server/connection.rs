@@ -1,0 +1,265 @@
+//! One connection: octets between a stream and a session, with the clock, the memory budget and
+//! the hand-off.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::budget::{Booking, Budget};
+use super::{Handoff, ListenerSettings};
+use crate::mail::{Client, Envelope};
+use crate::smtp::{Answer, Event, Reply, Session, SessionSettings};
+
+/// Octets read at a time.
+const PIECE: usize = 16 * 1024;
+/// A mail must come at 500 octets a second at least, after its first `data_block`.
+const TIME_PER_OCTET: Duration = Duration::from_millis(2);
+/// How long a mail waits for memory; far below the clients' own time limits (RFC 5321 4.5.3.2).
+const MEMORY_PATIENCE: Duration = Duration::from_secs(60);
+/// After our last word: what the client still sends is read so that it can read our reply.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What the connections of all listeners share.
+#[derive(Debug)]
+pub(super) struct Shared<H> {
+    pub(super) handoff: Arc<H>,
+    pub(super) budget: Budget,
+    /// `true` once the server stops.
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+impl<H> Clone for Shared<H> {
+    fn clone(&self) -> Self {
+        Self {
+            handoff: self.handoff.clone(),
+            budget: self.budget.clone(),
+            stop: self.stop.clone(),
+        }
+    }
+}
+
+/// Serves one client until it or we have had enough.
+pub(super) async fn serve<S, H>(
+    stream: S,
+    client: Client,
+    settings: Arc<ListenerSettings>,
+    shared: Shared<H>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: Handoff,
+{
+    let session = Session::new(SessionSettings {
+        protocol: settings.protocol,
+        hostname: settings.hostname.clone(),
+        default_domain: settings.default_domain.clone(),
+        bare_newline: settings.bare_newline,
+        limits: settings.limits,
+        client,
+    });
+    let mut connection = Connection {
+        stream,
+        session,
+        booking: shared.budget.booking(),
+        handoff: shared.handoff,
+        stop: shared.stop,
+        progress: Instant::now(),
+        data: None,
+        settings,
+    };
+    if let Err(error) = connection.run().await {
+        tracing::debug!(listener = connection.settings.name, %error, "connection lost");
+    }
+}
+
+struct Connection<S, H> {
+    stream: S,
+    session: Session,
+    settings: Arc<ListenerSettings>,
+    handoff: Arc<H>,
+    booking: Booking,
+    stop: watch::Receiver<bool>,
+    /// When the last reply went out.
+    progress: Instant,
+    /// When the data began (moved on by the time that we made it wait) and its octets so far.
+    data: Option<(Instant, u64)>,
+}
+
+enum Read {
+    Octets(usize),
+    End,
+    Late,
+    Stopping,
+}
+
+impl<S, H> Connection<S, H>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: Handoff,
+{
+    async fn run(&mut self) -> io::Result<()> {
+        let mut piece = vec![0; PIECE];
+        loop {
+            while let Some(event) = self.session.next_event() {
+                if event == Event::Close {
+                    return self.say_goodbye().await;
+                }
+                self.act(event).await?;
+            }
+            self.book().await;
+            self.flush().await?;
+            let stopping = *self.stop.borrow_and_update();
+            if stopping && self.session.is_idle() {
+                self.session.close(&Reply::new(421, 3, 2, "shutting down"));
+                continue;
+            }
+            match self.read(&mut piece, stopping).await? {
+                Read::Octets(count) => {
+                    self.session.feed(piece.get(..count).unwrap_or_default());
+                }
+                Read::End => return Ok(()),
+                Read::Late => self.session.close(&Reply::new(421, 4, 2, "timeout")),
+                Read::Stopping => {}
+            }
+        }
+    }
+
+    async fn act(&mut self, event: Event) -> io::Result<()> {
+        let handoff = self.handoff.clone();
+        let outcome = match event {
+            Event::Mail {
+                sender,
+                declared_size,
+            } => guarded(async move { handoff.mail(&sender, declared_size).await }).await,
+            Event::Recipient(address) => {
+                guarded(async move { handoff.recipient(&address).await }).await
+            }
+            Event::Message { envelope, raw } => return self.hand_over(*envelope, raw).await,
+            Event::Close => return Ok(()),
+        };
+        match outcome.unwrap_or_else(|| Err(broken())) {
+            Ok(()) => self.session.accept(),
+            Err(reply) => self.session.refuse(reply),
+        }
+        Ok(())
+    }
+
+    async fn hand_over(&mut self, envelope: Envelope, raw: Vec<u8>) -> io::Result<()> {
+        self.flush().await?;
+        let (answers, otherwise) = if self.booking.cover(raw.capacity(), MEMORY_PATIENCE).await {
+            let handoff = self.handoff.clone();
+            let work = guarded(async move { handoff.message(envelope, raw).await });
+            match timeout(self.settings.timeouts.final_reply, work).await {
+                Ok(answers) => (answers.unwrap_or_default(), broken()),
+                Err(_) => (Vec::new(), Reply::new(451, 4, 5, "this took too long")),
+            }
+        } else {
+            (
+                Vec::new(),
+                Reply::new(452, 3, 1, "no room for the mail now"),
+            )
+        };
+        for answer in answers {
+            self.session.answer(answer);
+        }
+        while self.session.unanswered() > 0 {
+            self.session.answer(Answer::Refused(otherwise.clone()));
+        }
+        self.booking.release();
+        self.flush().await
+    }
+
+    /// Books what the data holds by now; until there is room the client waits.
+    async fn book(&mut self) {
+        if !self.session.is_in_data() {
+            return self.booking.release();
+        }
+        let asked = Instant::now();
+        let memory = self.session.memory();
+        if !self.booking.cover(memory, MEMORY_PATIENCE).await {
+            self.session.abandon_data();
+        }
+        if self.session.memory() == 0 {
+            self.booking.release();
+        }
+        if let Some((began, _)) = &mut self.data {
+            *began += asked.elapsed();
+        }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        let output = self.session.take_output();
+        if output.is_empty() {
+            return Ok(());
+        }
+        let write = async {
+            self.stream.write_all(&output).await?;
+            self.stream.flush().await
+        };
+        timeout(self.settings.timeouts.command, write).await??;
+        self.progress = Instant::now();
+        Ok(())
+    }
+
+    async fn read(&mut self, piece: &mut [u8], stopping: bool) -> io::Result<Read> {
+        let deadline = self.deadline();
+        let read = timeout_at(deadline, self.stream.read(piece));
+        tokio::select! {
+            read = read => match read {
+                Err(_) => Ok(Read::Late),
+                Ok(Ok(0)) => Ok(Read::End),
+                Ok(Ok(count)) => {
+                    if let Some((_, octets)) = &mut self.data {
+                        *octets += count as u64;
+                    }
+                    Ok(Read::Octets(count))
+                }
+                Ok(Err(error)) => Err(error),
+            },
+            _ = self.stop.changed(), if !stopping => Ok(Read::Stopping),
+        }
+    }
+
+    fn deadline(&mut self) -> Instant {
+        let timeouts = self.settings.timeouts;
+        if !self.session.is_in_data() {
+            self.data = None;
+            return self.progress + timeouts.command;
+        }
+        let now = Instant::now();
+        let (began, octets) = *self.data.get_or_insert((now, 0));
+        let paid = TIME_PER_OCTET.saturating_mul(u32::try_from(octets).unwrap_or(u32::MAX));
+        (now + timeouts.data_block).min(began + timeouts.data_block + paid)
+    }
+
+    async fn say_goodbye(&mut self) -> io::Result<()> {
+        self.flush().await?;
+        self.stream.shutdown().await?;
+        let mut rest = [0; 1024];
+        let drained =
+            async { while !matches!(self.stream.read(&mut rest).await, Ok(0) | Err(_)) {} };
+        let _ = timeout(LINGER, drained).await;
+        Ok(())
+    }
+}
+
+/// Runs the work in a task of its own, which ends with this future; `None` when it panicked.
+async fn guarded<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    let mut task = JoinSet::new();
+    task.spawn(work);
+    match task.join_next().await? {
+        Ok(outcome) => Some(outcome),
+        Err(error) => {
+            tracing::error!(%error, "the hand-off failed");
+            None
+        }
+    }
+}
+
+fn broken() -> Reply {
+    Reply::new(451, 3, 0, "internal error")
+}

@@ -1,0 +1,210 @@
+//! Sockets: opening them, who may come in, how many at a time.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::connection::{Shared, serve};
+use super::{Handoff, ListenerSettings};
+use crate::mail::Client;
+use crate::smtp::{ListenAddress, Reply};
+
+/// After a failed accept (no file handles left): long enough not to spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Owner and group (the MTA) may connect.
+const SOCKET_MODE: u32 = 0o660;
+
+/// An open listening socket.
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Unix {
+        listener: UnixListener,
+        _file: Option<SocketFile>,
+    },
+}
+
+/// A socket of ours in the file system; it goes when this is dropped.
+#[derive(Debug)]
+pub(super) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+enum Stream {
+    Tcp(TcpStream, IpAddr),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    /// Opens what the address names.
+    pub(super) async fn open(address: &ListenAddress) -> io::Result<Self> {
+        match address {
+            ListenAddress::Tcp { host, port } => {
+                Ok(Self::Tcp(TcpListener::bind((host.as_str(), *port)).await?))
+            }
+            ListenAddress::Unix(path) => bind_unix(Path::new(path)),
+            ListenAddress::Systemd(name) => from_manager(name),
+        }
+    }
+
+    /// The bound address of a TCP socket.
+    pub(super) fn tcp_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix { .. } => None,
+        }
+    }
+
+    /// Accepts until the server stops; gives back the connections that are still open.
+    pub(super) async fn run<H: Handoff>(
+        self,
+        settings: Arc<ListenerSettings>,
+        shared: Shared<H>,
+    ) -> JoinSet<()> {
+        let slots = Arc::new(Semaphore::new(
+            settings.max_connections.min(Semaphore::MAX_PERMITS),
+        ));
+        let mut open = JoinSet::new();
+        let mut stop = shared.stop.clone();
+        while !*stop.borrow_and_update() {
+            let accepted = tokio::select! {
+                changed = stop.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => break,
+                },
+                Some(_) = open.join_next() => continue,
+                accepted = self.accept() => accepted,
+            };
+            let stream = match accepted {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::warn!(listener = settings.name, %error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Some(client) = admitted(&stream, &settings) else {
+                turn_away(&stream, &Reply::plain(554, "no service for this client"));
+                continue;
+            };
+            let Ok(slot) = slots.clone().try_acquire_owned() else {
+                turn_away(&stream, &Reply::new(421, 3, 2, "too many connections"));
+                continue;
+            };
+            let (settings, shared) = (settings.clone(), shared.clone());
+            open.spawn(async move {
+                match stream {
+                    Stream::Tcp(stream, _) => serve(stream, client, settings, shared).await,
+                    Stream::Unix(stream) => serve(stream, client, settings, shared).await,
+                }
+                drop(slot);
+            });
+        }
+        open
+    }
+
+    async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream, peer.ip().to_canonical()))
+            }
+            Self::Unix { listener, .. } => Ok(Stream::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+/// The client, if it may connect. Everyone who may is trusted (CONTRACT section 1).
+fn admitted(stream: &Stream, settings: &ListenerSettings) -> Option<Client> {
+    let ip = match stream {
+        Stream::Tcp(_, ip) => Some(*ip),
+        Stream::Unix(_) => None,
+    };
+    let may = |ip: IpAddr| settings.clients.iter().any(|network| network.contains(ip));
+    if let Some(ip) = ip.filter(|ip| !may(*ip)) {
+        tracing::warn!(listener = settings.name, client = %ip, "client is not in `clients`");
+        return None;
+    }
+    Some(Client {
+        ip,
+        helo: String::new(),
+        trusted: true,
+        origin_ip: None,
+        origin_name: None,
+    })
+}
+
+/// One line into the empty send buffer of a new connection: never waits.
+fn turn_away(stream: &Stream, reply: &Reply) {
+    let mut line = Vec::new();
+    reply.write(&mut line);
+    let _ = match stream {
+        Stream::Tcp(stream, _) => stream.try_write(&line),
+        Stream::Unix(stream) => stream.try_write(&line),
+    };
+}
+
+/// Binds beside the path and renames, so that the socket never has another mode and replaces
+/// what a crash left; refuses to take the place of a living server or of another kind of file.
+fn bind_unix(path: &Path) -> io::Result<Listener> {
+    if let Ok(found) = fs::symlink_metadata(path) {
+        let free = found.file_type().is_socket()
+            && std::os::unix::net::UnixStream::connect(path)
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        if !free {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let file = SocketFile(PathBuf::from(beside));
+    let _ = fs::remove_file(&file.0);
+    let listener = UnixListener::bind(&file.0)?;
+    fs::set_permissions(&file.0, fs::Permissions::from_mode(SOCKET_MODE))?;
+    fs::rename(&file.0, path)?;
+    Ok(Listener::Unix {
+        listener,
+        _file: Some(SocketFile(path.to_owned())),
+    })
+}
+
+/// A socket of the service manager (`sd_listen_fds(3)`).
+fn from_manager(name: &str) -> io::Result<Listener> {
+    let number = sd_notify::listen_fds_with_names()?
+        .find(|(_, passed)| passed == name)
+        .map(|(number, _)| number)
+        .ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, "no socket of that name was passed")
+        })?;
+    let socket = std::net::TcpListener::from(duplicate(number)?);
+    socket.set_nonblocking(true)?;
+    if socket.local_addr().is_ok() {
+        return Ok(Listener::Tcp(TcpListener::from_std(socket)?));
+    }
+    let socket = std::os::unix::net::UnixListener::from(OwnedFd::from(socket));
+    Ok(Listener::Unix {
+        listener: UnixListener::from_std(socket)?,
+        _file: None,
+    })
+}
+
+/// An owned copy of a file handle that is known by its number only.
+fn duplicate(number: i32) -> io::Result<OwnedFd> {
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+    let this_process = pidfd_open(getpid(), PidfdFlags::empty())?;
+    Ok(pidfd_getfd(this_process, number, PidfdGetfdFlags::empty())?)
+}
