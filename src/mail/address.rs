@@ -5,6 +5,11 @@
 
 use std::fmt;
 
+use super::fold::fold_address;
+
+const MAX_LOCAL: usize = 64;
+const MAX_DOMAIN: usize = 255;
+
 /// A mailbox address: local part and domain, both as written.
 ///
 /// Limits: local part 1-64 octets, domain 1-255 octets, no control characters
@@ -24,7 +29,8 @@ pub enum AddressError {
     /// Over 64 octets before the `@` or over 255 after it.
     #[error("a local part has at most 64 octets and a domain at most 255")]
     TooLong,
-    /// A control character, a space outside quotes, or an angle bracket.
+    /// A control character, or a space, an angle bracket or another of RFC 5322's specials
+    /// outside quotes.
     #[error("a character that no address has: {0:?}")]
     Character(char),
 }
@@ -34,8 +40,24 @@ impl Address {
     ///
     /// # Errors
     /// [`AddressError`] when it is not one address within the limits.
-    pub fn parse(_text: &str) -> Result<Self, AddressError> {
-        unimplemented!()
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        let (local, domain) = text.rsplit_once('@').ok_or(AddressError::Shape)?;
+        if local.is_empty() || domain.trim_end_matches('.').is_empty() {
+            return Err(AddressError::Shape);
+        }
+        if local.len() > MAX_LOCAL || domain.len() > MAX_DOMAIN {
+            return Err(AddressError::TooLong);
+        }
+        if local.starts_with('"') {
+            check_quoted(local)?;
+        } else {
+            check_plain(local, "@[]")?;
+        }
+        check_plain(domain, "")?;
+        Ok(Self {
+            local: local.to_owned(),
+            domain: domain.to_owned(),
+        })
     }
 
     /// The part before the last `@`, as written.
@@ -51,12 +73,148 @@ impl Address {
     /// The one form for comparison and look-up: folded, the domain's labels as U-labels,
     /// no trailing dot. Two addresses are the same mailbox exactly when their keys are equal.
     pub fn key(&self) -> String {
-        unimplemented!()
+        key(&self.local, &self.domain)
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.local, self.domain)
+    }
+}
+
+/// The form for comparison of any two parts, those of a header too.
+pub(super) fn key(local: &str, domain: &str) -> String {
+    let text = format!("{}@{}", unquoted(local), domain);
+    let folded = fold_address(&text);
+    folded.as_str().trim_end_matches('.').to_owned()
+}
+
+/// A quoted local part without its quotes where they say nothing (RFC 5321 4.1.2: the quoted and
+/// the plain form are equal).
+fn unquoted(local: &str) -> String {
+    let Some(inner) = local
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+    else {
+        return local.to_owned();
+    };
+    let mut plain = String::with_capacity(inner.len());
+    let mut chars = inner.chars();
+    while let Some(c) = chars.next() {
+        plain.extend(if c == '\\' { chars.next() } else { Some(c) });
+    }
+    if plain.is_empty() || check_plain(&plain, "@[]").is_err() {
+        let escaped = plain.replace('\\', "\\\\").replace('"', "\\\"");
+        return format!("\"{escaped}\"");
+    }
+    plain
+}
+
+fn check_plain(text: &str, also: &str) -> Result<(), AddressError> {
+    let bad = |c: char| {
+        c.is_control()
+            || c.is_whitespace()
+            || "<>\"(),:;\\".contains(c) && !(also.is_empty() && c == ':')
+            || also.contains(c)
+    };
+    match text.chars().find(|&c| bad(c)) {
+        Some(c) => Err(AddressError::Character(c)),
+        None => Ok(()),
+    }
+}
+
+fn check_quoted(local: &str) -> Result<(), AddressError> {
+    let mut chars = local.chars().skip(1);
+    while let Some(c) = chars.next() {
+        let content = match c {
+            '"' => {
+                return match chars.next() {
+                    None => Ok(()),
+                    Some(_) => Err(AddressError::Character('"')),
+                };
+            }
+            '\\' => chars.next().ok_or(AddressError::Character('\\'))?,
+            _ => c,
+        };
+        if content.is_control() || matches!(content, '<' | '>') {
+            return Err(AddressError::Character(content));
+        }
+    }
+    Err(AddressError::Character('"'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn addresses() {
+        use AddressError::{Character, Shape, TooLong};
+        let rows: &[(&str, Result<&str, AddressError>)] = &[
+            ("taro@east.example.jp", Ok("taro@east.example.jp")),
+            ("Taro@East.Example.JP.", Ok("taro@east.example.jp")),
+            ("user..name.@docomo.ne.jp", Ok("user..name.@docomo.ne.jp")),
+            (".user.@ezweb.ne.jp", Ok(".user.@ezweb.ne.jp")),
+            ("\"taro\"@x.jp", Ok("taro@x.jp")),
+            ("\"t\\aro\"@x.jp", Ok("taro@x.jp")),
+            ("\"a b\"@x.jp", Ok("\"a b\"@x.jp")),
+            ("\"a@b\"@x.jp", Ok("\"a@b\"@x.jp")),
+            ("\"a\\\"b\"@x.jp", Ok("\"a\\\"b\"@x.jp")),
+            ("\"\"@x.jp", Ok("\"\"@x.jp")),
+            ("太郎@例え.jp", Ok("太郎@例え.jp")),
+            ("太郎@xn--r8jz45g.jp", Ok("太郎@例え.jp")),
+            ("a+b=c@x.jp", Ok("a+b=c@x.jp")),
+            ("a@[192.0.2.1]", Ok("a@[192.0.2.1]")),
+            ("a@[IPv6:2001:db8::1]", Ok("a@[ipv6:2001:db8::1]")),
+            ("", Err(Shape)),
+            ("taro", Err(Shape)),
+            ("@x.jp", Err(Shape)),
+            ("a@", Err(Shape)),
+            ("a@.", Err(Shape)),
+            ("a b@x.jp", Err(Character(' '))),
+            ("a@x .jp", Err(Character(' '))),
+            ("<a@x.jp>", Err(Character('<'))),
+            ("a@x.jp>", Err(Character('>'))),
+            ("a\r@x.jp", Err(Character('\r'))),
+            ("a@x.jp\n", Err(Character('\n'))),
+            ("\"a\nb\"@x.jp", Err(Character('\n'))),
+            ("\"a>b\"@x.jp", Err(Character('>'))),
+            ("\"a\"b\"@x.jp", Err(Character('"'))),
+            ("\"a@x.jp", Err(Character('"'))),
+            ("a@b@x.jp", Err(Character('@'))),
+            ("a,b@x.jp", Err(Character(','))),
+            ("a\u{0}@x.jp", Err(Character('\u{0}'))),
+        ];
+        for (text, expected) in rows {
+            let key = Address::parse(text).map(|address| address.key());
+            let expected = expected.clone().map(str::to_owned);
+            assert_eq!(key, expected, "{text:?}");
+        }
+        let long = |local: usize, domain: usize| {
+            Address::parse(&format!("{}@{}", "l".repeat(local), "d".repeat(domain)))
+        };
+        assert!(long(64, 255).is_ok());
+        assert_eq!(long(65, 1), Err(TooLong));
+        assert_eq!(long(1, 256), Err(TooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_written_and_read_again(text in "\\PC{0,8}@?\\PC{0,8}") {
+            if let Ok(address) = Address::parse(&text) {
+                prop_assert_eq!(address.to_string(), text.clone());
+                prop_assert_eq!(Address::parse(&address.to_string()), Ok(address));
+            }
+        }
+
+        #[test]
+        fn a_key_is_its_own_key(local in "[a-zA-Z.ßＡ+-]{1,9}", domain in "[a-zA-Z.ßＡ例-]{1,9}") {
+            if let Ok(address) = Address::parse(&format!("{local}@{domain}")) {
+                let again = Address::parse(&address.key()).map(|a| a.key());
+                prop_assert_eq!(again, Ok(address.key()));
+            }
+        }
     }
 }

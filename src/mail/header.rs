@@ -1,7 +1,13 @@
 //! The header block, scanned by our own code: every field in order, none swallowed.
 //!
 //! (mail-parser loses a field behind some dates and shows the last of several, so it is asked for
-//! the MIME tree only.)
+//! the MIME facts of a part only.) The scan is linear and tolerant: LF, CRLF or a lone CR end a
+//! line; an mbox `From ` line and blank lines before the first field, and lines without a colon
+//! between fields, are passed over; white space may stand before a colon.
+
+use std::ops::Range;
+
+use super::{Bounds, Exceeded, address, mailbox, words};
 
 /// One header field: the name as written and the raw value, folded lines included.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +17,7 @@ pub struct Field {
     /// Everything between the colon and the line end that closes the field, raw bytes.
     pub value: Vec<u8>,
     /// The field's octets in the message, name and closing line end included.
-    pub span: std::ops::Range<usize>,
+    pub span: Range<usize>,
 }
 
 /// All fields of a message's header block, in order.
@@ -42,14 +48,178 @@ impl Header {
 
     /// Every mailbox address named in the fields of that name (`To`, `Cc`, `Resent-To`, …),
     /// groups and comments understood, in [`Address::key`](super::Address::key) form.
-    pub fn address_keys(&self, _name: &str) -> Vec<String> {
-        unimplemented!()
+    pub fn address_keys(&self, name: &str) -> Vec<String> {
+        self.all(name)
+            .flat_map(|field| mailbox::list(&words::decode_raw(&field.value, None)))
+            .map(|found| address::key(&found.local, &found.domain))
+            .collect()
     }
 }
 
 impl Field {
     /// The value unfolded and decoded for a person (RFC 2047), trimmed.
     pub fn text(&self) -> String {
-        unimplemented!()
+        words::decode(&self.value, None)
+    }
+}
+
+/// What [`scan`] found.
+pub(super) struct Scan {
+    /// The fields within the bounds.
+    pub header: Header,
+    /// The octet after the empty line that ends the header, or the end.
+    pub body_start: usize,
+    /// Which bound stopped the reading of fields.
+    pub exceeded: Option<Exceeded>,
+}
+
+/// Reads the header block at the beginning of `raw`. `body_start` is found beyond the bounds too.
+pub(super) fn scan(raw: &[u8], bounds: &Bounds) -> Scan {
+    scan_from(raw, preamble(raw), bounds)
+}
+
+/// The fields of a part's header, which ends with its last octet.
+pub(super) fn block(raw: &[u8]) -> Header {
+    let bounds = Bounds {
+        header_bytes: usize::MAX,
+        ..Bounds::default()
+    };
+    scan_from(raw, 0, &bounds).header
+}
+
+fn scan_from(raw: &[u8], start: usize, bounds: &Bounds) -> Scan {
+    let mut fields: Vec<Field> = Vec::new();
+    let mut exceeded = None;
+    let mut lines = Lines::new(raw, start);
+    while let Some(line) = lines.next() {
+        if line.content.is_empty() {
+            break;
+        }
+        let Some(colon) = colon(raw.get(line.content.clone()).unwrap_or_default()) else {
+            continue;
+        };
+        let name = line.content.start..line.content.start + colon;
+        let mut value = name.end + 1..line.content.end;
+        let mut end = line.end;
+        while let Some(more) = lines.continuation() {
+            value.end = more.content.end;
+            end = more.end;
+        }
+        if exceeded.is_none() {
+            exceeded = bound(fields.len(), end - start, bounds);
+        }
+        if exceeded.is_none() {
+            fields.push(field(raw, name, value, line.content.start..end));
+        }
+    }
+    let body_start = lines.at;
+    if exceeded.is_none() && body_start - start > bounds.header_bytes.saturating_add(2) {
+        exceeded = Some(Exceeded::HeaderBytes);
+    }
+    Scan {
+        header: Header { fields },
+        body_start,
+        exceeded,
+    }
+}
+
+fn bound(fields: usize, octets: usize, bounds: &Bounds) -> Option<Exceeded> {
+    if octets > bounds.header_bytes {
+        Some(Exceeded::HeaderBytes)
+    } else if fields >= bounds.header_fields {
+        Some(Exceeded::HeaderFields)
+    } else {
+        None
+    }
+}
+
+fn field(raw: &[u8], name: Range<usize>, value: Range<usize>, span: Range<usize>) -> Field {
+    let name = raw.get(name).unwrap_or_default().trim_ascii_end();
+    Field {
+        name: String::from_utf8_lossy(name).into_owned(),
+        value: raw.get(value).unwrap_or_default().to_vec(),
+        span,
+    }
+}
+
+/// Where the first field begins: behind a byte order mark, an mbox `From ` line, and blank lines
+/// that a field follows.
+fn preamble(raw: &[u8]) -> usize {
+    let mut start = if raw.starts_with(b"\xEF\xBB\xBF") {
+        3
+    } else {
+        0
+    };
+    let rest = raw.get(start..).unwrap_or_default();
+    if rest.starts_with(b"From ") || rest.starts_with(b">From ") {
+        let mut lines = Lines::new(raw, start);
+        lines.next();
+        start = lines.at;
+    }
+    let mut lines = Lines::new(raw, start);
+    while let Some(line) = lines.next() {
+        let content = raw.get(line.content.clone()).unwrap_or_default();
+        if !content.trim_ascii().is_empty() {
+            return match colon(content) {
+                Some(_) => line.content.start,
+                None => start,
+            };
+        }
+    }
+    start
+}
+
+/// The place of the colon behind a field name (RFC 5322 2.2: printable ASCII; 8-bit is tolerated).
+fn colon(line: &[u8]) -> Option<usize> {
+    let colon = memchr::memchr(b':', line)?;
+    let name = line.get(..colon)?.trim_ascii_end();
+    let token = !name.is_empty() && name.iter().all(|&b| b > b' ' && b != 0x7F);
+    token.then_some(colon)
+}
+
+/// One line: where its content lies and where the next begins.
+pub(super) struct Line {
+    pub content: Range<usize>,
+    pub end: usize,
+}
+
+/// The lines of a text; CRLF, LF or a lone CR ends one.
+pub(super) struct Lines<'a> {
+    raw: &'a [u8],
+    /// The octet where the next line begins.
+    pub at: usize,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn new(raw: &'a [u8], at: usize) -> Self {
+        Self { raw, at }
+    }
+
+    /// The next line if it continues a folded field (RFC 5322 2.2.3).
+    pub(super) fn continuation(&mut self) -> Option<Line> {
+        match self.raw.get(self.at) {
+            Some(b' ' | b'\t') => self.next(),
+            _ => None,
+        }
+    }
+}
+
+impl Iterator for Lines<'_> {
+    type Item = Line;
+
+    fn next(&mut self) -> Option<Line> {
+        let rest = self.raw.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let length = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+        let ending = match rest.get(length..) {
+            Some([b'\r', b'\n', ..]) => 2,
+            Some([_, ..]) => 1,
+            _ => 0,
+        };
+        let content = self.at..self.at + length;
+        self.at = content.end + ending;
+        Some(Line {
+            content,
+            end: self.at,
+        })
     }
 }

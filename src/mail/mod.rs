@@ -2,14 +2,19 @@
 //!
 //! Pure: parsing never fails and never reads a clock, file or socket; it only finds less.
 
+#![deny(clippy::indexing_slicing)]
+
 pub mod address;
+mod charset;
 pub mod compose;
 pub mod edit;
 pub mod envelope;
 pub mod fold;
 pub mod header;
+mod mailbox;
 pub mod message;
 pub mod prescan;
+mod words;
 
 pub use address::{Address, AddressError};
 pub use envelope::{Client, Envelope, Protocol, ReversePath};

@@ -1,0 +1,333 @@
+//! Charsets of mail: labels as they are written, octets to text.
+//!
+//! All variants of ISO-2022-JP (half-width kana by `ESC ( I`, SO/SI or 8-bit, JIS X 0212, NEC and
+//! IBM rows) are put into EUC-JP octets and decoded as that; the rest is encoding_rs's.
+
+use encoding_rs::{EUC_JP, EUC_KR, Encoding, GBK, SHIFT_JIS, UTF_8, WINDOWS_1252};
+
+/// How to decode octets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Charset {
+    /// One that encoding_rs knows.
+    Known(&'static Encoding),
+    /// ISO-2022-JP, -1, -2, -3, -MS, CP5022x.
+    Iso2022Jp,
+    /// RFC 2152.
+    Utf7,
+    /// No or an unknown label, or US-ASCII: found out by looking.
+    Unknown,
+}
+
+impl Charset {
+    /// The charset of a label, RFC 2231's language suffix and common misspellings understood.
+    pub(super) fn of(label: &[u8]) -> Self {
+        let label = String::from_utf8_lossy(label).trim().to_ascii_lowercase();
+        let label = label.split('*').next().unwrap_or_default();
+        match label.replace('_', "-").as_str() {
+            "us-ascii" | "ascii" | "unknown" | "unknown-8bit" | "x-unknown" | "" => Self::Unknown,
+            "utf-7" | "utf7" | "unicode-1-1-utf-7" | "csunicode11utf7" => Self::Utf7,
+            "jis" | "csiso2022jp" | "cp50220" | "cp50221" | "cp50222" => Self::Iso2022Jp,
+            "cp932" | "ms932" | "mskanji" | "ms-kanji" | "x-ms-cp932" | "windows-932"
+            | "windows-31j" | "cswindows31j" | "sjis" | "x-sjis" | "sjis-win" | "shiftjis"
+            | "shift-jis" | "x-sjis-cp932" | "sjis-open" | "sjis-docomo" | "sjis-kddi"
+            | "sjis-softbank" => Self::Known(SHIFT_JIS),
+            "eucjp-ms" | "eucjpms" | "euc-jp-ms" | "eucjp-win" | "eucjp" | "euc-jp"
+            | "x-euc-jp" | "x-eucjp" | "ujis" | "cp51932" | "cp20932" => Self::Known(EUC_JP),
+            "utf8" | "utf-8-mac" | "utf8-mac" | "utf8mb4" | "x-utf-8" => Self::Known(UTF_8),
+            other if other.contains("2022-jp") || other.contains("2022jp") => Self::Iso2022Jp,
+            _ => Self::by_encoding_rs(label),
+        }
+    }
+
+    fn by_encoding_rs(label: &str) -> Self {
+        let found = Encoding::for_label(label.as_bytes()).or_else(|| {
+            let number = label
+                .trim_start_matches("cp")
+                .trim_start_matches("ms")
+                .trim_start_matches("windows")
+                .trim_start_matches('-');
+            Encoding::for_label(format!("windows-{number}").as_bytes())
+                .or_else(|| Encoding::for_label(label.replace("iso8859", "iso-8859").as_bytes()))
+                .or_else(|| Encoding::for_label(label.replace('_', "-").as_bytes()))
+        });
+        match found {
+            Some(encoding) if encoding == encoding_rs::REPLACEMENT => Self::Unknown,
+            Some(encoding) if encoding == encoding_rs::ISO_2022_JP => Self::Iso2022Jp,
+            Some(encoding) => Self::Known(encoding),
+            None => Self::Unknown,
+        }
+    }
+
+    /// Decodes; what cannot be decoded becomes U+FFFD.
+    pub(super) fn decode(self, octets: &[u8]) -> String {
+        match self {
+            Self::Known(encoding) => encoding.decode_without_bom_handling(octets).0.into_owned(),
+            Self::Iso2022Jp => iso_2022_jp(octets),
+            Self::Utf7 => utf_7(octets),
+            Self::Unknown => decode_raw(octets, None),
+        }
+    }
+}
+
+/// Decodes octets without a label: ISO-2022-JP by its escapes, UTF-8 if it is, `declared`, else
+/// the Japanese charset that it reads as, else windows-1252.
+pub(super) fn decode_raw(octets: &[u8], declared: Option<Charset>) -> String {
+    if has_designator(octets) {
+        return iso_2022_jp(octets);
+    }
+    if let Ok(text) = std::str::from_utf8(octets) {
+        return text.to_owned();
+    }
+    if let Some(text) = declared.and_then(|charset| declared_text(octets, charset)) {
+        return text;
+    }
+    let (encoding, _) = [
+        (EUC_JP, reads_as_euc(octets)),
+        (SHIFT_JIS, reads_as_sjis(octets)),
+    ]
+    .into_iter()
+    .find(|(_, reads)| *reads)
+    .unwrap_or((
+        if mostly_utf8(octets) {
+            UTF_8
+        } else {
+            WINDOWS_1252
+        },
+        true,
+    ));
+    encoding.decode_without_bom_handling(octets).0.into_owned()
+}
+
+fn declared_text(octets: &[u8], charset: Charset) -> Option<String> {
+    match charset {
+        Charset::Known(encoding) if encoding != UTF_8 => encoding
+            .decode_without_bom_handling_and_without_replacement(octets)
+            .map(Into::into),
+        _ => None,
+    }
+}
+
+fn has_designator(octets: &[u8]) -> bool {
+    memchr::memchr_iter(0x1B, octets).any(|at| {
+        matches!(
+            octets.get(at + 1..),
+            Some([b'$', b'@' | b'A' | b'B' | b'(', ..] | [b'(', b'I' | b'J', ..])
+        )
+    })
+}
+
+/// UTF-8 that was cut or has few octets of another kind in it.
+fn mostly_utf8(octets: &[u8]) -> bool {
+    let high = octets.iter().filter(|octet| **octet >= 0x80).count();
+    let good: usize = octets
+        .utf8_chunks()
+        .map(|chunk| chunk.valid().bytes().filter(|octet| *octet >= 0x80).count())
+        .sum();
+    good * 2 > high
+}
+
+fn clean(encoding: &'static Encoding, octets: &[u8]) -> Option<String> {
+    let text = encoding.decode_without_bom_handling_and_without_replacement(octets)?;
+    let private = text
+        .chars()
+        .any(|c| matches!(c, '\u{E000}'..='\u{F8FF}' | '\u{80}'..='\u{9F}'));
+    (!private).then(|| text.into_owned())
+}
+
+fn reads_as_euc(octets: &[u8]) -> bool {
+    let pairs = octets.iter().filter(|octet| **octet >= 0xA1).count() / 2;
+    pairs > 0
+        && clean(EUC_JP, octets).is_some_and(|text| {
+            pairs > 1 || text.chars().any(|c| matches!(c, '\u{3040}'..='\u{30FF}'))
+        })
+}
+
+/// CP932: a lead octet that European text has no letter for, or a run of half-width kana.
+fn reads_as_sjis(octets: &[u8]) -> bool {
+    clean(SHIFT_JIS, octets).is_some_and(|text| {
+        let kana = text
+            .chars()
+            .filter(|c| matches!(c, '\u{FF61}'..='\u{FF9F}'))
+            .count();
+        let wide = text
+            .chars()
+            .filter(|c| *c >= '\u{3000}' && *c < '\u{FF61}')
+            .count();
+        octets.iter().any(|octet| matches!(octet, 0x81..=0x9F)) && wide > 0 || kana > 2 && wide == 0
+    })
+}
+
+/// What a graphic set of ISO 2022 holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Set {
+    Ascii,
+    Kana,
+    Jis0208,
+    Jis0212,
+    Gb2312,
+    Ksc5601,
+}
+
+impl Set {
+    fn encoding(self) -> &'static Encoding {
+        match self {
+            Self::Ascii | Self::Kana | Self::Jis0208 | Self::Jis0212 => EUC_JP,
+            Self::Gb2312 => GBK,
+            Self::Ksc5601 => EUC_KR,
+        }
+    }
+}
+
+/// Any variant of ISO-2022-JP.
+fn iso_2022_jp(octets: &[u8]) -> String {
+    let mut out = Runs::default();
+    let mut set = Set::Ascii;
+    let mut shifted = false;
+    let mut rest = octets;
+    while let [first, after @ ..] = rest {
+        if let Some((designated, length)) = designator(rest) {
+            set = designated;
+            rest = rest.get(length..).unwrap_or_default();
+            continue;
+        }
+        rest = after;
+        let wide = !matches!(set, Set::Ascii | Set::Kana) && !shifted;
+        match (*first, after) {
+            (0x0E, _) => shifted = true,
+            (0x0F, _) => shifted = false,
+            (b'\r' | b'\n', _) => {
+                set = Set::Ascii;
+                shifted = false;
+                out.push(Set::Ascii, &[*first]);
+            }
+            (high, [low, later @ ..]) if wide && is_94(high) && is_94(*low) => {
+                out.push(set, &[high | 0x80, low | 0x80]);
+                rest = later;
+            }
+            (octet, _) if (set == Set::Kana || shifted) && is_94(octet) => {
+                out.push(Set::Kana, &[octet | 0x80]);
+            }
+            (octet @ 0xA1..=0xDF, _) => out.push(Set::Kana, &[octet]),
+            (octet, _) => out.push(Set::Ascii, &[octet]),
+        }
+    }
+    out.finish()
+}
+
+fn is_94(octet: u8) -> bool {
+    matches!(octet & 0x7F, 0x21..=0x7E)
+}
+
+/// The escape sequence that `text` begins with, and its length.
+fn designator(text: &[u8]) -> Option<(Set, usize)> {
+    let [0x1B, sequence @ ..] = text else {
+        return None;
+    };
+    match sequence {
+        [b'(', b'I', ..] => Some((Set::Kana, 3)),
+        [b'(', b'B' | b'J' | b'H', ..] => Some((Set::Ascii, 3)),
+        [b'$', b'@' | b'B', ..] => Some((Set::Jis0208, 3)),
+        [b'$', b'A', ..] => Some((Set::Gb2312, 3)),
+        [b'$', b'(', b'@' | b'B' | b'O' | b'Q', ..] => Some((Set::Jis0208, 4)),
+        [b'$', b'(', b'D' | b'P', ..] => Some((Set::Jis0212, 4)),
+        [b'$', b'(', b'A', ..] => Some((Set::Gb2312, 4)),
+        [b'$', b'(', b'C', ..] => Some((Set::Ksc5601, 4)),
+        _ => None,
+    }
+}
+
+/// Text that is made of runs in several encodings.
+#[derive(Default)]
+struct Runs {
+    text: String,
+    encoding: Option<&'static Encoding>,
+    octets: Vec<u8>,
+}
+
+impl Runs {
+    fn push(&mut self, set: Set, octets: &[u8]) {
+        if self.encoding != Some(set.encoding()) {
+            self.flush();
+            self.encoding = Some(set.encoding());
+        }
+        match set {
+            Set::Kana => self.octets.push(0x8E),
+            Set::Jis0212 => self.octets.push(0x8F),
+            _ => {}
+        }
+        self.octets.extend_from_slice(octets);
+    }
+
+    fn flush(&mut self) {
+        if let Some(encoding) = self.encoding.take() {
+            let (text, _) = encoding.decode_without_bom_handling(&self.octets);
+            self.text.push_str(&text);
+            self.octets.clear();
+        }
+    }
+
+    fn finish(mut self) -> String {
+        self.flush();
+        self.text
+    }
+}
+
+/// RFC 2152.
+fn utf_7(octets: &[u8]) -> String {
+    let mut text = String::new();
+    let mut rest = octets;
+    while let Some(plus) = memchr::memchr(b'+', rest) {
+        let (plain, shifted) = rest.split_at_checked(plus).unwrap_or((rest, &[]));
+        text.push_str(&String::from_utf8_lossy(plain));
+        let shifted = shifted.get(1..).unwrap_or_default();
+        let length = shifted
+            .iter()
+            .position(
+                |octet| !matches!(octet, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/'),
+            )
+            .unwrap_or(shifted.len());
+        let (encoded, after) = shifted.split_at_checked(length).unwrap_or((shifted, &[]));
+        if encoded.is_empty() {
+            text.push('+');
+        }
+        let octets = base64(encoded);
+        let units = octets
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|pair| u16::from_be_bytes(*pair));
+        text.extend(char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)));
+        rest = after.strip_prefix(b"-").unwrap_or(after);
+    }
+    text.push_str(&String::from_utf8_lossy(rest));
+    text
+}
+
+/// Base64 (RFC 2045 6.8); octets outside the alphabet are passed over, padding may be missing.
+pub(super) fn base64(text: &[u8]) -> Vec<u8> {
+    let mut octets = Vec::with_capacity(text.len() / 4 * 3 + 3);
+    let mut bits = 0u32;
+    let mut count = 0u32;
+    for &octet in text {
+        let value = match octet {
+            b'A'..=b'Z' => octet - b'A',
+            b'a'..=b'z' => octet - b'a' + 26,
+            b'0'..=b'9' => octet - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            b'=' => {
+                bits = 0;
+                count = 0;
+                continue;
+            }
+            _ => continue,
+        };
+        bits = bits << 6 | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            octets.extend(u8::try_from(bits >> count & 0xFF));
+        }
+    }
+    octets
+}
