@@ -1,4 +1,5 @@
 //! Next hops against scripted servers on loopback, and Maildirs on a real file system.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -16,8 +17,7 @@ use tokio::task::JoinHandle;
 
 const KEY: &str = "00112233445566778899aabbccddeeff";
 const MAIL: &[u8] = b"Subject: x\r\nFrom: a@b.example\r\n\r\n.dot\r\nbody\r\n";
-const OFFERS: &str =
-    "250-hop\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES\r\n";
+const OFFERS: &str = "250-hop\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES\r\n";
 
 fn address(text: &str) -> Address {
     Address::parse(text).unwrap()
@@ -144,7 +144,11 @@ async fn each_recipient_has_its_own_reply() {
             &[Say("250 a\r\n550 b\r\n"), Hang],
             &[(250, false), (550, false), (451, true)],
         ),
-        ("no reply", &[Close], &[(451, true), (451, true), (451, true)]),
+        (
+            "no reply",
+            &[Close],
+            &[(451, true), (451, true), (451, true)],
+        ),
         (
             "one too many, mixed",
             &[Say("250 a\r\n550 b\r\n250 c\r\n250 d\r\n"), Hang],
@@ -193,9 +197,15 @@ async fn a_broken_step_is_temporary_and_not_ambiguous() {
         ("refusing greeting", vec![Say("554 no\r\n"), Hang]),
         ("gone", vec![Close]),
         ("no hello", vec![Say("220 hop\r\n"), Hear("LHLO"), Hang]),
-        ("hello refused", vec![Say("220 hop\r\n"), Hear("LHLO"), Say("500 what\r\n"), Hang]),
+        (
+            "hello refused",
+            vec![Say("220 hop\r\n"), Hear("LHLO"), Say("500 what\r\n"), Hang],
+        ),
         ("MAIL hangs", script(&[Hear("MAIL"), Hang])),
-        ("RCPT gone", script(&[Hear("MAIL"), Hear("RCPT"), Say("250 ok\r\n"), Close])),
+        (
+            "RCPT gone",
+            script(&[Hear("MAIL"), Hear("RCPT"), Say("250 ok\r\n"), Close]),
+        ),
         (
             "DATA answered by another's reply",
             script(&[
@@ -287,7 +297,8 @@ async fn smtp_answers_once_without_pipelining() {
         .deliver(&delivery(&["a@y.example", "b@y.example"]))
         .await;
     assert_eq!(codes(&outcomes), [(250, false), (550, false)]);
-    let expected = "Received: here\r\nSubject: x\r\nFrom: a@b.example\r\n\r\n..dot\r\nbody\r\n.\r\n";
+    let expected =
+        "Received: here\r\nSubject: x\r\nFrom: a@b.example\r\n\r\n..dot\r\nbody\r\n.\r\n";
     assert_eq!(server.await.unwrap(), [expected]);
 }
 
@@ -301,7 +312,12 @@ async fn a_connection_is_used_again_only_in_step() {
         Say("354 go\r\n"),
         Data,
     ];
-    let first = [&HELLO[..], &one, &[Say("250 a\r\n"), Hear("RSET"), Say("250 ok\r\n")]].concat();
+    let first = [
+        &HELLO[..],
+        &one,
+        &[Say("250 a\r\n"), Hear("RSET"), Say("250 ok\r\n")],
+    ]
+    .concat();
     let second = [&one[..], &[Say("250 b\r\n250 surplus\r\n")]].concat();
     let third = [&HELLO[..], &one, &[Say("250 c\r\n")]].concat();
     let (endpoint, server) = serve(vec![[first, second].concat(), third]).await;
@@ -324,7 +340,10 @@ async fn the_deadline_ends_a_transaction() {
     delivery.deadline = Some(Instant::now() + Duration::from_millis(100));
     let outcomes = Pool::new(settings).send(&delivery).await;
     let error = outcomes[0].as_ref().unwrap_err();
-    assert_eq!(error.reply.to_string(), "451 4.4.5 the next hop took too long");
+    assert_eq!(
+        error.reply.to_string(),
+        "451 4.4.5 the next hop took too long"
+    );
 }
 
 #[tokio::test]
@@ -364,7 +383,10 @@ async fn what_needs_smtputf8_is_not_sent_without() {
 #[tokio::test]
 async fn logs_in() {
     let rows: &[(Mechanism, Vec<Do>)] = &[
-        (Mechanism::Plain, vec![Hear("AUTH PLAIN AHUAcA==\r\n"), Say("235 ok\r\n")]),
+        (
+            Mechanism::Plain,
+            vec![Hear("AUTH PLAIN AHUAcA==\r\n"), Say("235 ok\r\n")],
+        ),
         (
             Mechanism::Login,
             vec![
@@ -378,7 +400,10 @@ async fn logs_in() {
         ),
         (
             Mechanism::Xoauth2,
-            vec![Hear("AUTH XOAUTH2 dXNlcj11AWF1dGg9QmVhcmVyIHABAQ==\r\n"), Say("235 ok\r\n")],
+            vec![
+                Hear("AUTH XOAUTH2 dXNlcj11AWF1dGg9QmVhcmVyIHABAQ==\r\n"),
+                Say("235 ok\r\n"),
+            ],
         ),
     ];
     for (mechanism, steps) in rows {
@@ -387,7 +412,13 @@ async fn logs_in() {
             Hear("EHLO"),
             Say("250-hop\r\n250 AUTH PLAIN LOGIN XOAUTH2\r\n"),
         ];
-        let end = [Hear("MAIL"), Say("250 ok\r\n"), Hear("RCPT"), Say("550 5.1.1 who\r\n"), Hang];
+        let end = [
+            Hear("MAIL"),
+            Say("250 ok\r\n"),
+            Hear("RCPT"),
+            Say("550 5.1.1 who\r\n"),
+            Hang,
+        ];
         let (endpoint, _server) = serve(vec![[&begin[..], steps, &end].concat()]).await;
         let settings = HopSettings {
             auth: Some(Auth {
@@ -443,15 +474,20 @@ fn files(folder: &Path) -> Vec<String> {
 async fn a_maildir_gets_one_file_with_lf() {
     let root = tempfile::tempdir().unwrap();
     let mut delivery = delivery(&["Taro@Y.Example"]);
-    delivery.content.header =
-        Some(b"Return-Path: <old@z.example>\r\n\tfolded\r\nSubject: y\r\nReturn-Pathology: 1\r\n\r\n".to_vec());
+    delivery.content.header = Some(
+        b"Return-Path: <old@z.example>\r\n\tfolded\r\nSubject: y\r\nReturn-Pathology: 1\r\n\r\n"
+            .to_vec(),
+    );
     let outcomes = maildir(root.path()).deliver(&delivery).await;
     let accepted = outcomes[0].as_ref().unwrap();
     assert!(!accepted.repeated);
     let home = root.path().join("mail/y.example/taro");
     assert_eq!(files(&home), ["cur", "new", "tmp"]);
     assert_eq!(files(&home.join("tmp")), Vec::<String>::new());
-    assert_eq!(Path::new(&accepted.place).parent().unwrap(), home.join("new"));
+    assert_eq!(
+        Path::new(&accepted.place).parent().unwrap(),
+        home.join("new")
+    );
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&home), mode(&home.join("new"))), (0o700, 0o700));
     assert_eq!(mode(Path::new(&accepted.place)), 0o600);
@@ -475,7 +511,10 @@ async fn a_repeated_hand_off_makes_no_second_file() {
     std::fs::rename(&first.place, &read).unwrap();
     let third = maildir.deliver(&delivery).await[0].clone().unwrap();
     assert_eq!((third.repeated, third.place), (true, read));
-    assert_eq!(files(&root.path().join("mail/y.example/taro/new")), Vec::<String>::new());
+    assert_eq!(
+        files(&root.path().join("mail/y.example/taro/new")),
+        Vec::<String>::new()
+    );
 
     let mut other = delivery.clone();
     other.recipients[0].key = KEY.replace('0', "1");
@@ -484,14 +523,21 @@ async fn a_repeated_hand_off_makes_no_second_file() {
 
 #[tokio::test]
 async fn a_planted_symlink_is_not_followed() {
-    for planted in ["y.example", "y.example/taro", "y.example/taro/tmp", "y.example/taro/new"] {
+    for planted in [
+        "y.example",
+        "y.example/taro",
+        "y.example/taro/tmp",
+        "y.example/taro/new",
+    ] {
         let root = tempfile::tempdir().unwrap();
         let target = root.path().join("target");
         std::fs::create_dir(&target).unwrap();
         let link = root.path().join("mail").join(planted);
         std::fs::create_dir_all(link.parent().unwrap()).unwrap();
         symlink(&target, &link).unwrap();
-        let outcomes = maildir(root.path()).deliver(&delivery(&["taro@y.example"])).await;
+        let outcomes = maildir(root.path())
+            .deliver(&delivery(&["taro@y.example"]))
+            .await;
         assert_eq!(codes(&outcomes), [(451, false)], "{planted}");
         assert_eq!(files(&target), Vec::<String>::new(), "{planted}");
     }
@@ -513,7 +559,11 @@ async fn no_mailbox_leaves_its_folder() {
         let folder = root.path().join("mail").join(expected);
         assert_eq!(maildir.folder(&address(mailbox)), folder, "{mailbox}");
         let outcomes = maildir.deliver(&delivery(&[mailbox])).await;
-        assert_eq!(files(&folder.join("new")).len(), 1, "{mailbox} {outcomes:?}");
+        assert_eq!(
+            files(&folder.join("new")).len(),
+            1,
+            "{mailbox} {outcomes:?}"
+        );
     }
 }
 
