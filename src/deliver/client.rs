@@ -249,7 +249,7 @@ impl Connection {
     /// Makes a connection that lay idle ready again (`RSET`). False: it must be dropped.
     pub(super) async fn revive(&mut self, patience: Patience) -> bool {
         self.is_in_step()
-            && self.is_quiet().await
+            && self.waiting().await == Waiting::Nothing
             && matches!(self.command("RSET", patience).await, Ok(reply) if reply.is_positive())
             && self.is_in_step()
     }
@@ -344,7 +344,8 @@ impl Connection {
         if self.offers.size {
             let _ = write!(mail, " SIZE={}", content.size());
         }
-        if self.offers.eight_bit && (delivery.eight_bit || header_utf8 || !content.body().is_ascii())
+        if self.offers.eight_bit
+            && (delivery.eight_bit || header_utf8 || !content.body().is_ascii())
         {
             mail.push_str(" BODY=8BITMIME");
         }
@@ -357,7 +358,10 @@ impl Connection {
     /// An address as a path says it: a domain beyond ASCII as A-labels where SMTPUTF8 is lacking.
     fn path(&self, address: &Address, needs_utf8: &mut bool) -> Result<String, DeliverError> {
         let text = address.to_string();
-        if text.chars().any(|c| c.is_control() || matches!(c, '<' | '>')) {
+        if text
+            .chars()
+            .any(|c| c.is_control() || matches!(c, '<' | '>'))
+        {
             return Err(DeliverError::new(
                 Reply::new(553, 1, 3, "the address cannot be written in a path"),
                 "an address with a control character or an angle bracket",
@@ -389,7 +393,11 @@ impl Connection {
             return Ok(accepted);
         }
         let commands: Vec<_> = std::iter::once((None, mail))
-            .chain(recipients.into_iter().map(|(index, rcpt)| (Some(index), rcpt)))
+            .chain(
+                recipients
+                    .into_iter()
+                    .map(|(index, rcpt)| (Some(index), rcpt)),
+            )
             .collect();
         let batch = if self.offers.pipelining { PIPELINED } else { 1 };
         for commands in commands.chunks(batch) {
@@ -398,7 +406,8 @@ impl Connection {
                 wire.push_str(command);
                 wire.push_str("\r\n");
             }
-            self.write("the envelope", wire.as_bytes(), patience).await?;
+            self.write("the envelope", wire.as_bytes(), patience)
+                .await?;
             let mut refusal = None;
             for (index, _) in commands {
                 let reply = self.reply("the envelope", patience).await?;
@@ -464,7 +473,9 @@ impl Connection {
             let outcome = self.outcome(reply);
             fill(outcomes, index, outcome);
         }
-        if self.parser.is_at_rest() && self.is_quiet().await {
+        let waiting = self.waiting().await;
+        self.closing |= waiting == Waiting::End;
+        if self.parser.is_at_rest() && waiting != Waiting::Octets {
             return Ok(());
         }
         if !all_positive {
@@ -552,7 +563,9 @@ impl Connection {
                 format!("AUTH {name} is not offered"),
             ));
         }
-        let mut reply = self.command(&format!("AUTH {name}{first}"), patience).await?;
+        let mut reply = self
+            .command(&format!("AUTH {name}{first}"), patience)
+            .await?;
         for answer in then {
             if reply.code == 334 {
                 reply = self.command(&answer, patience).await?;
@@ -607,16 +620,28 @@ impl Connection {
         Ok(reply)
     }
 
-    /// No octet and no end of the stream waits to be read.
-    async fn is_quiet(&mut self) -> bool {
+    /// What waits to be read right now.
+    async fn waiting(&mut self) -> Waiting {
         let mut octet = [0; 1];
         let mut buffer = ReadBuf::new(&mut octet);
-        poll_fn(|context| {
-            let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
-            Poll::Ready(read.is_pending())
+        let read = poll_fn(|context| {
+            Poll::Ready(Pin::new(&mut self.stream).poll_read(context, &mut buffer))
         })
-        .await
+        .await;
+        match read {
+            Poll::Pending => Waiting::Nothing,
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => Waiting::Octets,
+            Poll::Ready(_) => Waiting::End,
+        }
     }
+}
+
+#[derive(PartialEq, Eq)]
+enum Waiting {
+    Nothing,
+    Octets,
+    /// The end of the stream, or its failure.
+    End,
 }
 
 impl Offers {

@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 
 use super::{Accepted, DeliverError, Delivery, Outcome, Recipient};
 use crate::mail::Address;
+use crate::mail::edit::without_field;
 use crate::smtp::Reply;
 
 /// Files written at once: enough to share the file system's journal commits, far below the
@@ -87,7 +88,11 @@ impl Maildir {
     }
 
     async fn one(self, delivery: Arc<Delivery>, index: usize) -> Outcome {
-        let _permit = self.writers.acquire().await.map_err(|error| failed(&error))?;
+        let _permit = self
+            .writers
+            .acquire()
+            .await
+            .map_err(|error| failed(&error))?;
         let settings = Arc::clone(&self.settings);
         tokio::task::spawn_blocking(move || {
             let Some(recipient) = delivery.recipients.get(index) else {
@@ -168,11 +173,7 @@ impl Folder {
         lf.push(format!("Return-Path: <{}>\r\n", delivery.sender).as_bytes())?;
         lf.push(format!("Delivered-To: {}\r\n", recipient.address).as_bytes())?;
         lf.push(&delivery.content.head)?;
-        for field in fields(delivery.content.header()) {
-            if !is_return_path(field) {
-                lf.push(field)?;
-            }
-        }
+        lf.push(&without_field(delivery.content.header(), "Return-Path"))?;
         lf.push(delivery.content.body())?;
         lf.finish()?;
         if self.fsync {
@@ -269,27 +270,6 @@ fn encode(text: &str) -> String {
         }
     }
     name
-}
-
-/// The fields of a header block, each with its folded lines and line ends; the empty line is one.
-fn fields(mut block: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let end = memchr::memchr_iter(b'\n', block)
-            .map(|at| at + 1)
-            .find(|&end| !matches!(block.get(end), Some(b' ' | b'\t')))
-            .unwrap_or(block.len());
-        let (field, rest) = block.split_at_checked(end)?;
-        block = rest;
-        (!field.is_empty()).then_some(field)
-    })
-}
-
-fn is_return_path(field: &[u8]) -> bool {
-    let name = field.split(|&byte| byte == b':').next().unwrap_or(field);
-    name.len() < field.len()
-        && name
-            .trim_ascii_end()
-            .eq_ignore_ascii_case(b"Return-Path")
 }
 
 fn temporary_name(key: &str) -> String {

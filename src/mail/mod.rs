@@ -11,6 +11,7 @@ pub mod edit;
 pub mod envelope;
 pub mod fold;
 pub mod header;
+mod letter;
 mod mailbox;
 pub mod message;
 pub mod prescan;

@@ -1,13 +1,16 @@
 //! When to try again and how fast to send: pure arithmetic, time is an argument.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// `relay.retry`, obeyed as configured (no jitter).
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// `relay.retry`, obeyed as configured: no jitter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Retry {
     /// Wait after the first failure.
     pub first: Duration,
-    /// Each wait is the one before times this; at least 1.
+    /// Each wait is the one before times this; less than 1 counts as 1.
     pub factor: f64,
     /// No wait is longer.
     pub longest: Duration,
@@ -17,17 +20,29 @@ pub struct Retry {
 
 impl Retry {
     /// How long to wait after attempt number `attempts` (1 = the first) failed at `age` since the
-    /// mail was queued; `None` = give up. The last attempt falls on `give_up` itself.
-    pub fn next(&self, _attempts: u32, _age: Duration) -> Option<Duration> {
-        None
+    /// mail was queued; `None` = give up. A wait that would pass `give_up` ends there, so that
+    /// the last attempt is made at that age.
+    pub fn next(&self, attempts: u32, age: Duration) -> Option<Duration> {
+        let left = self
+            .give_up
+            .checked_sub(age)
+            .filter(|left| !left.is_zero())?;
+        let exponent = f64::from(attempts.saturating_sub(1));
+        let seconds = self.first.as_secs_f64() * self.factor.max(1.0).powf(exponent);
+        let wait =
+            Duration::try_from_secs_f64(seconds).map_or(self.longest, |w| w.min(self.longest));
+        Some(wait.min(left))
     }
 }
 
-/// `relay.min_interval` and `relay.per_minute` over a sliding minute.
+/// `relay.min_interval` and `relay.per_minute` over a sliding minute. Remembers the moments of
+/// the last minute, at most `per_minute` of them.
 #[derive(Debug)]
 pub struct RateLimit {
     min_interval: Duration,
-    per_minute: u32,
+    per_minute: usize,
+    last: Option<Instant>,
+    minute: VecDeque<Instant>,
 }
 
 impl RateLimit {
@@ -35,13 +50,119 @@ impl RateLimit {
     pub fn new(min_interval: Duration, per_minute: u32) -> Self {
         Self {
             min_interval,
-            per_minute,
+            per_minute: per_minute as usize,
+            last: None,
+            minute: VecDeque::new(),
         }
     }
 
-    /// Books the next free moment, `now` or later.
+    /// Books the next free moment, `now` or later, after all that were booked before.
     pub fn book(&mut self, now: Instant) -> Instant {
-        let _ = (self.min_interval, self.per_minute);
-        now
+        let mut moment = self
+            .last
+            .map_or(now, |last| now.max(last + self.min_interval));
+        if self.per_minute > 0 {
+            while self
+                .minute
+                .front()
+                .is_some_and(|&first| first + MINUTE <= now)
+            {
+                self.minute.pop_front();
+            }
+            if self.minute.len() >= self.per_minute
+                && let Some(first) = self.minute.pop_front()
+            {
+                moment = moment.max(first + MINUTE);
+            }
+            self.minute.push_back(moment);
+        }
+        self.last = Some(moment);
+        moment
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn waits() {
+        let retry = Retry {
+            first: seconds(60),
+            factor: 2.0,
+            longest: seconds(3600),
+            give_up: seconds(3 * 86400),
+        };
+        let rows: &[(u32, u64, Option<u64>)] = &[
+            (0, 0, Some(60)),
+            (1, 0, Some(60)),
+            (2, 60, Some(120)),
+            (6, 1860, Some(1920)),
+            (7, 3780, Some(3600)),
+            (u32::MAX, 9999, Some(3600)),
+            (80, 3 * 86400 - 10, Some(10)),
+            (80, 3 * 86400, None),
+            (1, 3 * 86400 + 1, None),
+        ];
+        for &(attempts, age, expected) in rows {
+            let next = retry.next(attempts, seconds(age));
+            assert_eq!(next, expected.map(seconds), "{attempts} {age}");
+        }
+        let flat = Retry {
+            factor: 0.0,
+            ..retry
+        };
+        assert_eq!(flat.next(9, seconds(0)), Some(seconds(60)));
+        let never = Retry {
+            give_up: seconds(0),
+            ..retry
+        };
+        assert_eq!(never.next(1, seconds(0)), None);
+    }
+
+    #[test]
+    fn free_of_limits() {
+        let now = Instant::now();
+        let mut limit = RateLimit::new(seconds(0), 0);
+        for _ in 0..1000 {
+            assert_eq!(limit.book(now), now);
+        }
+    }
+
+    #[test]
+    fn pauses() {
+        let now = Instant::now();
+        let mut limit = RateLimit::new(seconds(2), 0);
+        let booked: Vec<_> = (0..3).map(|_| limit.book(now) - now).collect();
+        assert_eq!(booked, [seconds(0), seconds(2), seconds(4)]);
+        assert_eq!(limit.book(now + seconds(60)), now + seconds(60));
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_the_limit(
+            steps in proptest::collection::vec(0u64..40, 1..60), per_minute in 1u32..5, pause in 0u64..3,
+        ) {
+            let mut now = Instant::now();
+            let mut limit = RateLimit::new(seconds(pause), per_minute);
+            let mut booked = Vec::new();
+            for step in steps {
+                now += seconds(step);
+                let moment = limit.book(now);
+                prop_assert!(moment >= now);
+                booked.push(moment);
+            }
+            for pair in booked.windows(2) {
+                prop_assert!(pair[1] >= pair[0] + seconds(pause));
+            }
+            for window in booked.windows(per_minute as usize + 1) {
+                prop_assert!(window[per_minute as usize] >= window[0] + MINUTE);
+            }
+        }
     }
 }

@@ -1,19 +1,36 @@
 //! Sending what leaves us for elsewhere, all of it through the operator's own MTA: forwards with
 //! our own client, mail that we composed with lettre. When and how often is in [`backoff`].
+//!
+//! lettre lets a bare LF through (RELIABILITY F5), so it gets nothing but our own mail, and of
+//! that only what [`wire_data`] has proved clean. Its connection is used step by step, one a
+//! mail: a time-out is then a closed socket, and whether the mail may have arrived is known.
 
 pub mod backoff;
 pub mod courier;
 
-use crate::deliver::{DeliverError, Delivery, HopSettings, Outcome, Pool};
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use lettre::transport::smtp::Error as LettreError;
+use lettre::transport::smtp::authentication::{Credentials, Mechanism as LettreMechanism};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
+use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
+use tokio::sync::Semaphore;
+
+use crate::deliver::{
+    Accepted, DeliverError, Delivery, Endpoint, HopSettings, Mechanism, Outcome, Pool, Tls,
+};
 use crate::mail::{Address, ReversePath};
-use std::time::Duration;
+use crate::smtp::{Reply, wire_data};
 
 pub use backoff::{RateLimit, Retry};
 
 /// `relay` of the daemon file, compiled.
 #[derive(Debug, Clone)]
 pub struct RelaySettings {
-    /// Host, port, TLS, log-in, time-out, connections; the protocol is SMTP.
+    /// Host, port, TLS, log-in, time-out, mails at once; the protocol is SMTP over TCP.
     pub hop: HopSettings,
     /// Pause between two mails.
     pub min_interval: Duration,
@@ -24,20 +41,33 @@ pub struct RelaySettings {
 }
 
 /// The way out. One for the daemon; shared by all senders.
-#[derive(Debug)]
 pub struct Relay {
     settings: RelaySettings,
+    /// For originals.
     pool: Pool,
+    /// Mails at once, of both kinds.
+    permits: Semaphore,
+    limit: Mutex<RateLimit>,
+    tls: Option<TlsParameters>,
 }
 
 impl Relay {
     /// Connects nothing yet.
     ///
     /// # Errors
-    /// When TLS is asked for and cannot be set up (no name, no certificate store).
+    /// When TLS is asked for and cannot be set up (a host that is no name, no certificate store),
+    /// or when the next hop is no TCP one.
     pub fn new(settings: RelaySettings) -> Result<Self, DeliverError> {
+        let tls = tls_parameters(&settings.hop)?;
+        let at_once = settings
+            .hop
+            .max_connections
+            .clamp(1, Semaphore::MAX_PERMITS);
         Ok(Self {
             pool: Pool::new(settings.hop.clone()),
+            permits: Semaphore::new(at_once),
+            limit: Mutex::new(RateLimit::new(settings.min_interval, settings.per_minute)),
+            tls,
             settings,
         })
     }
@@ -51,16 +81,191 @@ impl Relay {
     /// its own; one result each, in their order. Waits for the rate limit.
     pub async fn send_composed(
         &self,
-        _sender: &ReversePath,
-        _recipients: &[Address],
-        _bytes: &[u8],
+        sender: &ReversePath,
+        recipients: &[Address],
+        bytes: &[u8],
     ) -> Vec<Outcome> {
-        Vec::new()
+        let mut outcomes = Vec::with_capacity(recipients.len());
+        for recipient in recipients {
+            let _permit = self.turn().await;
+            outcomes.push(match wire_data(&[bytes]) {
+                Ok(_) => self.letter(sender, recipient, bytes).await,
+                Err(error) => Err(DeliverError::new(
+                    Reply::new(550, 6, 11, "a CR or LF stands alone in the mail"),
+                    error.to_string(),
+                )),
+            });
+        }
+        outcomes
     }
 
     /// Sends original octets (forwards, releases by relay), all recipients in one transaction.
     /// Waits for the rate limit.
     pub async fn send_original(&self, delivery: &Delivery) -> Vec<Outcome> {
+        let _permit = self.turn().await;
         self.pool.send(delivery).await
     }
+
+    /// Closes idle connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// A free place, at a moment that the rate limit allows.
+    async fn turn(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        let permit = self.permits.acquire().await.ok();
+        let moment = self
+            .limit
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .book(Instant::now());
+        tokio::time::sleep_until(moment.into()).await;
+        permit
+    }
+
+    async fn letter(&self, sender: &ReversePath, recipient: &Address, bytes: &[u8]) -> Outcome {
+        let (from, to) = (
+            sender.address().map(lettre_address),
+            lettre_address(recipient),
+        );
+        let mut connection = self.connect().await?;
+        let mut options = Vec::new();
+        if !to.to_string().is_ascii() || from.as_ref().is_some_and(|a| !a.to_string().is_ascii()) {
+            if !connection
+                .server_info()
+                .supports_feature(Extension::SmtpUtfEight)
+            {
+                return Err(DeliverError::new(
+                    Reply::new(553, 6, 7, "the next hop does not offer SMTPUTF8"),
+                    "SMTPUTF8 is needed and not offered",
+                ));
+            }
+            options.push(MailParameter::SmtpUtfEight);
+        }
+        self.step("MAIL", false, connection.command(Mail::new(from, options)))
+            .await?;
+        self.step("RCPT", false, connection.command(Rcpt::new(to, Vec::new())))
+            .await?;
+        let go = self.step("DATA", false, connection.command(Data)).await?;
+        if !go.has_code(354) {
+            return Err(unreachable("DATA was not answered with 354"));
+        }
+        // lettre itself ends the last line.
+        let text = bytes.strip_suffix(b"\r\n").unwrap_or(bytes);
+        let response = self
+            .step("the data", true, connection.message(text))
+            .await?;
+        let _ = tokio::time::timeout(Duration::from_secs(1), connection.quit()).await;
+        let text: Vec<_> = response.message().collect();
+        Ok(Accepted {
+            place: self.settings.hop.place(),
+            reply: Some(Reply::new(250, 0, 0, text.join(" "))),
+            repeated: false,
+        })
+    }
+
+    async fn connect(&self) -> Result<AsyncSmtpConnection, DeliverError> {
+        let hop = &self.settings.hop;
+        let Endpoint::Tcp { host, port } = &hop.endpoint else {
+            return Err(unreachable("the relay is no TCP host"));
+        };
+        let hello = ClientId::Domain(hop.hostname.clone());
+        let implicit = self.tls.clone().filter(|_| hop.tls == Tls::Implicit);
+        let server = (host.as_str(), *port);
+        let open =
+            AsyncSmtpConnection::connect_tokio1(server, Some(hop.timeout), &hello, implicit, None);
+        let mut connection = self
+            .step("connecting", false, open)
+            .await
+            .map_err(not_the_mail)?;
+        let starttls = match hop.tls {
+            Tls::None | Tls::Implicit => false,
+            Tls::Opportunistic => connection.can_starttls(),
+            Tls::Starttls => true,
+        };
+        if let Some(tls) = self.tls.clone().filter(|_| starttls) {
+            let upgrade = connection.starttls(tls, &hello);
+            self.step("STARTTLS", false, upgrade)
+                .await
+                .map_err(not_the_mail)?;
+        }
+        if let Some(auth) = &hop.auth {
+            let mechanism = match auth.mechanism {
+                Mechanism::Plain => LettreMechanism::Plain,
+                Mechanism::Login => LettreMechanism::Login,
+                Mechanism::Xoauth2 => LettreMechanism::Xoauth2,
+            };
+            let credentials = Credentials::new(auth.username.clone(), auth.password.clone());
+            let mechanisms = [mechanism];
+            let log_in = connection.auth(&mechanisms, &credentials);
+            self.step("AUTH", false, log_in)
+                .await
+                .map_err(not_the_mail)?;
+        }
+        Ok(connection)
+    }
+
+    /// One step of lettre's, within the time-out. `in_doubt`: without a reply the mail may have
+    /// arrived.
+    async fn step<T>(
+        &self,
+        what: &str,
+        in_doubt: bool,
+        step: impl Future<Output = Result<T, LettreError>>,
+    ) -> Result<T, DeliverError> {
+        let timeout = self.settings.hop.timeout;
+        match tokio::time::timeout(timeout, step).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(match refusal(&error) {
+                Some(reply) => DeliverError::new(reply, format!("{what} was refused")),
+                None => DeliverError {
+                    ambiguous: in_doubt,
+                    ..unreachable(format!("{what}: {error}"))
+                },
+            }),
+            Err(_) => Err(DeliverError {
+                reply: Reply::new(451, 4, 2, "the next hop does not answer"),
+                ambiguous: in_doubt,
+                detail: format!("{what}: no answer within {timeout:?}"),
+            }),
+        }
+    }
+}
+
+/// Without verification for opportunistic TLS (RFC 7435).
+fn tls_parameters(hop: &HopSettings) -> Result<Option<TlsParameters>, DeliverError> {
+    let Endpoint::Tcp { host, .. } = &hop.endpoint else {
+        return Err(unreachable("the relay is no TCP host"));
+    };
+    if hop.tls == Tls::None {
+        return Ok(None);
+    }
+    TlsParameters::builder(host.clone())
+        .dangerous_accept_invalid_certs(hop.tls == Tls::Opportunistic)
+        .build_rustls()
+        .map(Some)
+        .map_err(|error| unreachable(format!("TLS settings: {error}")))
+}
+
+/// `Address` has checked it already, and more liberally: carriers' addresses with dots in odd
+/// places exist.
+fn lettre_address(address: &Address) -> lettre::Address {
+    lettre::Address::new_dangerous(address.local(), address.domain())
+}
+
+/// The next hop's own 4yz or 5yz.
+fn refusal(error: &LettreError) -> Option<Reply> {
+    let code = error.status()?.to_string().parse().ok()?;
+    let words = std::error::Error::source(error).map_or_else(String::new, ToString::to_string);
+    Some(Reply::new(code, 0, 0, words))
+}
+
+/// A refusal before any mail is named says nothing about the mail.
+fn not_the_mail(DeliverError { reply, detail, .. }: DeliverError) -> DeliverError {
+    unreachable(format!("{detail}: {reply}"))
+}
+
+fn unreachable(detail: impl Into<String>) -> DeliverError {
+    let reply = Reply::new(451, 4, 1, "the next hop cannot be reached");
+    DeliverError::new(reply, detail)
 }
