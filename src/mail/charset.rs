@@ -22,12 +22,8 @@ impl Charset {
     /// The charset of a label, RFC 2231's language suffix and common misspellings understood.
     pub(super) fn of(label: &[u8]) -> Self {
         let label = String::from_utf8_lossy(label).trim().to_ascii_lowercase();
-        let label = label
-            .split('*')
-            .next()
-            .unwrap_or_default()
-            .replace('_', "-");
-        match label.as_str() {
+        let label = label.split('*').next().unwrap_or_default();
+        match label.replace('_', "-").as_str() {
             "us-ascii" | "ascii" | "unknown" | "unknown-8bit" | "x-unknown" | "" => Self::Unknown,
             "utf-7" | "utf7" | "unicode-1-1-utf-7" | "csunicode11utf7" => Self::Utf7,
             "jis" | "csiso2022jp" | "cp50220" | "cp50221" | "cp50222" => Self::Iso2022Jp,
@@ -39,7 +35,7 @@ impl Charset {
             | "x-euc-jp" | "x-eucjp" | "ujis" | "cp51932" | "cp20932" => Self::Known(EUC_JP),
             "utf8" | "utf-8-mac" | "utf8-mac" | "utf8mb4" | "x-utf-8" => Self::Known(UTF_8),
             other if other.contains("2022-jp") || other.contains("2022jp") => Self::Iso2022Jp,
-            other => Self::by_encoding_rs(other),
+            _ => Self::by_encoding_rs(label),
         }
     }
 
@@ -52,7 +48,7 @@ impl Charset {
                 .trim_start_matches('-');
             Encoding::for_label(format!("windows-{number}").as_bytes())
                 .or_else(|| Encoding::for_label(label.replace("iso8859", "iso-8859").as_bytes()))
-                .or_else(|| Encoding::for_label(label.replace('-', "").as_bytes()))
+                .or_else(|| Encoding::for_label(label.replace('_', "-").as_bytes()))
         });
         match found {
             Some(encoding) if encoding == encoding_rs::REPLACEMENT => Self::Unknown,

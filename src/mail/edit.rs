@@ -1,23 +1,361 @@
 //! The few changes that are ever made to a message: header lines put before it, an older
 //! `Return-Path` taken out, the mark put before the local copy's Subject. The body is never touched.
 
-use super::{Envelope, Message};
+use core::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::header;
+use super::{Bounds, Client, Envelope, Message, Protocol};
+
+/// Octets of a header line that folding keeps to (RFC 5322 2.1.1).
+const LINE: usize = 78;
+/// Octets of text in one encoded word: with label and base64 they stay within 75 (RFC 2047 2).
+const WORD_TEXT: usize = 42;
+/// What is kept of a name that a client gave.
+const MAX_HELO: usize = 255;
 
 /// A `Received:` line for a mail that we took over (RFC 5321 4.4), CRLF included.
 ///
 /// `date` is an RFC 5322 date; `for` is named only when the mail has one recipient (7.2).
-pub fn received(_envelope: &Envelope, _hostname: &str, _id: &str, _date: &str) -> Vec<u8> {
-    unimplemented!()
+pub fn received(envelope: &Envelope, hostname: &str, id: &str, date: &str) -> Vec<u8> {
+    let mut words = vec![
+        format!("from {}", client(&envelope.client)),
+        format!("by {} (sekimori)", domain(hostname)),
+        format!("with {}", protocol(envelope)),
+        format!("id {}", domain(id)),
+    ];
+    if let [recipient] = envelope.recipients.as_slice() {
+        let text = recipient.to_string();
+        if envelope.smtputf8 || text.is_ascii() {
+            words.push(format!("for <{text}>"));
+        }
+    }
+    if let Some(last) = words.last_mut() {
+        last.push(';');
+    }
+    words.push(date.to_owned());
+    folded("Received:", &words)
 }
 
 /// The header block with `mark` and one space before the text of the first Subject; a Subject
 /// field with the mark alone where there is none. Everything else stays as it is.
 /// Returns the new octets of `raw[..message.body_start]`.
-pub fn mark_subject(_raw: &[u8], _message: &Message, _mark: &str) -> Vec<u8> {
-    unimplemented!()
+///
+/// A mark that is not printable ASCII is put in encoded words (RFC 2047), with the space inside
+/// where an encoded word follows: the space between two is not shown.
+pub fn mark_subject(raw: &[u8], message: &Message, mark: &str) -> Vec<u8> {
+    let block = raw.get(..message.body_start).unwrap_or(raw);
+    let Some(field) = message.header.first("Subject") else {
+        return with_subject(block, message, &encoded(mark, ""));
+    };
+    let text = field.value.trim_ascii_start();
+    let blanks = field.value.len() - text.len();
+    let folded_first = field
+        .value
+        .iter()
+        .take(blanks)
+        .any(|octet| matches!(octet, b'\r' | b'\n'));
+    let mark = encoded(mark, if text.starts_with(b"=?") { " " } else { "" });
+    let colon = block
+        .get(field.span.clone())
+        .and_then(|octets| memchr::memchr(b':', octets))
+        .map_or(field.span.end, |at| field.span.start + at + 1);
+    let (before, _) = block.split_at_checked(colon).unwrap_or((block, &[]));
+    let rest = block.get(colon + blanks..).unwrap_or_default();
+    let gap: &[u8] = match (text.is_empty(), folded_first) {
+        (true, _) => b"",
+        (false, true) => b"\r\n ",
+        (false, false) => b" ",
+    };
+    [before, b" ", mark.as_bytes(), gap, rest].concat()
 }
 
 /// A header block without its fields of that name.
-pub fn without_field(_header_block: &[u8], _name: &str) -> Vec<u8> {
-    unimplemented!()
+pub fn without_field(header_block: &[u8], name: &str) -> Vec<u8> {
+    let bounds = Bounds {
+        header_fields: usize::MAX,
+        header_bytes: usize::MAX,
+        ..Bounds::default()
+    };
+    let scan = header::scan(header_block, &bounds);
+    let mut kept = Vec::with_capacity(header_block.len());
+    let mut at = 0;
+    for field in scan.header.all(name) {
+        kept.extend_from_slice(header_block.get(at..field.span.start).unwrap_or_default());
+        at = field.span.end;
+    }
+    kept.extend_from_slice(header_block.get(at..).unwrap_or_default());
+    kept
+}
+
+/// Adds a Subject behind the last field.
+fn with_subject(block: &[u8], message: &Message, mark: &str) -> Vec<u8> {
+    let at = message
+        .header
+        .fields()
+        .last()
+        .map_or(0, |field| field.span.end);
+    let (before, after) = block.split_at_checked(at).unwrap_or((block, &[]));
+    let line_end: &[u8] = if matches!(before.last(), None | Some(b'\r' | b'\n')) {
+        b""
+    } else {
+        b"\r\n"
+    };
+    [
+        before,
+        line_end,
+        b"Subject: ",
+        mark.as_bytes(),
+        b"\r\n",
+        after,
+    ]
+    .concat()
+}
+
+/// The mark as it stands in a header field; `space` goes into an encoded word only.
+fn encoded(mark: &str, space: &str) -> String {
+    let plain = mark.bytes().all(|octet| matches!(octet, b' '..=b'~')) && !mark.contains("=?");
+    if plain {
+        return mark.to_owned();
+    }
+    let text: String = mark
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .chain(space.chars())
+        .collect();
+    let mut words: Vec<String> = Vec::new();
+    let mut chunk = String::new();
+    for c in text.chars() {
+        if chunk.len() + c.len_utf8() > WORD_TEXT {
+            words.push(std::mem::take(&mut chunk));
+        }
+        chunk.push(c);
+    }
+    words.push(chunk);
+    let words: Vec<String> = words
+        .iter()
+        .map(|text| format!("=?UTF-8?B?{}?=", STANDARD.encode(text)))
+        .collect();
+    words.join("\r\n ")
+}
+
+fn client(client: &Client) -> String {
+    let helo = domain(&client.helo);
+    match client.ip {
+        Some(IpAddr::V4(ip)) => format!("{helo} ([{ip}])"),
+        Some(IpAddr::V6(ip)) => format!("{helo} ([IPv6:{ip}])"),
+        None => helo,
+    }
+}
+
+/// A name as RFC 5321 lets one stand in a trace field; any other character becomes `?`, so that
+/// nothing of what a client said can end the line, the comment or the clause.
+fn domain(text: &str) -> String {
+    let name: String = text
+        .chars()
+        .take(MAX_HELO)
+        .map(|c| match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' | '_' | ':' | '[' | ']' => c,
+            _ => '?',
+        })
+        .collect();
+    if name.is_empty() {
+        "unknown".to_owned()
+    } else {
+        name
+    }
+}
+
+fn protocol(envelope: &Envelope) -> &'static str {
+    match (envelope.protocol, envelope.smtputf8) {
+        (Protocol::Lmtp, false) => "LMTP",
+        (Protocol::Lmtp, true) => "UTF8LMTP",
+        (Protocol::Smtp, false) => "ESMTP",
+        (Protocol::Smtp, true) => "UTF8SMTP",
+    }
+}
+
+/// A field of these clauses, folded between them to lines of at most [`LINE`] octets.
+fn folded(name: &str, clauses: &[String]) -> Vec<u8> {
+    let mut field = name.to_owned();
+    let mut column = field.len();
+    for clause in clauses {
+        if column + 1 + clause.len() > LINE {
+            field.push_str("\r\n ");
+            column = 1 + clause.len();
+        } else {
+            field.push(' ');
+            column += 1 + clause.len();
+        }
+        field.push_str(clause);
+    }
+    field.push_str("\r\n");
+    field.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{Address, ReversePath};
+    use proptest::prelude::*;
+
+    fn envelope(helo: &str, recipients: &[&str]) -> Envelope {
+        Envelope {
+            sender: ReversePath::Null,
+            recipients: recipients
+                .iter()
+                .map(|text| Address::parse(text).unwrap())
+                .collect(),
+            smtputf8: false,
+            eight_bit: true,
+            protocol: Protocol::Lmtp,
+            client: Client {
+                ip: Some(IpAddr::from([192, 0, 2, 1])),
+                helo: helo.to_owned(),
+                trusted: true,
+                origin_ip: None,
+                origin_name: None,
+            },
+        }
+    }
+
+    const DATE: &str = "Sun, 22 Nov 2026 03:46:00 +0900";
+
+    fn line(envelope: &Envelope) -> String {
+        String::from_utf8(received(envelope, "mx.example.jp", "ab12", DATE)).unwrap()
+    }
+
+    #[test]
+    fn trace_lines() {
+        let mut one = envelope("mta.example.jp", &["taro@x.jp"]);
+        assert_eq!(
+            line(&one),
+            "Received: from mta.example.jp ([192.0.2.1]) by mx.example.jp (sekimori)\r\n \
+             with LMTP id ab12 for <taro@x.jp>; Sun, 22 Nov 2026 03:46:00 +0900\r\n"
+        );
+        one.client.ip = None;
+        one.protocol = Protocol::Smtp;
+        assert!(line(&one).starts_with("Received: from mta.example.jp by mx"));
+        assert!(line(&one).contains("with ESMTP id"));
+        one.smtputf8 = true;
+        assert!(line(&one).contains("with UTF8SMTP"));
+        one.client.ip = Some("2001:db8::1".parse().unwrap());
+        assert!(line(&one).contains("([IPv6:2001:db8::1])"));
+        let two = envelope("a", &["taro@x.jp", "jiro@x.jp"]);
+        assert!(line(&two).ends_with("with LMTP id ab12; Sun, 22 Nov 2026 03:46:00 +0900\r\n"));
+        assert!(line(&envelope("", &[])).starts_with("Received: from unknown ("));
+    }
+
+    fn marked(raw: &str, mark: &str) -> String {
+        let message = Message::parse(raw.as_bytes(), &Bounds::default());
+        let mut new = mark_subject(raw.as_bytes(), &message, mark);
+        new.extend_from_slice(&raw.as_bytes()[message.body_start..]);
+        String::from_utf8(new).unwrap()
+    }
+
+    #[test]
+    fn marks() {
+        let rows = [
+            (
+                "Subject: Hi\r\n\r\nSubject: no\r\n",
+                "Subject: [spam] Hi\r\n\r\nSubject: no\r\n",
+            ),
+            (
+                "A: b\r\nsubject:Hi\r\n\r\n",
+                "A: b\r\nsubject: [spam] Hi\r\n\r\n",
+            ),
+            ("Subject:   Hi\r\n\r\n", "Subject: [spam] Hi\r\n\r\n"),
+            ("Subject:\r\n Hi\r\n\r\n", "Subject: [spam]\r\n Hi\r\n\r\n"),
+            ("Subject:\r\n\r\nx", "Subject: [spam]\r\n\r\nx"),
+            ("Subject: \r\n\r\nx", "Subject: [spam]\r\n\r\nx"),
+            (
+                "Subject: a\r\nSubject: b\r\n\r\n",
+                "Subject: [spam] a\r\nSubject: b\r\n\r\n",
+            ),
+            (
+                "From: a\r\n\r\nbody",
+                "From: a\r\nSubject: [spam]\r\n\r\nbody",
+            ),
+            ("From: a", "From: a\r\nSubject: [spam]\r\n"),
+            ("\r\nbody", "Subject: [spam]\r\n\r\nbody"),
+        ];
+        for (raw, expected) in rows {
+            assert_eq!(marked(raw, "[spam]"), expected, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn the_mark_is_read_before_one_space() {
+        let long = "長い印".repeat(20);
+        for mark in ["[spam]", "[迷惑]", "=?x", long.as_str()] {
+            for (text, shown) in [
+                ("Hi", "Hi"),
+                ("=?UTF-8?B?44OG44K544OI?=", "テスト"),
+                ("\r\n =?UTF-8?B?44OG44K544OI?=", "テスト"),
+                ("\r\n\tHi", "Hi"),
+            ] {
+                let raw = format!("Subject: {text}\r\n\r\nbody");
+                let new = marked(&raw, mark);
+                let message = Message::parse(new.as_bytes(), &Bounds::default());
+                let subject = message.subject_text().replace('\t', " ");
+                assert_eq!(subject, format!("{mark} {shown}"), "{new:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn fields_taken_out() {
+        let rows = [
+            ("Return-Path: <a>\r\nA: b\r\n\r\n", "A: b\r\n\r\n"),
+            (
+                "A: b\r\nreturn-path:\r\n <a>\r\nC: d\r\n\r\n",
+                "A: b\r\nC: d\r\n\r\n",
+            ),
+            ("A: b\r\n\r\n", "A: b\r\n\r\n"),
+            ("Return-Path: <a>", ""),
+            ("", ""),
+        ];
+        for (block, expected) in rows {
+            let kept = without_field(block.as_bytes(), "Return-Path");
+            assert_eq!(kept, expected.as_bytes(), "{block:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_injects_a_line(helo in any::<String>(), id in any::<String>()) {
+            let envelope = envelope(&helo, &[]);
+            let raw = received(&envelope, "mx.example.jp", &id, DATE);
+            let message = Message::parse(&[&raw, b"\r\n".as_slice()].concat(), &Bounds::default());
+            prop_assert_eq!(message.header.fields().len(), 1);
+            prop_assert!(raw.is_ascii());
+        }
+
+        #[test]
+        fn edits_keep_body_and_other_fields(
+            head in "((Subject|From|X-A|junk)[: ]{1,2}[a-z=? \r\t]{0,6}(\r\n ?|\n)){0,4}\r?\n?",
+            body in any::<Vec<u8>>(),
+            mark in "\\PC{1,5}",
+        ) {
+            let raw = [head.as_bytes(), body.as_slice()].concat();
+            let message = Message::parse(&raw, &Bounds::default());
+            let mut new = mark_subject(&raw, &message, &mark);
+            let body = raw.get(message.body_start..).unwrap();
+            new.extend_from_slice(body);
+            let after = Message::parse(&new, &Bounds::default());
+            prop_assert_eq!(new.get(after.body_start..).unwrap(), body);
+            let others = |message: &Message| {
+                let mut seen = false;
+                let all = message.header.fields().iter().filter(|field| {
+                    let first = !seen && field.name.eq_ignore_ascii_case("Subject");
+                    seen |= first;
+                    !first
+                });
+                all.map(|field| (field.name.clone(), field.value.clone())).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(others(&message), others(&after));
+        }
+    }
 }

@@ -75,9 +75,21 @@ pub(super) struct Scan {
 
 /// Reads the header block at the beginning of `raw`. `body_start` is found beyond the bounds too.
 pub(super) fn scan(raw: &[u8], bounds: &Bounds) -> Scan {
+    scan_from(raw, preamble(raw), bounds)
+}
+
+/// The fields of a part's header, which ends with its last octet.
+pub(super) fn block(raw: &[u8]) -> Header {
+    let bounds = Bounds {
+        header_bytes: usize::MAX,
+        ..Bounds::default()
+    };
+    scan_from(raw, 0, &bounds).header
+}
+
+fn scan_from(raw: &[u8], start: usize, bounds: &Bounds) -> Scan {
     let mut fields: Vec<Field> = Vec::new();
     let mut exceeded = None;
-    let start = preamble(raw);
     let mut lines = Lines::new(raw, start);
     while let Some(line) = lines.next() {
         if line.content.is_empty() {

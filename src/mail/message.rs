@@ -1,11 +1,21 @@
 //! A message parsed once: the facts that rules look at.
 
+use std::sync::LazyLock;
+
+use mail_parser::{ContentType, HeaderName, MessageParser, MimeHeaders as _};
+
 use super::charset::Charset;
 use super::mailbox::{self, Mailbox};
-use super::{Bounds, Exceeded, Folded, Header, address, fold, header, words};
+use super::prescan::{self, Kind};
+use super::{Bounds, Exceeded, Field, Folded, Header, address, fold, header, words};
 
 /// Longer ones are not used: RFC 5322 2.1.1's line.
 const MAX_MESSAGE_ID: usize = 998;
+/// Octets of one MIME field that are read: mail-parser's time grows with the square of the number
+/// of parameters.
+const MAX_MIME_FIELD: usize = 4096;
+/// Fields of one name that are read of a part.
+const MAX_MIME_FIELDS: usize = 4;
 
 /// One address of the header From.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,13 +87,23 @@ impl Message {
         let header::Scan {
             header,
             body_start,
-            exceeded,
+            mut exceeded,
         } = header::scan(raw, bounds);
+        let mut attachment = false;
+        if exceeded.is_none() {
+            let found = prescan::walk(raw, &header, body_start, bounds, |header, in_digest| {
+                let part = Part::read(header, in_digest);
+                attachment |= part.attachment;
+                part.kind
+            });
+            exceeded = found.err();
+        }
+        let declared = Part::charset(&header);
         Self {
-            from: from(&header, None),
-            from_text: from_text(&header, None),
-            subject: subject(&header, None),
-            attachment: false,
+            from: from(&header, declared),
+            from_text: from_text(&header, declared),
+            subject: subject(&header, declared),
+            attachment: attachment && exceeded.is_none(),
             size: u64::try_from(raw.len()).unwrap_or(u64::MAX),
             header,
             body_start,
@@ -110,6 +130,108 @@ impl Message {
             .all(|octet| octet.is_ascii_graphic() && octet != b'<');
         (printable && inner.contains('@') && id.len() <= MAX_MESSAGE_ID).then(|| id.to_owned())
     }
+}
+
+/// What one part's MIME fields say.
+struct Part {
+    kind: Kind,
+    attachment: bool,
+}
+
+impl Part {
+    fn read(header: &Header, in_digest: bool) -> Self {
+        let octets = mime_fields(header);
+        let parsed = MIME_FIELDS.parse_headers(&octets);
+        let fields = parsed
+            .as_ref()
+            .map_or(&[] as &[_], |message| message.headers());
+        let content = |name: HeaderName<'static>| {
+            fields
+                .iter()
+                .filter(move |field| field.name == name)
+                .filter_map(|field| field.value.as_content_type())
+        };
+        let media = content(HeaderName::ContentType).next();
+        let kind = kind(header, media, in_digest);
+        let dispositions = || content(HeaderName::ContentDisposition);
+        let inline = dispositions().all(ContentType::is_inline);
+        let named = media.is_some_and(|media| media.has_attribute("name"))
+            || dispositions().any(|field| field.has_attribute("filename"));
+        let attachment = is_message(media, in_digest)
+            || dispositions().any(ContentType::is_attachment)
+            || named && matches!(kind, Kind::Leaf) && !is_shown(media, inline);
+        Self { kind, attachment }
+    }
+
+    /// The charset that the top Content-Type declares.
+    fn charset(header: &Header) -> Option<Charset> {
+        let octets = mime_fields(header);
+        let parsed = MIME_FIELDS.parse_headers(&octets)?;
+        let label = parsed.content_type()?.attribute("charset")?;
+        Some(Charset::of(label.as_bytes()))
+    }
+}
+
+/// mail-parser reads the parameters of the two fields (RFC 2045, 2183, 2231) and nothing else.
+static MIME_FIELDS: LazyLock<MessageParser> = LazyLock::new(|| {
+    MessageParser::new()
+        .header_content_type(HeaderName::ContentType)
+        .header_content_type(HeaderName::ContentDisposition)
+        .default_header_ignore()
+});
+
+/// A header block of a part's Content-Type and Content-Disposition fields, each cut to
+/// [`MAX_MIME_FIELD`].
+fn mime_fields(header: &Header) -> Vec<u8> {
+    let mut octets = Vec::new();
+    for name in ["Content-Type", "Content-Disposition"] {
+        for field in header.all(name).take(MAX_MIME_FIELDS) {
+            let value = field.value.get(..MAX_MIME_FIELD).unwrap_or(&field.value);
+            octets.extend_from_slice(name.as_bytes());
+            octets.push(b':');
+            octets.extend(value.iter().filter(|octet| !matches!(octet, b'\r' | b'\n')));
+            octets.extend_from_slice(b"\r\n");
+        }
+    }
+    octets.extend_from_slice(b"\r\n");
+    octets
+}
+
+fn kind(header: &Header, media: Option<&ContentType<'_>>, in_digest: bool) -> Kind {
+    if is_message(media, in_digest) {
+        let encoding = header.first("Content-Transfer-Encoding").map(Field::text);
+        return match encoding.as_deref().map(str::to_ascii_lowercase).as_deref() {
+            Some("base64" | "quoted-printable") => Kind::Leaf,
+            _ => Kind::Message,
+        };
+    }
+    let Some(media) = media.filter(|media| media.ctype() == "multipart") else {
+        return Kind::Leaf;
+    };
+    match media.attribute("boundary") {
+        Some(boundary) if !boundary.is_empty() => Kind::Multipart {
+            boundary: boundary.trim_end().as_bytes().to_vec(),
+            digest: media.subtype() == Some("digest"),
+        },
+        _ => Kind::Leaf,
+    }
+}
+
+fn is_message(media: Option<&ContentType<'_>>, in_digest: bool) -> bool {
+    media.map_or(in_digest, |media| {
+        media.ctype() == "message" && matches!(media.subtype(), Some("rfc822" | "global"))
+    })
+}
+
+/// Text that is shown with the mail, and what was cut off a returned mail: a file name does not
+/// make it an attachment.
+fn is_shown(media: Option<&ContentType<'_>>, inline: bool) -> bool {
+    media.map_or(inline, |media| match (media.ctype(), media.subtype()) {
+        ("text", Some("rfc822-headers")) | ("multipart", _) => true,
+        ("text", Some("calendar")) => false,
+        ("text", _) => inline,
+        _ => false,
+    })
 }
 
 fn from(header: &Header, declared: Option<Charset>) -> FromField {

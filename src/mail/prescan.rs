@@ -1,5 +1,12 @@
-//! A linear look at a mail before any recursive parser sees it: are header fields, parts and
-//! nesting within bounds?
+//! The walk over a mail's MIME tree, linear and without recursion: are parts and nesting within
+//! bounds, and what does each part's header say?
+//!
+//! mail-parser recurses where a mail nests, and decodes what is nested in base64 before it
+//! recurses, so no look from outside can bound it (RELIABILITY F4). Therefore it never sees a
+//! mail: this walk finds the parts and gives it one part's header at a time.
+
+use super::Header;
+use super::header::{self, Lines};
 
 /// The bounds (`server.limits`); beyond them a mail is decided on its header fields alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,4 +43,138 @@ pub enum Exceeded {
     MimeParts,
     /// Deeper than `mime_depth`.
     MimeDepth,
+}
+
+/// What a part's header says of its place in the tree.
+pub(super) enum Kind {
+    /// It holds no other parts, or none that are looked for (an encoded message).
+    Leaf,
+    /// A multipart with its boundary; a digest's parts are messages by default (RFC 2046 5.1.5).
+    Multipart {
+        /// The `boundary` parameter.
+        boundary: Vec<u8>,
+        /// `multipart/digest`.
+        digest: bool,
+    },
+    /// A message in clear: its header follows.
+    Message,
+}
+
+/// Walks the parts of `raw`, whose own header is `top` and body begins at `body_start`. `read` is
+/// called with each part's header, and whether it stands in a digest, within the bounds.
+///
+/// # Errors
+/// The first bound that is exceeded.
+pub(super) fn walk(
+    raw: &[u8],
+    top: &Header,
+    body_start: usize,
+    bounds: &Bounds,
+    read: impl FnMut(&Header, bool) -> Kind,
+) -> Result<(), Exceeded> {
+    let mut walk = Walk {
+        bounds,
+        read,
+        open: Vec::new(),
+        parts: 0,
+    };
+    let mut head = walk.part(top, body_start)?;
+    if walk.open.is_empty() {
+        return Ok(());
+    }
+    let mut lines = Lines::new(raw, body_start);
+    while let Some(line) = lines.next() {
+        let content = raw.get(line.content.clone()).unwrap_or_default();
+        let delimiter = walk.delimiter(content);
+        let ends = delimiter.is_some() || content.is_empty();
+        if let (Some(start), true) = (head, ends) {
+            let block = raw.get(start..line.content.start).unwrap_or_default();
+            head = walk.part(&header::block(block), line.end)?;
+        }
+        if let Some(delimiter) = delimiter {
+            head = walk.close(&delimiter).then_some(line.end);
+        }
+    }
+    if let Some(start) = head {
+        let block = raw.get(start..).unwrap_or_default();
+        walk.part(&header::block(block), raw.len())?;
+    }
+    Ok(())
+}
+
+struct Walk<'b, R> {
+    bounds: &'b Bounds,
+    read: R,
+    open: Vec<Level>,
+    parts: usize,
+}
+
+enum Level {
+    Multipart { boundary: Vec<u8>, digest: bool },
+    Message,
+}
+
+/// A delimiter line (RFC 2046 5.1.1).
+struct Delimiter {
+    /// Index of its multipart among the open levels.
+    level: usize,
+    /// With `--` behind it: no part follows.
+    close: bool,
+}
+
+impl<R: FnMut(&Header, bool) -> Kind> Walk<'_, R> {
+    /// Counts and reads one part. Gives where a header begins, if its body is a message.
+    fn part(&mut self, header: &Header, body: usize) -> Result<Option<usize>, Exceeded> {
+        self.parts += 1;
+        if self.parts > self.bounds.mime_parts {
+            return Err(Exceeded::MimeParts);
+        }
+        let in_digest = matches!(
+            self.open.last(),
+            Some(Level::Multipart { digest: true, .. })
+        );
+        let message = match (self.read)(header, in_digest) {
+            Kind::Leaf => return Ok(None),
+            Kind::Multipart { boundary, digest } => {
+                self.open.push(Level::Multipart { boundary, digest });
+                None
+            }
+            Kind::Message => {
+                self.open.push(Level::Message);
+                Some(body)
+            }
+        };
+        if self.open.len() > self.bounds.mime_depth {
+            return Err(Exceeded::MimeDepth);
+        }
+        Ok(message)
+    }
+
+    /// Whose delimiter a line is; the innermost multipart's counts first.
+    fn delimiter(&self, line: &[u8]) -> Option<Delimiter> {
+        let rest = line.strip_prefix(b"--")?;
+        self.open
+            .iter()
+            .enumerate()
+            .rev()
+            .find_map(|(level, open)| {
+                let Level::Multipart { boundary, .. } = open else {
+                    return None;
+                };
+                let tail = rest.strip_prefix(boundary.as_slice())?;
+                let close = tail.starts_with(b"--");
+                let padding = if close { tail.get(2..)? } else { tail };
+                padding
+                    .trim_ascii()
+                    .is_empty()
+                    .then_some(Delimiter { level, close })
+            })
+    }
+
+    /// Ends what the delimiter ends; true if a part follows.
+    fn close(&mut self, delimiter: &Delimiter) -> bool {
+        let keep = delimiter.level + usize::from(!delimiter.close);
+        self.open.truncate(keep);
+        !delimiter.close
+    }
 }

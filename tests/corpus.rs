@@ -1,0 +1,193 @@
+//! Real mail: every fact of `oracle.jsonl` comes out the same.
+//!
+//! The whole corpus is used where `SEKIMORI_CORPUS` names it or `../shared/corpus` is there, else
+//! the selection in `tests/corpus/` (sources and licences in its `SOURCES.md`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sekimori::mail::{Bounds, FromField, Message, SubjectField};
+use serde_json::Value;
+
+/// Facts that come out differently on purpose: the mail, the fact, the reason.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[];
+
+#[test]
+fn every_strict_fact_comes_out_the_same() {
+    let corpus = Corpus::open();
+    let mut wrong = Vec::new();
+    let mut met = Vec::new();
+    let mut strict = 0;
+    for line in corpus.lines.iter().filter(|line| line["strict"] == true) {
+        strict += 1;
+        let id = text(&line["id"]);
+        let raw = corpus.raw(line);
+        let message = Message::parse(&raw, &Bounds::default());
+        for (fact, expected, actual) in facts(line, &message) {
+            let excepted = EXCEPTIONS.iter().any(|row| row.0 == id && row.1 == fact);
+            if excepted {
+                met.push((id.clone(), fact));
+            }
+            if (expected == actual) == excepted {
+                wrong.push(format!(
+                    "{id} {} {fact}: expected {expected}, got {actual}",
+                    text(&line["path"])
+                ));
+            }
+        }
+    }
+    assert!(strict >= 200, "only {strict} strict lines");
+    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+    if corpus.whole {
+        assert_eq!(met.len(), EXCEPTIONS.len(), "exceptions that name no line");
+    }
+}
+
+#[test]
+fn every_mail_has_one_reading() {
+    let corpus = Corpus::open();
+    for line in &corpus.lines {
+        let raw = corpus.raw(line);
+        let first = Message::parse(&raw, &Bounds::default());
+        let again = Message::parse(&raw, &Bounds::default());
+        assert_eq!(reading(&first), reading(&again), "{}", line["path"]);
+        if first
+            .header
+            .fields()
+            .first()
+            .is_some_and(|field| field.span.start == 0)
+        {
+            let traced = [b"Received: from a by b; date\r\n".as_slice(), &raw].concat();
+            let traced = Message::parse(&traced, &Bounds::default());
+            assert_eq!(reading(&first), reading(&traced), "{}", line["path"]);
+        }
+        let lf: Vec<u8> = String::from_utf8_lossy(&raw).replace("\r\n", "\n").into();
+        if std::str::from_utf8(&raw).is_ok() && !raw.contains(&b'\0') {
+            let lf = Message::parse(&lf, &Bounds::default());
+            assert_eq!(reading(&first), reading(&lf), "{} as LF", line["path"]);
+        }
+    }
+}
+
+/// The facts that rules look at.
+fn reading(message: &Message) -> (FromField, String, SubjectField, bool, bool) {
+    (
+        message.from.clone(),
+        message.from_text.clone(),
+        message.subject.clone(),
+        message.attachment,
+        message.exceeded.is_some(),
+    )
+}
+
+/// Each fact's name, what the oracle says and what we read.
+fn facts(line: &Value, message: &Message) -> Vec<(&'static str, String, String)> {
+    let mut facts = vec![
+        (
+            "size_crlf",
+            line["size_crlf"].to_string(),
+            message.size.to_string(),
+        ),
+        (
+            "from_addresses",
+            addresses(
+                line["from_addresses"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(text),
+            ),
+            match &message.from {
+                FromField::Addresses(found) => addresses(found.iter().map(|a| a.text.clone())),
+                _ => addresses(std::iter::empty()),
+            },
+        ),
+        (
+            "from_header",
+            text(&line["from_header"]),
+            match message.from {
+                FromField::Addresses(_) | FromField::EmptyAddress => "present",
+                FromField::Empty => "empty",
+                FromField::Missing => "missing",
+            }
+            .to_owned(),
+        ),
+        (
+            "subject_header",
+            text(&line["subject_header"]),
+            match message.subject {
+                SubjectField::Text(_) => "present",
+                SubjectField::Empty => "empty",
+                SubjectField::Missing => "missing",
+            }
+            .to_owned(),
+        ),
+        (
+            "subject_decoded",
+            text(&line["subject_decoded"]),
+            message.subject_text().to_owned(),
+        ),
+        (
+            "has_attachment",
+            line["has_attachment"].to_string(),
+            message.attachment.to_string(),
+        ),
+    ];
+    if line["from_null"] == true {
+        let null = message.from == FromField::EmptyAddress;
+        facts.push(("from_null", "true".to_owned(), null.to_string()));
+    }
+    facts
+}
+
+fn addresses(found: impl Iterator<Item = String>) -> String {
+    let mut found: Vec<String> = found.map(|address| address.to_lowercase()).collect();
+    found.sort();
+    found.dedup();
+    found.join(" ")
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+struct Corpus {
+    folder: PathBuf,
+    lines: Vec<Value>,
+    whole: bool,
+}
+
+impl Corpus {
+    fn open() -> Self {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let beside = here.join("../shared/corpus");
+        let (folder, whole) = match std::env::var_os("SEKIMORI_CORPUS") {
+            Some(folder) => (PathBuf::from(folder), true),
+            None if beside.join("oracle.jsonl").exists() => (beside, true),
+            None => (here.join("tests/corpus"), false),
+        };
+        let oracle = fs::read_to_string(folder.join("oracle.jsonl")).unwrap();
+        let lines = oracle
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        Self {
+            folder,
+            lines,
+            whole,
+        }
+    }
+
+    /// A mail as it comes over SMTP: every LF a CRLF.
+    fn raw(&self, line: &Value) -> Vec<u8> {
+        let stored = fs::read(self.folder.join(text(&line["path"]))).unwrap();
+        let mut raw = Vec::with_capacity(stored.len() + stored.len() / 32);
+        for (at, octet) in stored.iter().enumerate() {
+            if *octet == b'\n' && (at == 0 || stored[at - 1] != b'\r') {
+                raw.push(b'\r');
+            }
+            raw.push(*octet);
+        }
+        raw
+    }
+}
