@@ -23,12 +23,17 @@ const PARALLEL: usize = 32;
 const AFTER_FAULT: Duration = Duration::from_secs(5);
 
 /// Where mail goes; a reload swaps it as one.
-#[derive(Debug)]
 pub struct Hops {
     /// Kept mail.
     pub next_hop: NextHop,
     /// Everything else.
     pub relay: Relay,
+}
+
+impl std::fmt::Debug for Hops {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hops").field("next_hop", &self.next_hop).finish_non_exhaustive()
+    }
 }
 
 /// The sender of the outgoing queue; one for the daemon.
