@@ -142,18 +142,20 @@ fn reads_as_euc(octets: &[u8]) -> bool {
         })
 }
 
-/// CP932: a lead octet that European text has no letter for, or a run of half-width kana.
+/// CP932: two wide characters side by side and a lead octet that European text has no letter for,
+/// or a run of half-width kana.
 fn reads_as_sjis(octets: &[u8]) -> bool {
+    let lead = octets.iter().any(|octet| matches!(octet, 0x81..=0x9F));
     clean(SHIFT_JIS, octets).is_some_and(|text| {
+        let wide = |c: char| c >= '\u{2000}' && !matches!(c, '\u{FF61}'..='\u{FF9F}');
         let kana = text
             .chars()
-            .filter(|c| matches!(c, '\u{FF61}'..='\u{FF9F}'))
-            .count();
-        let wide = text
+            .filter(|c| matches!(c, '\u{FF61}'..='\u{FF9F}'));
+        let pair = text
             .chars()
-            .filter(|c| *c >= '\u{3000}' && *c < '\u{FF61}')
-            .count();
-        octets.iter().any(|octet| matches!(octet, 0x81..=0x9F)) && wide > 0 || kana > 2 && wide == 0
+            .zip(text.chars().skip(1))
+            .any(|(a, b)| wide(a) && wide(b));
+        lead && pair || kana.count() > 2 && !text.chars().any(wide)
     })
 }
 
@@ -330,4 +332,126 @@ pub(super) fn base64(text: &[u8]) -> Vec<u8> {
         }
     }
     octets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn iso_2022_jp_in_all_variants() {
+        let rows: &[(&[u8], &str)] = &[
+            (b"\x1B$B%F%9%H\x1B(B!", "テスト!"),
+            (b"\x1B$@%F%9%H\x1B(J!", "テスト!"),
+            (b"\x1B$(B%F%9%H\x1B(B", "テスト"),
+            (b"\x1B(I1@^YD\x1B(B", "ｱﾀﾞﾙﾄ"),
+            (b"\x1B(J\x0E1@^YD\x0Fx", "ｱﾀﾞﾙﾄx"),
+            (b"\xB1\xC0\xDE\xD9\xC4 x", "ｱﾀﾞﾙﾄ x"),
+            (b"\x1B$B-!-j\x1B(B", "①㈱"),
+            (b"\x1B$(D0!\x1B(B", "丂"),
+            (b"\x1B$A0!\x1B(B", "啊"),
+            (b"\x1B$(C0!\x1B(B", "가"),
+            (b"\x1B$B%F%9%H", "テスト"),
+            (b"\x1B$B%F\x1B", "テ\x1B"),
+            (b"\x1B$B%", "%"),
+        ];
+        for (octets, expected) in rows {
+            assert_eq!(Charset::Iso2022Jp.decode(octets), *expected, "{octets:?}");
+        }
+    }
+
+    #[test]
+    fn labels() {
+        use encoding_rs::{ISO_8859_2, WINDOWS_1251};
+        let rows = [
+            ("CP932", Charset::Known(SHIFT_JIS)),
+            ("x-sjis", Charset::Known(SHIFT_JIS)),
+            ("MS932", Charset::Known(SHIFT_JIS)),
+            ("Windows-31J", Charset::Known(SHIFT_JIS)),
+            ("Shift_JIS", Charset::Known(SHIFT_JIS)),
+            ("eucJP-ms", Charset::Known(EUC_JP)),
+            ("EUC-JP", Charset::Known(EUC_JP)),
+            ("CP50220", Charset::Iso2022Jp),
+            ("CP50221", Charset::Iso2022Jp),
+            ("ISO-2022-JP", Charset::Iso2022Jp),
+            ("iso-2022-jp-1", Charset::Iso2022Jp),
+            ("ISO-2022-JP-2", Charset::Iso2022Jp),
+            ("ISO-2022-JP-3", Charset::Iso2022Jp),
+            ("ISO-2022-JP-MS", Charset::Iso2022Jp),
+            ("UTF-7", Charset::Utf7),
+            ("utf8", Charset::Known(UTF_8)),
+            ("UTF-8*en", Charset::Known(UTF_8)),
+            ("cp1251", Charset::Known(WINDOWS_1251)),
+            ("iso8859-2", Charset::Known(ISO_8859_2)),
+            ("ks_c_5601-1987", Charset::Known(EUC_KR)),
+            ("gb2312", Charset::Known(GBK)),
+            ("us-ascii", Charset::Unknown),
+            ("iso-2022-kr", Charset::Unknown),
+            ("nonsense", Charset::Unknown),
+            ("", Charset::Unknown),
+        ];
+        for (label, expected) in rows {
+            assert_eq!(Charset::of(label.as_bytes()), expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn raw_octets() {
+        let rows: &[(&[u8], &str)] = &[
+            (b"plain", "plain"),
+            ("テスト".as_bytes(), "テスト"),
+            (b"\x1B$B%F%9%H\x1B(B", "テスト"),
+            (b"\x83e\x83X\x83g", "テスト"),
+            (b"\x87@\x87A\x87B", "①②③"),
+            (b"\xB1\xC0\xDE\xD9\xC4", "ｱﾀﾞﾙﾄ"),
+            (b"\xA5\xC6\xA5\xB9\xA5\xC8", "テスト"),
+            (b"\x96\xA2\x8F\xB3\x91\xF8\x8DL\x8D\x90", "未承諾広告"),
+            (b"\xCC\xA4\xBE\xB5\xC2\xFA\xB9\xAD\xB9\xF0", "未承諾広告"),
+            (b"Fr\xF6sche", "Frösche"),
+            (b"t\xE4ss\xE4 \xF6\xF6\xF6", "tässä ööö"),
+            (b"a \x96 b\x85", "a – b…"),
+            ("caf\u{e9} テスト\u{e9}".as_bytes(), "café テストé"),
+            (b"\xE3\x83\x86\xE3\x82\xB9\xE3\x83", "テス\u{FFFD}"),
+        ];
+        for (octets, expected) in rows {
+            assert_eq!(decode_raw(octets, None), *expected, "{octets:?}");
+        }
+        let declared = Some(Charset::Known(encoding_rs::BIG5));
+        assert_eq!(decode_raw(b"\xA4\xA4\xA4\xE5", declared), "中文");
+        assert_eq!(decode_raw("中".as_bytes(), declared), "中");
+    }
+
+    #[test]
+    fn utf_7_and_base64() {
+        let rows: &[(&[u8], &str)] = &[
+            (b"Hi Mom -+Jjo--!", "Hi Mom -\u{263A}-!"),
+            (b"A+ImIDkQ.", "A\u{2262}\u{391}."),
+            (b"1 +- 1", "1 + 1"),
+            (b"+", "+"),
+            (b"+2D3-", "\u{FFFD}"),
+        ];
+        for (octets, expected) in rows {
+            assert_eq!(utf_7(octets), *expected, "{octets:?}");
+        }
+        let rows: &[(&[u8], &[u8])] = &[
+            (b"dGVzdA==", b"test"),
+            (b"dGVzdA", b"test"),
+            (b"dGV zd\r\nA=", b"test"),
+            (b"dA==dA==", b"tt"),
+            (b"!", b""),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(base64(text), *expected, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_decode(octets in any::<Vec<u8>>(), label in "\\PC{0,12}") {
+            let text = Charset::of(label.as_bytes()).decode(&octets);
+            prop_assert!(text.len() <= octets.len() * 3 + 3);
+            let _ = iso_2022_jp(&octets);
+        }
+    }
 }

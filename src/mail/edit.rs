@@ -245,7 +245,12 @@ mod tests {
     const DATE: &str = "Sun, 22 Nov 2026 03:46:00 +0900";
 
     fn line(envelope: &Envelope) -> String {
-        String::from_utf8(received(envelope, "mx.example.jp", "ab12", DATE)).unwrap()
+        let line = received(envelope, "mx.example.jp", "ab12", DATE);
+        assert!(
+            line.split(|octet| *octet == b'\n')
+                .all(|line| line.len() < 80)
+        );
+        String::from_utf8(line).unwrap().replace("\r\n ", " ")
     }
 
     #[test]
@@ -253,7 +258,7 @@ mod tests {
         let mut one = envelope("mta.example.jp", &["taro@x.jp"]);
         assert_eq!(
             line(&one),
-            "Received: from mta.example.jp ([192.0.2.1]) by mx.example.jp (sekimori)\r\n \
+            "Received: from mta.example.jp ([192.0.2.1]) by mx.example.jp (sekimori) \
              with LMTP id ab12 for <taro@x.jp>; Sun, 22 Nov 2026 03:46:00 +0900\r\n"
         );
         one.client.ip = None;
@@ -261,7 +266,7 @@ mod tests {
         assert!(line(&one).starts_with("Received: from mta.example.jp by mx"));
         assert!(line(&one).contains("with ESMTP id"));
         one.smtputf8 = true;
-        assert!(line(&one).contains("with UTF8SMTP"));
+        assert!(line(&one).contains("with UTF8SMTP id"));
         one.client.ip = Some("2001:db8::1".parse().unwrap());
         assert!(line(&one).contains("([IPv6:2001:db8::1])"));
         let two = envelope("a", &["taro@x.jp", "jiro@x.jp"]);

@@ -153,8 +153,10 @@ fn preamble(raw: &[u8]) -> usize {
     let rest = raw.get(start..).unwrap_or_default();
     if rest.starts_with(b"From ") || rest.starts_with(b">From ") {
         let mut lines = Lines::new(raw, start);
-        lines.next();
-        start = lines.at;
+        let first = lines.next().and_then(|line| raw.get(line.content));
+        if first.and_then(colon).is_none() {
+            start = lines.at;
+        }
     }
     let mut lines = Lines::new(raw, start);
     while let Some(line) = lines.next() {
@@ -221,5 +223,73 @@ impl Iterator for Lines<'_> {
             content,
             end: self.at,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(raw: &str) -> Vec<(String, String)> {
+        let scan = scan(raw.as_bytes(), &Bounds::default());
+        let fields = scan.header.fields().iter();
+        fields
+            .map(|field| (field.name.clone(), field.text()))
+            .collect()
+    }
+
+    #[test]
+    fn every_field_in_order() {
+        let rows: &[(&str, &[(&str, &str)], usize)] = &[
+            ("A: 1\r\nB: 2\r\n\r\nC: 3", &[("A", "1"), ("B", "2")], 14),
+            ("A: 1\nB: 2\n\nC: 3", &[("A", "1"), ("B", "2")], 11),
+            ("A: 1\rB: 2\r\rC: 3", &[("A", "1"), ("B", "2")], 11),
+            ("A: 1\r\n 2\r\n\t3\r\n\r\n", &[("A", "1 2\t3")], 16),
+            ("A: 1\r\n \r\nB: 2\r\n\r\n", &[("A", "1"), ("B", "2")], 17),
+            ("A:1\r\nA:2", &[("A", "1"), ("A", "2")], 8),
+            ("A : 1\r\n\r\n", &[("A", "1")], 9),
+            ("A:\r\n\r\n", &[("A", "")], 6),
+            (
+                "A: 1\r\njunk\r\n more\r\nB: 2\r\n\r\n",
+                &[("A", "1"), ("B", "2")],
+                27,
+            ),
+            (" lead\r\nA: 1\r\n\r\n", &[("A", "1")], 15),
+            ("\r\n\r\nA: 1\r\n\r\n", &[("A", "1")], 12),
+            ("\r\nplain body\r\n", &[], 2),
+            ("From a@b Mon\r\nA: 1\r\n\r\n", &[("A", "1")], 22),
+            (">From a@b Mon\r\nA: 1\r\n\r\n", &[("A", "1")], 23),
+            ("From : a@b\r\n\r\n", &[("From", "a@b")], 14),
+            ("\u{FEFF}A: 1\r\n\r\n", &[("A", "1")], 11),
+            (": 1\r\nB: 2\r\n\r\n", &[("B", "2")], 13),
+            ("", &[], 0),
+        ];
+        for (raw, expected, body_start) in rows {
+            let found = fields(raw);
+            let found: Vec<(&str, &str)> = found
+                .iter()
+                .map(|(n, v)| (n.as_str(), v.as_str()))
+                .collect();
+            assert_eq!(found, *expected, "{raw:?}");
+            let scan = scan(raw.as_bytes(), &Bounds::default());
+            assert_eq!(scan.body_start, *body_start, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn spans_cover_whole_fields() {
+        let raw = b"A: 1\r\nB:\r\n 2\r\n\r\n";
+        let scan = scan(raw, &Bounds::default());
+        let spans: Vec<&[u8]> = scan
+            .header
+            .fields()
+            .iter()
+            .map(|f| &raw[f.span.clone()])
+            .collect();
+        assert_eq!(spans, [b"A: 1\r\n".as_slice(), b"B:\r\n 2\r\n"]);
+        assert_eq!(
+            scan.header.first("b").map(|f| f.value.as_slice()),
+            Some(b"\r\n 2".as_slice())
+        );
     }
 }

@@ -18,6 +18,7 @@ pub(super) fn list(text: &str) -> Vec<Mailbox> {
         rest: text,
         phrase: Vec::new(),
         word: String::new(),
+        has_at: false,
         gap: false,
         found: Vec::new(),
         open: Open::default(),
@@ -38,8 +39,12 @@ struct Open {
 
 struct Reader<'a> {
     rest: &'a str,
+    /// The words of this entry, without the last.
     phrase: Vec<String>,
     word: String,
+    /// The word has an `@` outside quotes.
+    has_at: bool,
+    /// White space or a comment came behind the word.
     gap: bool,
     found: Vec<Mailbox>,
     open: Open,
@@ -63,8 +68,7 @@ impl Reader<'_> {
                 None => self.open.comment = true,
             },
             '<' => {
-                self.phrase.clear();
-                self.word.clear();
+                self.clear();
                 self.advance(1);
                 self.angle();
             }
@@ -72,10 +76,9 @@ impl Reader<'_> {
                 self.advance(1);
                 self.separate();
             }
-            ':' if !self.word.contains('@') => {
+            ':' if !self.has_at => {
                 self.advance(1);
-                self.phrase.clear();
-                self.word.clear();
+                self.clear();
             }
             '\\' => {
                 self.advance(1);
@@ -105,20 +108,33 @@ impl Reader<'_> {
 
     /// Adds to the word; a gap ends it, but not beside an `@` nor behind a dot of its domain.
     fn push(&mut self, text: &str) {
-        let joins = text.starts_with('@')
+        let joins = text == "@"
             || self.word.ends_with('@')
-            || (self.word.ends_with('.') && self.word.contains('@'))
-            || (text.starts_with('.') && self.word.contains('@'));
-        if self.gap && !joins && !self.word.is_empty() {
-            self.phrase.push(std::mem::take(&mut self.word));
+            || self.has_at && (self.word.ends_with('.') || text == ".");
+        if self.gap && !joins {
+            self.end_word();
         }
         self.gap = false;
+        self.has_at |= text == "@";
         self.word.push_str(text);
+    }
+
+    fn end_word(&mut self) {
+        if !self.word.is_empty() {
+            self.phrase.push(std::mem::take(&mut self.word));
+        }
+        self.has_at = false;
+    }
+
+    fn clear(&mut self) {
+        self.phrase.clear();
+        self.word.clear();
+        self.has_at = false;
     }
 
     /// Ends one entry of the list: each word of it with an `@` is an address.
     fn separate(&mut self) {
-        self.phrase.push(std::mem::take(&mut self.word));
+        self.end_word();
         self.gap = false;
         for word in self.phrase.drain(..) {
             self.found.extend(mailbox(&word));
@@ -170,10 +186,15 @@ fn angle_spec(spec: &str) -> Vec<Mailbox> {
 }
 
 fn mailbox(word: &str) -> Option<Mailbox> {
+    let word = match word.strip_prefix('[') {
+        Some(inner) => inner.strip_suffix(']').unwrap_or(inner),
+        None => word,
+    };
     let (local, domain) = word.rsplit_once('@')?;
     let domain = domain.trim_end_matches(['.', '>']);
     let local = local.trim_start_matches('@');
-    if local.is_empty() || domain.is_empty() {
+    let encoded_word = word.starts_with("=?") && word.ends_with("?=");
+    if local.is_empty() || domain.is_empty() || encoded_word {
         return None;
     }
     Some(Mailbox {
@@ -211,4 +232,97 @@ fn comment_end(text: &str) -> Option<usize> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn shapes_of_real_mail() {
+        let rows = [
+            ("a@b.c", "a@b.c"),
+            ("<a@b.c>", "a@b.c"),
+            ("Name <a@b.c>", "a@b.c"),
+            ("\"Na, me <x@y>\" <a@b.c>", "a@b.c"),
+            ("x@y <a@b.c>", "a@b.c"),
+            ("a@b.c (x@y)", "a@b.c"),
+            ("a@b.c, d@e.f", "a@b.c d@e.f"),
+            ("A <a@b.c>; D <d@e.f>;", "a@b.c d@e.f"),
+            ("a@b.c d@e.f", "a@b.c d@e.f"),
+            ("<a@b.c> B <d@e.f>", "a@b.c d@e.f"),
+            ("Group: a@b.c, D <d@e.f>;, g@h", "a@b.c d@e.f g@h"),
+            ("Undisclosed recipients:;", ""),
+            ("<>", ""),
+            ("MAILER-DAEMON <>", ""),
+            ("", ""),
+            ("root", ""),
+            ("=?utf-8?q?a@b?=", ""),
+            ("=?utf-8?q?x@y?= <a@b.c>", "a@b.c"),
+            ("<root>", ""),
+            ("a@", ""),
+            ("@b", ""),
+            ("Big Bug bb@bug.com", "bb@bug.com"),
+            ("Mr. bb@bug.com", "bb@bug.com"),
+            ("pete(his account)@silly.test(his host)", "pete@silly.test"),
+            ("jdoe@machine(comment).  example", "jdoe@machine.example"),
+            ("foo @ bar.com", "foo@bar.com"),
+            ("< a @ b . c >", "a@b.c"),
+            ("<a@b.c.>", "a@b.c"),
+            ("a@b.c.", "a@b.c"),
+            ("<@r.x,@r.y:a@b.c>", "a@b.c"),
+            ("<@test.com, @test.ru:test@attack.com>", "test@attack.com"),
+            ("<a@b.c", "a@b.c"),
+            ("<<a@b.c>>", "a@b.c"),
+            ("<a@b.c, d@e.f>", "a@b.c d@e.f"),
+            ("<mailto:a@b.c>", "a@b.c"),
+            ("\\\"X\\\" <a@b.c>", "a@b.c"),
+            ("\"unclosed <a@b.c>", "a@b.c"),
+            ("(unclosed <a@b.c>", "a@b.c"),
+            ("(((((a) <a@b.c>", "a@b.c"),
+            ("\"a b\"@c.d", "\"a b\"@c.d"),
+            ("<\"a>b\"@c.d>", "\"a>b\"@c.d"),
+            ("\"a\".b@c.d", "\"a\".b@c.d"),
+            ("joe]@x.y", "joe]@x.y"),
+            ("[a@b.c]", "a@b.c"),
+            ("a@[192.0.2.1]", "a@[192.0.2.1]"),
+            ("user..name.@docomo.ne.jp", "user..name.@docomo.ne.jp"),
+            ("太郎 <太郎@例え.jp>", "太郎@例え.jp"),
+            ("山田，太郎 <a@b.c>", "a@b.c"),
+            ("a@b@c.d", "a@b@c.d"),
+            ("(c \\) d) a@b.c (e (f))", "a@b.c"),
+        ];
+        for (text, expected) in rows {
+            let found: Vec<String> = list(text)
+                .into_iter()
+                .map(|found| format!("{}@{}", found.local, found.domain))
+                .collect();
+            assert_eq!(found.join(" "), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn unclosed_marks_are_sought_once() {
+        for open in [
+            "(", "\"", "<", "<\"", "(\"", "a@b <", "\\", "a.", "a. ", "a@b.", ":", "@:",
+        ] {
+            list(&open.repeat(200_000));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text(text in any::<String>()) {
+            list(&text);
+        }
+
+        #[test]
+        fn a_plain_address_is_found_anywhere(
+            before in "[a-z ]{0,6}", local in "[a-z][a-z.+-]{0,6}", domain in "[a-z]{1,5}(\\.[a-z]{1,3})?",
+        ) {
+            let found = list(&format!("{before} <{local}@{domain}>, x"));
+            prop_assert_eq!(found, vec![Mailbox { local, domain }]);
+        }
+    }
 }

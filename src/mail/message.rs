@@ -98,7 +98,7 @@ impl Message {
             });
             exceeded = found.err();
         }
-        let declared = Part::charset(&header);
+        let declared = declared_charset(&header);
         Self {
             from: from(&header, declared),
             from_text: from_text(&header, declared),
@@ -162,14 +162,18 @@ impl Part {
             || named && matches!(kind, Kind::Leaf) && !is_shown(media, inline);
         Self { kind, attachment }
     }
+}
 
-    /// The charset that the top Content-Type declares.
-    fn charset(header: &Header) -> Option<Charset> {
-        let octets = mime_fields(header);
-        let parsed = MIME_FIELDS.parse_headers(&octets)?;
-        let label = parsed.content_type()?.attribute("charset")?;
-        Some(Charset::of(label.as_bytes()))
+/// The charset that the Content-Type declares, looked for where From or Subject is raw 8-bit.
+fn declared_charset(header: &Header) -> Option<Charset> {
+    let mut texts = header.all("From").chain(header.all("Subject"));
+    if texts.all(|field| field.value.is_ascii()) {
+        return None;
     }
+    let octets = mime_fields(header);
+    let parsed = MIME_FIELDS.parse_headers(&octets)?;
+    let label = parsed.content_type()?.attribute("charset")?;
+    Some(Charset::of(label.as_bytes()))
 }
 
 /// mail-parser reads the parameters of the two fields (RFC 2045, 2183, 2231) and nothing else.
@@ -291,5 +295,263 @@ fn subject(header: &Header, declared: Option<Charset>) -> SubjectField {
         state
     } else {
         SubjectField::Text(texts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(raw: impl AsRef<[u8]>) -> Message {
+        Message::parse(raw.as_ref(), &Bounds::default())
+    }
+
+    fn from_state(raw: impl AsRef<[u8]>) -> String {
+        match parse(raw).from {
+            FromField::Addresses(found) => {
+                let found: Vec<&str> = found.iter().map(|a| a.folded.as_str()).collect();
+                found.join(" ")
+            }
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn from_in_all_shapes() {
+        let rows: &[(&[u8], &str)] = &[
+            (b"From: A <a@B.C>\r\n\r\n", "a@b.c"),
+            (b"From: a@b, c@d\r\nFrom: e@f\r\n\r\n", "a@b c@d e@f"),
+            (b"FROM : a@b\r\n\r\n", "a@b"),
+            (b"From: A\r\n <a@b\r\n .c>\r\n\r\n", "a@b.c"),
+            (b"From: G: a@b;\r\n\r\n", "a@b"),
+            (b"From: <>\r\n\r\n", "EmptyAddress"),
+            (b"From: root\r\n\r\n", "EmptyAddress"),
+            (b"From: G:;\r\n\r\n", "EmptyAddress"),
+            (b"From:\r\n\r\n", "Empty"),
+            (b"From: \r\n \r\n\r\n", "Empty"),
+            (b"From:\r\nFrom: <>\r\n\r\n", "EmptyAddress"),
+            (b"From: <>\r\nFrom:\r\n\r\n", "EmptyAddress"),
+            (b"From:\r\nFrom: a@b\r\n\r\n", "a@b"),
+            (b"To: a@b\r\n\r\nFrom: x@y\r\n", "Missing"),
+            (b"", "Missing"),
+            (b"From: \x1B$B%F%\"%9%H\x1B(B <a@b>\r\n\r\n", "a@b"),
+            (b"From: \x83e\x83X\x83g\x81@\x83\\ <a@b>\r\n\r\n", "a@b"),
+            (b"From: =?utf-8?Q?A_=3Ca=40b=3E?=\r\n\r\n", "a@b"),
+            (b"From: =?utf-8?q?a@b?=\r\n\r\n", "a@b"),
+            (b"From: \"taro\"@x.jp.\r\n\r\n", "taro@x.jp"),
+            (b"From: a@xn--r8jz45g.jp\r\n\r\n", "a@例え.jp"),
+            (
+                b"Date: Wed, 17 May 2000 17:52:54 Z\r\nFrom: a@b\r\n\r\n",
+                "a@b",
+            ),
+            (b"From x@y Wed May 17\r\nFrom: a@b\r\n\r\n", "a@b"),
+            (b"\r\n\r\nFrom: a@b\r\n\r\n", "a@b"),
+            (b"junk\r\nFrom: a@b\r\n\r\n", "a@b"),
+            (b"A: b\rFrom: a@b\r\n\r\n", "a@b"),
+        ];
+        for (raw, expected) in rows {
+            assert_eq!(from_state(raw), *expected, "{:?}", raw.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn subjects() {
+        let rows: &[(&[u8], &[&str])] = &[
+            (b"Subject: Hi\r\nSubject: Ho\r\n\r\n", &["Hi", "Ho"]),
+            (b"Subject:\r\nSubject: Ho\r\n\r\n", &["Ho"]),
+            (b"Subject: =?cp932?B?g2WDWINn?=\r\n\r\n", &["テスト"]),
+            (b"Subject: =?utf-8?B??=\r\n\r\n", &[]),
+            (b"Subject: =?utf-8?B?4oCL?=\r\n\r\n", &[]),
+            (b"Subject: \r\n\r\n", &[]),
+            (
+                b"Content-Type: text/plain; charset=big5\r\nSubject: \xA4\xA4\xA4\xE5\r\n\r\n",
+                &["中文"],
+            ),
+        ];
+        for (raw, expected) in rows {
+            let found = match parse(raw).subject {
+                SubjectField::Text(texts) => texts.into_iter().map(|t| t.decoded).collect(),
+                SubjectField::Empty => Vec::new(),
+                SubjectField::Missing => panic!("{:?}", raw.escape_ascii()),
+            };
+            assert_eq!(found, *expected, "{:?}", raw.escape_ascii());
+        }
+        assert_eq!(parse("A: b\r\n\r\n").subject, SubjectField::Missing);
+    }
+
+    fn mixed(parts: &str) -> String {
+        format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n{parts}\r\n--b--\r\n")
+    }
+
+    #[test]
+    fn attachments() {
+        let rows = [
+            ("Content-Type: text/plain", false),
+            ("Content-Type: text/plain; name=a.txt", false),
+            (
+                "Content-Type: text/plain; name=a.txt\r\nContent-Disposition: inline",
+                false,
+            ),
+            (
+                "Content-Type: text/plain\r\nContent-Disposition: attachment",
+                true,
+            ),
+            (
+                "Content-Type: text/plain\r\nContent-Disposition: ATTACHMENT; filename=a",
+                true,
+            ),
+            (
+                "Content-Type: text/plain\r\nContent-Disposition: other; filename=a",
+                true,
+            ),
+            ("Content-Type: image/png", false),
+            ("Content-Type: image/png; name=a.png", true),
+            (
+                "Content-Type: image/png\r\nContent-Disposition: inline; filename=a.png",
+                true,
+            ),
+            ("Content-Type: image/png; name*0*=utf-8''a; name*1*=b", true),
+            ("content-type: image/png;\r\n\tname=\r\n \"a.png\"", true),
+            ("Content-Type : image/png; name=a", true),
+            ("Content-Type: application/octet-stream", false),
+            ("Content-Type: text/calendar", false),
+            ("Content-Type: text/calendar; name=a.ics", true),
+            ("Content-Type: text/rfc822-headers; name=a", false),
+            (
+                "Content-Type: application/pkcs7-signature; name=smime.p7s",
+                true,
+            ),
+            ("Content-Type: message/rfc822\r\n\r\nSubject: x", true),
+            (
+                "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\nAAAA",
+                true,
+            ),
+            (
+                "Content-Type: multipart/mixed; boundary=c; name=x\r\n\r\n--c--",
+                false,
+            ),
+            (
+                "Content-Type: multipart/digest; boundary=c\r\n\r\n--c\r\n\r\nA: b\r\n--c--",
+                true,
+            ),
+            ("\r\nContent-Disposition: attachment", false),
+        ];
+        for (part, expected) in rows {
+            assert_eq!(parse(mixed(part)).attachment, expected, "{part}");
+        }
+        let single = "Content-Type: application/pdf; name=a.pdf\r\n\r\n";
+        assert!(parse(single).attachment);
+        let folded = "Content-Type: multipart/mixed; boundary=\"x\r\n y\"\r\n\r\n--x y\r\n\
+                      Content-Disposition: attachment\r\n\r\n--x y--\r\n";
+        assert!(parse(folded).attachment);
+        let after_the_end = "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n--b--\r\n\
+                             --b\r\nContent-Disposition: attachment\r\n\r\n";
+        assert!(!parse(after_the_end).attachment);
+    }
+
+    /// `depth` nested containers, in five ways that a hostile sender may write.
+    fn nested(way: usize, depth: usize) -> String {
+        let level = |n: usize| match way {
+            0 => "Content-Type: message/rfc822\r\n\r\n".to_owned(),
+            1 => "content-TYPE :\r\n message/(x)RFC822\r\n\r\n".to_owned(),
+            2 => format!("Content-Type: multipart/mixed; boundary=b{n}x\r\n\r\n--b{n}x\r\n"),
+            3 => "Content-Type: multipart/digest; boundary=b\r\n\r\n--b\r\n\r\n".to_owned(),
+            _ => "Content-Type: message/global\n\n".to_owned(),
+        };
+        let levels: String = (0..depth).map(level).collect();
+        format!("{levels}Content-Type: text/plain\r\n\r\nend\r\n")
+    }
+
+    #[test]
+    fn bounds() {
+        let bounds = Bounds::default();
+        for way in [0, 2, 4] {
+            assert_eq!(parse(nested(way, 64)).exceeded, None, "{way}");
+            assert_eq!(
+                parse(nested(way, 65)).exceeded,
+                Some(Exceeded::MimeDepth),
+                "{way}"
+            );
+        }
+        for way in 0..5 {
+            let bomb = parse(nested(way, 33_000));
+            let expected = if way == 1 {
+                None
+            } else {
+                Some(Exceeded::MimeDepth)
+            };
+            assert_eq!(bomb.exceeded.or(expected), bomb.exceeded, "{way}");
+            assert!(bomb.exceeded.is_none() || !bomb.attachment);
+        }
+        let parts = |count| mixed(&"\r\n--b\r\n".repeat(count));
+        assert_eq!(parse(parts(998)).exceeded, None);
+        assert_eq!(parse(parts(999)).exceeded, Some(Exceeded::MimeParts));
+        let fields = |count| format!("{}\r\nbody", "A: b\r\n".repeat(count));
+        assert_eq!(parse(fields(bounds.header_fields)).exceeded, None);
+        let many = parse(fields(200_000));
+        assert_eq!(many.exceeded, Some(Exceeded::HeaderFields));
+        assert_eq!(many.header.fields().len(), bounds.header_fields);
+        assert_eq!(many.body_start, 200_000 * 6 + 2);
+        let long = parse(format!("From: a@b\r\nX: {}\r\n\r\n", "x".repeat(1 << 20)));
+        assert_eq!(long.exceeded, Some(Exceeded::HeaderBytes));
+        assert_eq!(long.header.fields().len(), 1);
+    }
+
+    #[test]
+    fn a_message_in_base64_is_not_entered() {
+        use base64::Engine as _;
+        let inner = base64::engine::general_purpose::STANDARD.encode(nested(0, 33_000));
+        let raw = format!(
+            "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n{inner}"
+        );
+        assert!(parse(raw).attachment);
+    }
+
+    #[test]
+    fn message_ids() {
+        let rows = [
+            ("<a@b>", Some("<a@b>")),
+            ("\r\n <a@b> (c)", Some("<a@b>")),
+            ("a@b", None),
+            ("<a b@c>", None),
+            ("<a>", None),
+            ("<>", None),
+            ("><a@b>", Some("<a@b>")),
+        ];
+        for (value, expected) in rows {
+            let message = parse(format!("Message-ID: {value}\r\n\r\n"));
+            assert_eq!(message.message_id().as_deref(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn address_keys() {
+        let message = parse(
+            "To: \"A, B\" <A@B.example.>, G: c@d (x@y), \"e\"@f;\r\nCc: x@y\r\nto: z@xn--r8jz45g.jp\r\n\r\n",
+        );
+        let keys = message.header.address_keys("To");
+        assert_eq!(keys, ["a@b.example", "c@d", "e@f", "z@例え.jp"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets(raw in any::<Vec<u8>>()) {
+            let message = parse(&raw);
+            prop_assert!(message.body_start <= raw.len());
+        }
+
+        #[test]
+        fn any_mail(
+            raw in "((From|Subject|Content-Type|Content-Disposition|X)[ ]?:[ ]?(multipart/mixed|message/rfc822|attachment|=[?]utf-8[?][bq][?][a-z=_]{0,9}[?]=|[<>\"(),;:@a-z.]{0,9})(; ?(boundary|name|filename)[*0]{0,3}=\"?[a-c]{0,2}\"?)?(\r\n|\n|\r|\r\n )|--[a-c]{1,2}(--)?\r\n|\r\n){0,24}",
+        ) {
+            let message = parse(&raw);
+            prop_assert!(message.body_start <= raw.len());
+            let mut end = 0;
+            for field in message.header.fields() {
+                prop_assert!(field.span.start >= end && field.span.end <= message.body_start);
+                end = field.span.end;
+            }
+        }
     }
 }

@@ -166,3 +166,77 @@ fn unfold(raw: &[u8]) -> Vec<u8> {
         .filter(|octet| !matches!(octet, b'\r' | b'\n'))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn text_for_a_person() {
+        let rows: &[(&[u8], &str)] = &[
+            (b" plain ", "plain"),
+            (b" a\r\n b", "a b"),
+            (b"=?utf-8?Q?caf=C3=A9_x?=", "café x"),
+            (b"=?UTF-8?b?44OG44K544OI?=", "テスト"),
+            (b"=?utf-8?B?44OG44K5?=\r\n =?utf-8?B?44OI?=", "テスト"),
+            (b"=?utf-8?Q?=E3=83?= =?utf-8?Q?=86=E3=82=B9?=", "テス"),
+            (b"=?utf-8?Q?=E3=83?==?utf-8?Q?=86?=", "テ"),
+            (
+                b"=?iso-2022-jp?B?GyRCJUYl?= =?iso-2022-jp?B?ORsoQg==?=",
+                "テス",
+            ),
+            (
+                b"=?iso-2022-jp?Q?=1B$B%F?= =?iso-2022-jp?Q?%9=1B(B?=",
+                "テス",
+            ),
+            (b"=?iso-2022-jp?B?GyhJMUBeWUQbKEI=?=", "ｱﾀﾞﾙﾄ"),
+            (b"=?utf-8?Q?a?= b =?utf-8?Q?c?=", "a b c"),
+            (b"x=?utf-8?Q?a?=y", "xay"),
+            (b"=?utf-8?Q?a?= =?iso-8859-1?Q?=E9?=", "aé"),
+            (b"=?cp932?B?g2WDWINn?=", "テスト"),
+            (b"=?x-sjis?Q?=83e=83X?=", "テス"),
+            (b"=?nonsense?Q?a=E9?=", "aé"),
+            (b"=?utf-8*en?Q?a?=", "a"),
+            (b"=?utf-8?Q?a b?=", "a b"),
+            (b"=?utf-8?Q?a=ZZ=4?=", "a=ZZ=4"),
+            (b"=?utf-8?X?a?=", "=?utf-8?X?a?="),
+            (b"=?utf-8?Q?a", "=?utf-8?Q?a"),
+            (b"=??Q?a?=", "=??Q?a?="),
+            (b"=?", "=?"),
+            (b"=?utf-8?Q??=", ""),
+            (b"Re: \x1B$B%F%9%H\x1B(B", "Re: テスト"),
+            (b"\x83e\x83X\x83g\r\n \x83e", "テスト テ"),
+        ];
+        for (raw, expected) in rows {
+            assert_eq!(decode(raw, None), *expected, "{:?}", raw.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn hostile_words_are_linear() {
+        for piece in ["=?", "=?a?q?x", "=?a?q?=", "=?utf-8?q?a?= ", "?=", "=?a?b?"] {
+            decode(piece.repeat(100_000).as_bytes(), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets(raw in any::<Vec<u8>>()) {
+            decode(&raw, None);
+        }
+
+        #[test]
+        fn a_word_is_read_back(text in "\\PC{1,20}", cut in 1usize..8) {
+            use base64::Engine as _;
+            let octets = text.as_bytes();
+            let words: Vec<String> = octets
+                .chunks(cut * 3)
+                .map(|chunk| base64::engine::general_purpose::STANDARD.encode(chunk))
+                .map(|encoded| format!("=?utf-8?B?{encoded}?="))
+                .collect();
+            let decoded = decode(words.join("\r\n ").as_bytes(), None);
+            prop_assert_eq!(decoded, text.trim());
+        }
+    }
+}
