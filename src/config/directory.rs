@@ -1,14 +1,37 @@
 //! From a recipient to its mailbox's settings.
+//!
+//! Mailbox files load on first use, are compared with the disk on each look-up (`mailboxes.watch`)
+//! and fall out of a byte-bounded cache. A file that went bad keeps its old settings; one that was
+//! bad from the first has the defaults (RELIABILITY D20). Neither touches another mailbox.
+//!
+//! The order: the address's own file, the alias index, both again without the address extension,
+//! then what `mailboxes.unknown` says.
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Config, Mailbox};
+use super::aliases::{Index, Wake};
+use super::settings::{Config, Unknown};
+use super::{Attempt, Diagnostic, Mailbox, default_mailbox, location, read_mailbox};
 use crate::mail::Address;
 
 /// All mailboxes.
 #[derive(Debug)]
 pub struct Directory {
     config: Arc<Config>,
+    domains: HashSet<String>,
+    cache: Mutex<Cache>,
+    /// Compiled at the first need.
+    defaults: OnceLock<Mailbox>,
+    index: Arc<Index>,
+    /// Ends the indexing thread; `None` until it is started.
+    stop: Mutex<Option<Sender<Wake>>>,
+    files_read: AtomicU64,
 }
 
 /// What is known of a recipient.
@@ -24,10 +47,29 @@ pub enum Lookup {
     Unavailable(String),
 }
 
+/// Figures for `status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirectoryStats {
+    /// Mailbox files read since the start, by look-ups and by the alias index.
+    pub files_read: u64,
+    /// Mailboxes in the cache.
+    pub cached: usize,
+    /// Octets they are booked with (approximate).
+    pub cached_bytes: u64,
+}
+
 impl Directory {
     /// Reads nothing yet: mailbox files load on first use.
     pub fn new(config: Arc<Config>) -> Self {
-        Self { config }
+        Self {
+            domains: config.mailboxes.domains.iter().cloned().collect(),
+            cache: Mutex::default(),
+            defaults: OnceLock::new(),
+            index: Arc::default(),
+            stop: Mutex::default(),
+            files_read: AtomicU64::new(0),
+            config,
+        }
     }
 
     /// The settings it serves.
@@ -35,14 +77,294 @@ impl Directory {
         &self.config
     }
 
-    /// Starts a thread that indexes the `aliases` of all mailbox files and then watches the folders.
-    /// It ends when the directory is dropped. Until the first index is done, [`Directory::lookup`]
-    /// of an address without a file of its own waits, 30 s at most.
-    pub fn start_indexing(self: &Arc<Self>) {}
+    /// Figures for `status`.
+    pub fn stats(&self) -> DirectoryStats {
+        let cache = self.lock();
+        let indexed = self.index.files_read.load(Ordering::Relaxed);
+        DirectoryStats {
+            files_read: self.files_read.load(Ordering::Relaxed) + indexed,
+            cached: cache.entries.len(),
+            cached_bytes: cache.total,
+        }
+    }
+
+    /// Starts a thread that indexes the `aliases` of all mailbox files and then watches the folders
+    /// (`mailboxes.watch`). It ends when the directory is dropped. Until the first index is done,
+    /// [`Directory::lookup`] of an address without a file of its own waits, 30 s at most. Without
+    /// this call or [`Directory::index_now`] no alias is known.
+    pub fn start_indexing(&self) {
+        if !self.index.begin() {
+            return;
+        }
+        let (sender, news) = channel();
+        let (index, config, wake) = (Arc::clone(&self.index), Arc::clone(&self.config), sender.clone());
+        let run = move || index.run(&config.mailboxes.dir, config.mailboxes.watch, wake, &news);
+        let thread = std::thread::Builder::new().name("aliases".to_owned()).spawn(run);
+        if let Err(error) = thread {
+            tracing::error!(%error, "the alias index does not run");
+            self.index.finish();
+        }
+        *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+    }
+
+    /// Indexes the `aliases` of all mailbox files once, in this thread (for commands).
+    pub fn index_now(&self) {
+        if self.index.begin() {
+            self.index.build(&self.config.mailboxes.dir);
+        }
+    }
 
     /// The settings for a recipient. Blocking (stat, on first use a read): call it where that is
     /// allowed.
-    pub fn lookup(&self, _recipient: &Address) -> Lookup {
-        Lookup::UnknownMailbox
+    pub fn lookup(&self, recipient: &Address) -> Lookup {
+        let key = recipient.key();
+        let domain = key.rsplit_once('@').map_or("", |(_, domain)| domain);
+        if !self.domains.is_empty() && !self.domains.contains(domain) {
+            return Lookup::UnknownDomain;
+        }
+        let base = self.without_extension(recipient);
+        for address in std::iter::once(recipient).chain(&base) {
+            match self.own_file(address).or_else(|| self.by_alias(address)) {
+                Some(Ok(mailbox)) => return Lookup::Found(mailbox),
+                Some(Err(why)) => return Lookup::Unavailable(why),
+                None => {}
+            }
+        }
+        match self.config.mailboxes.unknown {
+            Unknown::Reject => Lookup::UnknownMailbox,
+            Unknown::Accept => Lookup::Found(Arc::new(self.default(&base.unwrap_or(recipient.clone())))),
+        }
+    }
+
+    /// `taro@` for `taro+news@`.
+    fn without_extension(&self, address: &Address) -> Option<Address> {
+        let sign = self.config.mailboxes.address_extension?;
+        let (base, _) = address.local().split_once(sign)?;
+        Address::parse(&format!("{base}@{}", address.domain())).ok()
+    }
+
+    fn default(&self, address: &Address) -> Mailbox {
+        let defaults = self.defaults.get_or_init(|| default_mailbox(&self.config, address));
+        let mut mailbox = defaults.clone();
+        mailbox.policy.mailbox = address.clone();
+        mailbox
+    }
+
+    fn own_file(&self, address: &Address) -> Option<Result<Arc<Mailbox>, String>> {
+        let candidates = location::candidates(&self.config.mailboxes.dir, address);
+        candidates.iter().find_map(|path| self.file(path, address))
+    }
+
+    fn by_alias(&self, alias: &Address) -> Option<Result<Arc<Mailbox>, String>> {
+        let key = alias.key();
+        let path = self.index.file_of(&key)?;
+        let owner = location::address_of(&path)?;
+        let found = self.file(&path, &owner)?;
+        // The index may be a moment behind the file.
+        let still = |mailbox: &Arc<Mailbox>| mailbox.policy.aliases.iter().any(|a| a.key() == key);
+        match found {
+            Ok(mailbox) => still(&mailbox).then_some(Ok(mailbox)),
+            unavailable => Some(unavailable),
+        }
+    }
+
+    /// The settings in a file; `None` when there is no such file.
+    fn file(&self, path: &Path, address: &Address) -> Option<Result<Arc<Mailbox>, String>> {
+        let old = self.lock().get(path);
+        if let Some(entry) = &old
+            && (!self.config.mailboxes.watch || entry.is_fresh())
+        {
+            return Some(Ok(Arc::clone(&entry.mailbox)));
+        }
+        let begun = SystemTime::now();
+        match Stamp::of(path) {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                self.lock().remove(path);
+                return None;
+            }
+            Err(error) => return Some(self.unreadable(path, old, &error.to_string())),
+        }
+        self.files_read.fetch_add(1, Ordering::Relaxed);
+        let attempt = read_mailbox(&self.config, path, Some(address));
+        let unreadable = attempt.found.iter().find(|d| d.id == "unreadable" && d.file == path);
+        if let (None, Some(error)) = (&attempt.mailbox, unreadable) {
+            return Some(self.unreadable(path, old, &error.message));
+        }
+        Some(Ok(self.keep(path, address, attempt, old, begun)))
+    }
+
+    fn unreadable(
+        &self,
+        path: &Path,
+        old: Option<Arc<Entry>>,
+        error: &str,
+    ) -> Result<Arc<Mailbox>, String> {
+        tracing::warn!(file = %path.display(), error, "a mailbox file cannot be read");
+        match old {
+            Some(entry) => Ok(Arc::clone(&entry.mailbox)),
+            None => Err(format!("{}: {error}", path.display())),
+        }
+    }
+
+    /// Puts what was read into the cache; of a bad file the old settings, or the defaults.
+    fn keep(
+        &self,
+        path: &Path,
+        address: &Address,
+        attempt: Attempt,
+        old: Option<Arc<Entry>>,
+        begun: SystemTime,
+    ) -> Arc<Mailbox> {
+        let bad = attempt.mailbox.is_none();
+        let mailbox = match (attempt.mailbox, old) {
+            (Some(mailbox), _) => Arc::new(mailbox),
+            (None, Some(old)) => {
+                warn(path, &attempt.found, "a bad mailbox file: its old settings stay");
+                Arc::clone(&old.mailbox)
+            }
+            (None, None) => {
+                warn(path, &attempt.found, "a bad mailbox file: the defaults count");
+                Arc::new(self.default(address))
+            }
+        };
+        let entry = Entry {
+            mailbox: Arc::clone(&mailbox),
+            stamps: attempt.files.into_iter().map(|file| (Stamp::settled(&file, begun), file)).collect(),
+            cost: 4096 + 4 * attempt.octets as u64,
+            bad,
+            used: AtomicU64::new(0),
+        };
+        self.lock().insert(path, entry, self.config.mailboxes.cache);
+        mailbox
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if let Ok(Some(stop)) = self.stop.get_mut().map(Option::take) {
+            let _ = stop.send(Wake::Stop);
+        }
+    }
+}
+
+fn warn(path: &Path, found: &[Diagnostic], words: &str) {
+    let first = found.iter().find(|d| d.is_error());
+    let error = first.map(|d| format!("{}:{}: {}", d.line, d.col, d.message)).unwrap_or_default();
+    tracing::warn!(file = %path.display(), error, errors = found.len(), "{words}");
+}
+
+/// What tells that a file has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    modified: (i64, i64),
+    changed: (i64, i64),
+    size: u64,
+    inode: u64,
+}
+
+/// A change within the clock's grain of a reading would leave the stamp as it was.
+const GRAIN: Duration = Duration::from_millis(20);
+
+impl Stamp {
+    /// `None` when there is no such file.
+    fn of(path: &Path) -> std::io::Result<Option<Self>> {
+        use std::io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+        match std::fs::metadata(path) {
+            Ok(meta) => Ok(Some(Self {
+                modified: (meta.mtime(), meta.mtime_nsec()),
+                changed: (meta.ctime(), meta.ctime_nsec()),
+                size: meta.size(),
+                inode: meta.ino(),
+            })),
+            Err(e) if matches!(e.kind(), NotFound | NotADirectory | InvalidFilename) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The stamp of a file that was read after `begun`; `None` (never fresh) when it was changed so
+    /// lately that the reading may have missed it.
+    fn settled(path: &Path, begun: SystemTime) -> Option<Self> {
+        let stamp = Self::of(path).ok().flatten()?;
+        let begun = begun.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let begun = begun.saturating_sub(GRAIN);
+        let begun = (i64::try_from(begun.as_secs()).ok()?, i64::from(begun.subsec_nanos()));
+        (stamp.changed < begun).then_some(stamp)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Cache {
+    entries: HashMap<PathBuf, Arc<Entry>>,
+    total: u64,
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    mailbox: Arc<Mailbox>,
+    /// Of the file and of the files of its lists.
+    stamps: Vec<(Option<Stamp>, PathBuf)>,
+    /// Octets, approximate.
+    cost: u64,
+    /// The settings are older than the file: they must not be lost.
+    bad: bool,
+    /// When it was last asked for, by the cache's clock.
+    used: AtomicU64,
+}
+
+impl Entry {
+    fn is_fresh(&self) -> bool {
+        self.stamps.iter().all(|(stamp, path)| {
+            stamp.is_some() && Stamp::of(path).is_ok_and(|now| now == *stamp)
+        })
+    }
+}
+
+impl Cache {
+    fn get(&mut self, path: &Path) -> Option<Arc<Entry>> {
+        self.clock += 1;
+        let entry = self.entries.get(path)?;
+        entry.used.store(self.clock, Ordering::Relaxed);
+        Some(Arc::clone(entry))
+    }
+
+    fn insert(&mut self, path: &Path, entry: Entry, budget: u64) {
+        self.remove(path);
+        self.clock += 1;
+        entry.used.store(self.clock, Ordering::Relaxed);
+        self.total += entry.cost;
+        self.entries.insert(path.to_owned(), Arc::new(entry));
+        if self.total > budget {
+            self.shrink(budget / 4 * 3);
+        }
+    }
+
+    fn remove(&mut self, path: &Path) {
+        if let Some(entry) = self.entries.remove(path) {
+            self.total -= entry.cost;
+        }
+    }
+
+    /// Lets the longest unused go; the newest and the bad ones stay.
+    fn shrink(&mut self, target: u64) {
+        let mut old: Vec<(u64, PathBuf)> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| !entry.bad)
+            .map(|(path, entry)| (entry.used.load(Ordering::Relaxed), path.clone()))
+            .filter(|(used, _)| *used != self.clock)
+            .collect();
+        old.sort();
+        for (_, path) in old {
+            if self.total <= target {
+                break;
+            }
+            self.remove(&path);
+        }
     }
 }

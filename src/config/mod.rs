@@ -1,21 +1,45 @@
 //! Settings: the daemon file and the mailbox files, read, checked and compiled.
 //!
-//! Two kinds of types: what a person wrote (`raw`, `mailbox`; serde, one doc comment a key) and what
-//! the program needs ([`Config`], [`Mailbox`]). Every mistake of a file is reported in one run, each
-//! with its place ([`Diagnostic`]). Any text is a defined result: no panic, no growth, linear time.
+//! Two kinds of types: what a person wrote (`raw`, `mailbox`; serde) and what the program needs
+//! ([`Config`], [`Mailbox`]). Every mistake of a file is reported in one run, each with its place
+//! ([`Diagnostic`]). Any text is a defined result: no panic, no growth, linear time.
+//!
+//! The way of a text: `patterns` reads it, `tree` refuses what no settings file needs, `read` makes
+//! the structs as written, `compile` and `compile_mailbox` what is used. [`Directory`] finds the
+//! settings of a recipient.
 
+mod aliases;
+mod compile;
+mod compile_mailbox;
 pub mod directory;
 pub mod error;
+mod field;
+mod lines;
+mod location;
 pub(crate) mod mailbox;
+mod patterns;
+mod raw;
+mod read;
 pub mod settings;
+mod source;
+mod text;
+mod tree;
 
 use std::path::{Path, PathBuf};
 
-pub use directory::{Directory, Lookup};
+pub use directory::{Directory, DirectoryStats, Lookup};
 pub use error::{Diagnostic, Severity, Snippet};
 pub use settings::*;
 
+use self::field::Merge as _;
+use self::mailbox::RawMailbox;
+use self::source::{Place, Report};
+use self::text::{Mail, Text};
+use crate::mail::Address;
 use crate::policy::Policy;
+
+/// A settings file is read up to this, octets.
+const MOST_FILE_BYTES: u64 = 16 << 20;
 
 /// A daemon file that counts.
 #[derive(Debug, Clone)]
@@ -51,12 +75,13 @@ pub enum SpamNotice {
 }
 
 impl Config {
-    /// Reads the text of a daemon file as if it lay in `base_dir` (the demo's embedded one).
+    /// Reads the text of a daemon file as if it lay in `base_dir` (the demo's embedded one), under
+    /// the name `sekimori.yaml`.
     ///
     /// # Errors
     /// All errors and warnings when there is an error.
-    pub fn parse(_text: &str, _base_dir: &Path) -> Result<Loaded, Vec<Diagnostic>> {
-        Err(Vec::new())
+    pub fn parse(text: &str, base_dir: &Path) -> Result<Loaded, Vec<Diagnostic>> {
+        read_config(&base_dir.join("sekimori.yaml"), text.as_bytes().to_vec())
     }
 }
 
@@ -65,21 +90,171 @@ impl Config {
 /// # Errors
 /// All errors and warnings when there is an error; also when the file cannot be read
 /// (id `unreadable`).
-pub fn load(_path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
-    Err(Vec::new())
+pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
+    let bytes = read_file(path).map_err(|diagnostic| vec![diagnostic])?;
+    read_config(path, bytes)
 }
 
-/// Reads one mailbox file over the defaults of `config`.
+/// Reads one mailbox file over the defaults of `config`. The mailbox is the one that `mailbox:`
+/// names, else the one that the path says; below `mailboxes.dir` the two must agree.
 ///
 /// # Errors
 /// All errors and warnings when there is an error.
-pub fn load_mailbox(_config: &Config, _path: &Path) -> Result<Mailbox, Vec<Diagnostic>> {
-    Err(Vec::new())
+pub fn load_mailbox(config: &Config, path: &Path) -> Result<Mailbox, Vec<Diagnostic>> {
+    read_mailbox(config, path, None).result()
 }
 
-/// Every error and warning of the files, for `check`: without `paths` the daemon file and all
-/// mailbox files below its `mailboxes.dir`, else those files. A file is a mailbox file when it has
-/// the key `mailbox`, or lies below `mailboxes.dir`; else it is a daemon file.
-pub fn check(_config: &Path, _paths: &[PathBuf]) -> Vec<Diagnostic> {
-    Vec::new()
+/// As [`load_mailbox`], for a draft that may lie anywhere: the mailbox is `address`.
+///
+/// # Errors
+/// All errors and warnings when there is an error.
+pub fn load_draft(
+    config: &Config,
+    path: &Path,
+    address: &Address,
+) -> Result<Mailbox, Vec<Diagnostic>> {
+    read_mailbox(config, path, Some(address)).result()
+}
+
+/// Every error and warning of the files, for `check`, in the order of files and lines: without
+/// `paths` the daemon file and all mailbox files below its `mailboxes.dir`, else those files. A
+/// folder stands for the mailbox files in it. A file is a mailbox file when it lies below
+/// `mailboxes.dir` or has the key `mailbox` at its top; else it is a daemon file.
+pub fn check(config: &Path, paths: &[PathBuf]) -> Vec<Diagnostic> {
+    let (config, mut found) = match load(config) {
+        Ok(Loaded { config, warnings }) => (Some(config), warnings),
+        Err(found) => (Config::parse("version: 1", Path::new("")).ok().map(|l| l.config), found),
+    };
+    let Some(config) = config else { return found };
+    if paths.is_empty() {
+        let dir = config.mailboxes.dir.clone();
+        if found.iter().all(|d| !d.is_error()) {
+            check_files(&config, &aliases::files_below(&dir), &mut found);
+        }
+        return found;
+    }
+    found.retain(|d| paths.iter().any(|path| *path == d.file));
+    for path in paths.iter().filter(|path| **path != config.path) {
+        if path.is_dir() {
+            check_files(&config, &aliases::files_below(path), &mut found);
+        } else if path.starts_with(&config.mailboxes.dir) || is_mailbox_file(path) {
+            check_files(&config, std::slice::from_ref(path), &mut found);
+        } else {
+            found.extend(load(path).map_or_else(|found| found, |loaded| loaded.warnings));
+        }
+    }
+    found
+}
+
+fn check_files(config: &Config, paths: &[PathBuf], found: &mut Vec<Diagnostic>) {
+    let mut claims = aliases::Claims::default();
+    for path in paths {
+        let attempt = read_mailbox(config, path, None);
+        found.extend(claims.add(path, &attempt));
+        found.extend(attempt.found);
+    }
+}
+
+/// Whether the file has the key `mailbox` at its top. One that cannot be read has not.
+fn is_mailbox_file(path: &Path) -> bool {
+    let bytes = patterns::read_text(path, MOST_FILE_BYTES).unwrap_or_default();
+    bytes.split(|b| *b == b'\n').any(|line| line.starts_with(b"mailbox:"))
+}
+
+fn read_config(path: &Path, bytes: Vec<u8>) -> Result<Loaded, Vec<Diagnostic>> {
+    let mut report = Report::default();
+    let config = match patterns::add_text(&mut report, path, bytes) {
+        Some(_) => compile::config(&mut report, path),
+        None => None,
+    };
+    match config {
+        Some(config) => Ok(Loaded { config, warnings: report.finish() }),
+        None => Err(report.finish()),
+    }
+}
+
+/// What came of reading a mailbox file.
+#[derive(Debug, Default)]
+pub(crate) struct Attempt {
+    /// `None` when there is an error among the found.
+    pub(crate) mailbox: Option<Mailbox>,
+    pub(crate) found: Vec<Diagnostic>,
+    /// The files it depends on: itself, then the files of its lists.
+    pub(crate) files: Vec<PathBuf>,
+    /// Octets of those files, for the cache.
+    pub(crate) octets: usize,
+    /// Places of its aliases, in order.
+    pub(crate) alias_places: Vec<Place>,
+}
+
+impl Attempt {
+    fn result(self) -> Result<Mailbox, Vec<Diagnostic>> {
+        self.mailbox.ok_or(self.found)
+    }
+}
+
+/// Reads the file at `path` as the mailbox `address`; without one, as that which the file or its
+/// path names.
+pub(crate) fn read_mailbox(config: &Config, path: &Path, address: Option<&Address>) -> Attempt {
+    let mut attempt = Attempt { files: vec![path.to_owned()], ..Attempt::default() };
+    let mut report = Report::beside(&config.path);
+    match read_file(path) {
+        Ok(bytes) => {
+            let mailbox = mailbox_of(&mut report, config, path, bytes, address, &mut attempt);
+            attempt.mailbox = mailbox.filter(|_| !report.has_errors());
+            attempt.octets = report.octets();
+            attempt.found = report.finish();
+        }
+        Err(diagnostic) => attempt.found.push(diagnostic),
+    }
+    attempt
+}
+
+fn mailbox_of(
+    report: &mut Report,
+    config: &Config,
+    path: &Path,
+    bytes: Vec<u8>,
+    address: Option<&Address>,
+    attempt: &mut Attempt,
+) -> Option<Mailbox> {
+    let file = patterns::add_text(report, path, bytes)?;
+    let raw: RawMailbox = read::settings(report, file)?;
+    compile::version(report, &raw.version, file);
+    if path.starts_with(&config.mailboxes.dir) {
+        compile_mailbox::check_path(report, &config.mailboxes.dir, path, &raw);
+    }
+    let named = raw.mailbox.value.clone().map(|Text(Mail(address))| address);
+    let Some(address) = address.cloned().or(named).or_else(|| location::address_of(path)) else {
+        let at = Place { file, line: 1, col: 1 };
+        report.error_help("missing", at, "`mailbox` is missing", "add `mailbox: ADDRESS`");
+        return None;
+    };
+    let merged = raw.over(&config.mailboxes.defaults);
+    attempt.alias_places = merged.aliases.section().iter().map(field::Field::place).collect();
+    let mailbox = compile_mailbox::compile(report, config, &merged, &address, &mut attempt.files);
+    Some(Mailbox { path: Some(path.to_owned()), ..mailbox })
+}
+
+/// The mailbox of an address without a file.
+pub(crate) fn default_mailbox(config: &Config, address: &Address) -> Mailbox {
+    let mut report = Report::beside(&config.path);
+    let defaults = &config.mailboxes.defaults;
+    compile_mailbox::compile(&mut report, config, defaults, address, &mut Vec::new())
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, Diagnostic> {
+    patterns::read_text(path, MOST_FILE_BYTES).map_err(|error| {
+        let too_big = error.kind() == std::io::ErrorKind::FileTooLarge;
+        Diagnostic {
+            severity: Severity::Error,
+            id: if too_big { "file-size" } else { "unreadable" },
+            file: path.to_owned(),
+            line: 1,
+            col: 1,
+            message: error.to_string(),
+            snippet: None,
+            help: too_big.then(|| "put long lists into files of their own (`_file`)".to_owned()),
+        }
+    })
 }

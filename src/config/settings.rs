@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::mailbox::RawMailbox;
 use crate::mail::Address;
@@ -206,7 +206,7 @@ pub enum Delivery {
     /// Into Maildirs.
     Maildir {
         /// `%{domain}` and `%{localpart}` stand for the mailbox's parts (to be percent-encoded);
-        /// absolute.
+        /// already joined to the file's folder.
         path: String,
         /// Files and folders are synced before the reply.
         fsync: bool,
@@ -546,6 +546,11 @@ pub struct Control {
 }
 
 impl Network {
+    /// `127.0.0.0/8`.
+    pub const LOOPBACK_V4: Self = Self { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 };
+    /// `::1`.
+    pub const LOOPBACK_V6: Self = Self { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128 };
+
     /// Whether `ip` lies in it. An IPv4-mapped IPv6 address counts as its IPv4 address.
     pub fn contains(&self, ip: IpAddr) -> bool {
         match (self.address, ip.to_canonical()) {

@@ -1,0 +1,606 @@
+//! The daemon file: from what was written to [`Config`]. Every mistake is reported, none ends it.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::{Offset, TimeZone};
+
+use super::field::Field;
+use super::mailbox::{RawMailbox, VERSION};
+use super::patterns::{self, NamedList};
+use super::raw::*;
+use super::settings::*;
+use super::source::{Place, Report};
+use super::text::{Mail, Size, Text, Time, is_host};
+use super::{compile_mailbox, read};
+use crate::mail::Address;
+use crate::policy::AllowSet;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const MINUTE: u64 = 60;
+const HOUR: u64 = 3600;
+const DAY: u64 = 86_400;
+
+/// Reads file 0 of the report. `None` when it has an error, in the report.
+pub(crate) fn config(report: &mut Report, path: &Path) -> Option<Config> {
+    let raw: RawConfig = read::settings(report, 0)?;
+    version(report, &raw.version, 0);
+    let mut compile = Compile { report };
+    not_built(compile.report, &raw);
+    let config = Config {
+        path: path.to_owned(),
+        server: compile.server(&raw.server.section()),
+        mailboxes: compile.mailboxes(&raw.mailboxes.section()),
+        announcement_senders: compile.announcement_senders(&raw),
+        delivery: compile.delivery(&raw.delivery.section()),
+        relay: compile.relay(&raw.relay.section())?,
+        trust: Trust { authserv_id: raw.trust.section().authserv_id.or("mx.example.jp".into()) },
+        scanners: compile.scanners(&raw.scanners.section()),
+        store: Store { path: compile.path(&raw.store.section().path, "state") },
+        quarantine: compile.quarantine(&raw.quarantine.section()),
+        history: History { retention: compile.span(&raw.history.section().retention, 7 * DAY) },
+        limits: compile.limits(&raw.limits.section()),
+        logging: logging(&raw.logging.section()),
+        control: compile.control(&raw.control.section()),
+    };
+    compile_mailbox::check_defaults(report, &config, &raw.mailboxes.section().defaults);
+    (!report.has_errors()).then_some(config)
+}
+
+/// Checks the one key that every file must have.
+pub(crate) fn version(report: &mut Report, version: &Field<u64>, file: u16) {
+    match version.get() {
+        Some(&VERSION) => {}
+        Some(other) => {
+            let message = format!("version {other} is not known here");
+            report.error_help("version", version.place(), message, "write `version: 1`");
+        }
+        None if version.is_given() => {}
+        None => {
+            let at = Place { file, line: 1, col: 1 };
+            report.error_help("version", at, "`version` is missing", "begin with `version: 1`");
+        }
+    }
+}
+
+/// A time zone by its IANA name. Japan's needs no database.
+pub(crate) fn timezone(report: &mut Report, name: &Field<String>) -> TimeZone {
+    let written = name.get().map_or("Asia/Tokyo", String::as_str);
+    match TimeZone::get(written) {
+        Ok(zone) => zone,
+        Err(_) if written == "Asia/Tokyo" => TimeZone::fixed(Offset::constant(9)),
+        Err(_) => {
+            let message = format!("no time zone {written:?} is known on this machine");
+            report.error_help("value", name.place(), message, "an IANA name, such as `Asia/Tokyo`");
+            TimeZone::UTC
+        }
+    }
+}
+
+/// Functions that come in a later version are refused, never silently ignored.
+fn not_built(report: &mut Report, raw: &RawConfig) {
+    let mut refuse = |at: Place, what: &str, help: &str| {
+        report.error_help("not-built", at, format!("{what} is not built yet"), help);
+    };
+    for listener in raw.server.section().listeners.section().iter().filter_map(Field::get) {
+        if listener.tls.get().is_some_and(|tls| *tls != RawListenerTls::None) {
+            refuse(listener.tls.place(), "TLS on a listener", "write `tls: none`");
+        }
+    }
+    let trust = raw.trust.section();
+    let srs = trust.srs.section().enabled;
+    if srs.get() == Some(&true) {
+        refuse(srs.place(), "trust.srs", "write `enabled: false`");
+    }
+    let sign = trust.sign.section().enabled;
+    if sign.get() == Some(&true) {
+        refuse(sign.place(), "trust.sign", "write `enabled: false`");
+    }
+    if trust.verify.get().is_some_and(|verify| *verify != RawVerify::Off) {
+        refuse(trust.verify.place(), "trust.verify", "write `verify: off`");
+    }
+    let scanners = raw.scanners.section();
+    let engine = scanners.virus.section().engine;
+    if engine.get() == Some(&RawVirusEngine::Clamd) {
+        refuse(engine.place(), "the engine clamd", "`off` or `upstream`");
+    }
+    let engine = scanners.spam.section().engine;
+    if matches!(engine.get(), Some(RawSpamEngine::Rspamd | RawSpamEngine::Spamd)) {
+        refuse(engine.place(), "this engine", "`off` or `upstream`");
+    }
+    let listen = raw.metrics.section().listen;
+    if listen.get().is_some_and(|listen| !listen.is_empty()) {
+        refuse(listen.place(), "metrics", "write `listen: \"\"`");
+    }
+}
+
+struct Compile<'a> {
+    report: &'a mut Report,
+}
+
+impl Compile<'_> {
+    fn server(&mut self, raw: &RawServer) -> Server {
+        let hostname = raw.hostname.or("mx.example.jp".into());
+        if !is_host(&hostname) {
+            self.value(raw.hostname.place(), "a host name is letters, digits, dots and hyphens");
+        }
+        let default_domain = raw.default_domain.or("east.example.jp".into());
+        if domain_key(&default_domain).is_none() {
+            self.value(raw.default_domain.place(), "this is no mail domain");
+        }
+        let timeouts = raw.timeouts.section();
+        let limits = raw.limits.section();
+        Server {
+            hostname,
+            default_domain,
+            listeners: self.listeners(&raw.listeners),
+            timeouts: Timeouts {
+                command: self.span(&timeouts.command, 5 * MINUTE),
+                data_block: self.span(&timeouts.data_block, 3 * MINUTE),
+                final_reply: self.span(&timeouts.final_reply, 4 * MINUTE),
+                shutdown_grace: self.span(&timeouts.shutdown_grace, MINUTE),
+            },
+            limits: ServerLimits {
+                message_size: self.octets(&limits.message_size, 50 * MIB),
+                recipients: self.count(&limits.recipients, 1000),
+                mime_parts: self.count(&limits.mime_parts, 1000),
+                mime_depth: self.count(&limits.mime_depth, 64),
+                header_fields: self.count(&limits.header_fields, 1000),
+                header_bytes: self.octets(&limits.header_bytes, MIB),
+                memory: self.octets(&limits.memory, 512 * MIB),
+                errors: self.count(&limits.errors, 20),
+            },
+        }
+    }
+
+    fn listeners(&mut self, raw: &Field<Vec<Field<RawListener>>>) -> Vec<Listener> {
+        let items = raw.or(vec![Field { value: Some(RawListener::default()), at: None }]);
+        if items.is_empty() {
+            self.report.error("empty", raw.key(), "a server without a listener");
+        }
+        let mut names = HashSet::new();
+        let mut places = Vec::new();
+        let mut listeners = Vec::new();
+        for item in &items {
+            let listener = self.listener(&item.section());
+            let at = |field: Place| if field.line > 0 { field } else { item.place() };
+            if !names.insert(listener.name.clone()) {
+                let at = at(item.section().name.place());
+                let message = format!("two listeners are named `{}`", listener.name);
+                self.report.error_help("duplicate", at, message, "give each a `name`");
+            }
+            let any_port = matches!(listener.listen, Listen::Tcp { port: 0, .. });
+            if !any_port && places.contains(&listener.listen) {
+                let at = at(item.section().listen.place());
+                self.report.error("duplicate", at, "two listeners listen at the same place");
+            }
+            places.push(listener.listen.clone());
+            listeners.push(listener);
+        }
+        listeners
+    }
+
+    fn listener(&mut self, raw: &RawListener) -> Listener {
+        let protocol = match raw.protocol.or(RawProtocol::Lmtp) {
+            RawProtocol::Lmtp => Protocol::Lmtp,
+            RawProtocol::Smtp => Protocol::Smtp,
+        };
+        let name = match protocol {
+            Protocol::Lmtp => "lmtp",
+            Protocol::Smtp => "smtp",
+        };
+        let listen = match raw.listen.value.clone() {
+            Some(Text(listen)) => listen.below(self.report.folder(raw.listen.place())),
+            None => Listen::Tcp { host: "127.0.0.1".into(), port: 2424 },
+        };
+        let clients = match raw.clients.get() {
+            Some(items) => self.clients(items),
+            None => vec![Network::LOOPBACK_V4, Network::LOOPBACK_V6],
+        };
+        if protocol == Protocol::Lmtp && matches!(listen, Listen::Tcp { port: 25, .. }) {
+            let message = "LMTP on the port of SMTP (RFC 2033 section 5 forbids it)";
+            let help = "use another port, or `protocol: smtp`";
+            self.report.warning("lmtp-port", raw.listen.place(), message, help);
+        }
+        let bare_newline = match (raw.bare_newline.get(), protocol) {
+            (Some(RawBareNewline::Normalize), _) | (None, Protocol::Lmtp) => BareNewline::Normalize,
+            (Some(RawBareNewline::Reject), _) | (None, Protocol::Smtp) => BareNewline::Reject,
+        };
+        Listener {
+            name: raw.name.or(name.into()),
+            protocol,
+            listen,
+            clients,
+            bare_newline,
+            max_connections: self.count(&raw.max_connections, 200),
+        }
+    }
+
+    fn clients(&mut self, items: &[Field<Text<Network>>]) -> Vec<Network> {
+        for item in items {
+            if item.get().is_some_and(|Text(network)| network.prefix == 0) {
+                let message = "every host of the network is a trusted client";
+                let help = "name the hosts of your MTA";
+                self.report.warning("open", item.place(), message, help);
+            }
+        }
+        items.iter().filter_map(Field::get).map(|Text(network)| *network).collect()
+    }
+
+    fn mailboxes(&mut self, raw: &RawMailboxes) -> Mailboxes {
+        let mut domains = Vec::new();
+        let example = || ["east.example.jp", "west.example.jp"].map(str::to_owned).to_vec();
+        match raw.domains.get() {
+            None => domains = example(),
+            Some(items) => {
+                for item in items {
+                    match item.get().map(|text| domain_key(text)) {
+                        Some(Some(domain)) if domains.contains(&domain) => {
+                            let message = format!("{domain} is there already");
+                            self.report.error("duplicate", item.place(), message);
+                        }
+                        Some(Some(domain)) => domains.push(domain),
+                        Some(None) => self.value(item.place(), "this is no mail domain"),
+                        None => {}
+                    }
+                }
+            }
+        }
+        let extension = raw.address_extension.or("+".into());
+        let mut signs = extension.chars();
+        let sign = signs.next();
+        if signs.next().is_some() || sign.is_some_and(|c| !c.is_ascii_punctuation() || c == '@') {
+            self.value(raw.address_extension.place(), "one sign, such as `+` or `-`, or `\"\"`");
+        }
+        Mailboxes {
+            dir: self.path(&raw.dir, "mailboxes"),
+            domains,
+            writable: raw.writable.or(true),
+            unknown: match raw.unknown.or(RawUnknown::Accept) {
+                RawUnknown::Accept => Unknown::Accept,
+                RawUnknown::Reject => Unknown::Reject,
+            },
+            watch: raw.watch.or(true),
+            address_extension: sign,
+            cache: raw.cache.or(Text(Size(64 * MIB))).0.0,
+            defaults: Arc::new(raw.defaults.or(RawMailbox::default())),
+        }
+    }
+
+    fn announcement_senders(&mut self, raw: &RawConfig) -> Arc<AllowSet> {
+        let list = NamedList {
+            name: "announcement_senders",
+            here: &raw.announcement_senders,
+            file: &raw.announcement_senders_file,
+        };
+        let patterns = if list.is_given() {
+            patterns::load(self.report, list, &mut Vec::new()).patterns(self.report)
+        } else {
+            vec![patterns::built_in(self.report, "@announce.example.jp")]
+        };
+        Arc::new(AllowSet::build(patterns))
+    }
+
+    fn delivery(&mut self, raw: &RawDelivery) -> Delivery {
+        let lmtp = self.next_hop(&raw.lmtp.section(), Endpoint::Unix("/run/dovecot/lmtp".into()));
+        let reinject = Endpoint::Tcp { host: "127.0.0.1".into(), port: 10026 };
+        let smtp = self.next_hop(&raw.smtp.section(), reinject);
+        let maildir = self.maildir(&raw.maildir.section());
+        match raw.method.or(RawMethod::Maildir) {
+            RawMethod::Maildir => maildir,
+            RawMethod::Lmtp => Delivery::Lmtp(lmtp),
+            RawMethod::Smtp => Delivery::Smtp(smtp),
+        }
+    }
+
+    fn next_hop(&mut self, raw: &RawNextHop, built_in: Endpoint) -> NextHop {
+        let address = match raw.address.value.clone() {
+            Some(Text(address)) => address.below(self.report.folder(raw.address.place())),
+            None => built_in,
+        };
+        NextHop {
+            address,
+            timeout: self.span(&raw.timeout, 5 * MINUTE),
+            max_connections: self.count(&raw.max_connections, 20),
+        }
+    }
+
+    fn maildir(&mut self, raw: &RawMaildir) -> Delivery {
+        let written = raw.path.or("mail/%{domain}/%{localpart}".into());
+        let rest = written.replace("%{domain}", "").replace("%{localpart}", "");
+        if rest.contains("%{") {
+            self.value(raw.path.place(), "`%{domain}` and `%{localpart}` are known here");
+        } else if !written.contains("%{localpart}") || !written.contains("%{domain}") {
+            let message = "two mailboxes would have one Maildir";
+            let help = "the path needs `%{domain}` and `%{localpart}`";
+            self.report.warning("shared-maildir", raw.path.place(), message, help);
+        }
+        let path = self.report.folder(raw.path.place()).join(written);
+        Delivery::Maildir {
+            path: path.to_string_lossy().into_owned(),
+            fsync: raw.fsync.or(true),
+        }
+    }
+
+    fn relay(&mut self, raw: &RawRelay) -> Option<Relay> {
+        let host = raw.host.or("127.0.0.1".into());
+        let ip = host.trim_start_matches('[').trim_end_matches(']');
+        if !is_host(&host) && ip.parse::<core::net::IpAddr>().is_err() {
+            self.value(raw.host.place(), "a host name or an address");
+        }
+        let port = raw.port.or(25);
+        let port = u16::try_from(port).ok().filter(|port| *port > 0);
+        if port.is_none() {
+            self.value(raw.port.place(), "a port is 1-65535");
+        }
+        let tls = match raw.tls.or(RawRelayTls::None) {
+            RawRelayTls::None => RelayTls::None,
+            RawRelayTls::Opportunistic => RelayTls::Opportunistic,
+            RawRelayTls::Starttls => RelayTls::Starttls,
+            RawRelayTls::Implicit => RelayTls::Implicit,
+        };
+        let built_in = |local: &str, name: &str| {
+            let address = Address::parse(&format!("{local}@example.jp")).ok();
+            address.map(|address| NamedAddress { name: name.into(), address })
+        };
+        let from = raw.from.value.clone().map(|Text(from)| from);
+        let from = from.or_else(|| built_in("mailer-daemon", "Mail filter"));
+        let reply_to = raw.reply_to.value.clone().map(|Text(Mail(address))| address);
+        let signature = raw.signature.section();
+        Some(Relay {
+            host: ip.to_owned(),
+            port: port.unwrap_or(25),
+            tls,
+            auth: self.auth(&raw.auth, tls, ip),
+            timeout: self.span(&raw.timeout, 30),
+            max_connections: self.count(&raw.max_connections, 4),
+            min_interval: raw.min_interval.or(Text(Time(Duration::ZERO))).0.0,
+            per_minute: u32::try_from(raw.per_minute.or(600)).unwrap_or(u32::MAX),
+            retry: self.retry(&raw.retry.section()),
+            from: from?,
+            reply_to: reply_to.or_else(|| built_in("postmaster", "").map(|n| n.address)),
+            signature: Signature {
+                ja: signature.ja.or("-- \nサンプルケーブル メールサービス".into()),
+                en: signature.en.or("-- \nSample Cable mail service".into()),
+            },
+        })
+    }
+
+    fn auth(&mut self, raw: &Field<RawAuth>, tls: RelayTls, host: &str) -> Option<RelayAuth> {
+        let auth = raw.section();
+        let mechanism = match auth.mechanism.or(RawMechanism::None) {
+            RawMechanism::None => return None,
+            RawMechanism::Plain => Mechanism::Plain,
+            RawMechanism::Login => Mechanism::Login,
+            RawMechanism::Xoauth2 => Mechanism::Xoauth2,
+        };
+        let at = auth.mechanism.place();
+        let username = auth.username.or(String::new());
+        let password = auth.password_file.or(String::new());
+        if username.is_empty() || password.is_empty() {
+            let help = "set `username` and `password_file`, or `mechanism: none`";
+            self.report.error_help("missing", at, "a log-in without its user or password", help);
+            return None;
+        }
+        let local = host == "localhost" || host.starts_with("127.") || host == "::1";
+        if matches!(tls, RelayTls::None | RelayTls::Opportunistic) && !local {
+            let help = "use `tls: starttls` or `tls: implicit`";
+            self.report.warning("clear-password", at, "the password may go in the clear", help);
+        }
+        let password = match password.parse::<SecretSource>() {
+            Ok(source) => source.below(self.report.folder(auth.password_file.place())),
+            Err(words) => {
+                self.value(auth.password_file.place(), words);
+                return None;
+            }
+        };
+        Some(RelayAuth { mechanism, username, password })
+    }
+
+    fn retry(&mut self, raw: &RawRetry) -> Retry {
+        let factor = raw.factor.or(2.0);
+        if !(1.0..=100.0).contains(&factor) {
+            self.value(raw.factor.place(), "the factor is 1 to 100");
+        }
+        let first = self.span(&raw.first, MINUTE);
+        let longest = self.span(&raw.longest, HOUR);
+        if longest < first {
+            let at = if raw.longest.is_given() { raw.longest.place() } else { raw.first.place() };
+            self.value(at, "`longest` is shorter than `first`");
+        }
+        Retry { first, factor, longest, give_up: self.span(&raw.give_up, 3 * DAY) }
+    }
+
+    fn scanners(&mut self, raw: &RawScanners) -> Scanners {
+        let virus = raw.virus.section();
+        let upstream = virus.upstream.section();
+        let engine = match virus.engine.or(RawVirusEngine::Off) {
+            RawVirusEngine::Upstream => Engine::Upstream {
+                header: self.field_name(&upstream.header, "X-Virus-Status"),
+                value: self.wanted(&upstream.infected, "Infected"),
+            },
+            RawVirusEngine::Off | RawVirusEngine::Clamd => Engine::Off,
+        };
+        let virus = Scanner {
+            engine,
+            max_size: self.octets(&virus.max_size, 50 * MIB),
+            timeout: self.span(&virus.timeout, MINUTE),
+            on_error: on_error(virus.on_error.or(RawOnError::Tempfail)),
+            keep_original: virus.keep_original.or(true),
+        };
+        let spam = raw.spam.section();
+        let upstream = spam.upstream.section();
+        let engine = match spam.engine.or(RawSpamEngine::Off) {
+            RawSpamEngine::Upstream => Engine::Upstream {
+                header: self.field_name(&upstream.header, "X-Spam-Flag"),
+                value: self.wanted(&upstream.spam, "YES"),
+            },
+            RawSpamEngine::Off | RawSpamEngine::Rspamd | RawSpamEngine::Spamd => Engine::Off,
+        };
+        let spam = Scanner {
+            engine,
+            max_size: self.octets(&spam.max_size, 10 * MIB),
+            timeout: self.span(&spam.timeout, 30),
+            on_error: on_error(spam.on_error.or(RawOnError::Deliver)),
+            keep_original: true,
+        };
+        Scanners { virus, spam }
+    }
+
+    /// RFC 5322 3.6.8: printable ASCII but the colon.
+    fn field_name(&mut self, field: &Field<String>, built_in: &str) -> String {
+        let name = field.or(built_in.into());
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
+            self.value(field.place(), "a header field name, without its colon");
+        }
+        name
+    }
+
+    fn wanted(&mut self, field: &Field<String>, built_in: &str) -> String {
+        let text = field.or(built_in.into());
+        if text.trim().is_empty() {
+            self.report.error("empty", field.key(), "an empty text would match every mail");
+        }
+        text
+    }
+
+    fn quarantine(&mut self, raw: &RawQuarantine) -> Quarantine {
+        let notice = raw.notice.section();
+        let written = notice.daily_at.or("07:00".into());
+        let daily_at = jiff::civil::Time::strptime("%H:%M", &written).unwrap_or_else(|_| {
+            self.value(notice.daily_at.place(), "a time of day is `HH:MM`, in quotes");
+            jiff::civil::Time::midnight()
+        });
+        Quarantine {
+            retention: self.span(&raw.retention, 7 * DAY),
+            max_size: self.octets(&raw.max_size, 20 * GIB),
+            notice: NoticeTime { daily_at, timezone: timezone(self.report, &notice.timezone) },
+        }
+    }
+
+    fn limits(&mut self, raw: &RawLimits) -> Limits {
+        Limits {
+            from_suffix_chars: self.range(&raw.from_suffix_chars, Range { min: 1, max: 320 }),
+            subject_chars: self.range(&raw.subject_chars, Range { min: 2, max: 320 }),
+            entries_per_submission: raw.entries_per_submission.or(20),
+            entries_total: raw.entries_total.or(0),
+            forwarding_rules: raw.forwarding_rules.or(10),
+            forwarding_targets: raw.forwarding_targets.or(10),
+            forwarding_pattern_bytes: self.octets(&raw.forwarding_pattern_bytes, 100 * KIB),
+            notify_addresses: raw.notify_addresses.or(3),
+            auto_reply_interval: self.span(&raw.auto_reply_interval, DAY),
+            auto_reply_message_bytes: self.octets(&raw.auto_reply_message_bytes, 64 * KIB),
+        }
+    }
+
+    fn range(&mut self, raw: &Field<RawRange>, built_in: Range) -> Range {
+        let section = raw.section();
+        let range =
+            Range { min: section.min.or(built_in.min), max: section.max.or(built_in.max) };
+        if range.min > range.max {
+            self.value(raw.key(), "`min` is more than `max`");
+        }
+        range
+    }
+
+    fn control(&mut self, raw: &RawControl) -> Control {
+        let mode = raw.mode.or("0660".into());
+        let octal = mode.len() <= 4 && mode.bytes().all(|b| (b'0'..=b'7').contains(&b));
+        let bits = u32::from_str_radix(&mode, 8).ok().filter(|bits| octal && *bits <= 0o777);
+        if bits.is_none() {
+            self.value(raw.mode.place(), "a file mode is three octal digits, as in \"0660\"");
+        }
+        Control {
+            socket: self.path(&raw.socket, "control.sock"),
+            mode: bits.unwrap_or(0o660),
+        }
+    }
+
+    fn path(&mut self, field: &Field<String>, built_in: &str) -> PathBuf {
+        let written = field.or(built_in.into());
+        if written.is_empty() || written.contains('\0') {
+            self.value(field.place(), "a path is wanted");
+        }
+        self.report.folder(field.place()).join(written)
+    }
+
+    /// A time span that must not be zero.
+    fn span(&mut self, field: &Field<Text<Time>>, built_in: u64) -> Duration {
+        let span = field.value.clone().map_or(Duration::from_secs(built_in), |Text(Time(t))| t);
+        if span.is_zero() {
+            self.value(field.place(), "more than 0 is wanted");
+        }
+        span
+    }
+
+    /// A size that must not be zero.
+    fn octets(&mut self, field: &Field<Text<Size>>, built_in: u64) -> u64 {
+        let size = field.value.clone().map_or(built_in, |Text(Size(size))| size);
+        if size == 0 {
+            self.value(field.place(), "more than 0 is wanted");
+        }
+        size
+    }
+
+    /// A number of things, 1 to 10 million.
+    fn count(&mut self, field: &Field<u64>, built_in: usize) -> usize {
+        const MOST: usize = 10_000_000;
+        match field.get().map(|n| usize::try_from(*n).unwrap_or(usize::MAX)) {
+            None => built_in,
+            Some(n @ 1..=MOST) => n,
+            Some(_) => {
+                self.value(field.place(), "1 to 10000000 is wanted");
+                built_in
+            }
+        }
+    }
+
+    fn value(&mut self, at: Place, words: &str) {
+        self.report.error("value", at, words);
+    }
+}
+
+/// A domain as [`Address::key`] folds it; `None` when it is no mail domain.
+fn domain_key(domain: &str) -> Option<String> {
+    let address = Address::parse(&format!("x@{domain}")).ok()?;
+    let plain = !domain.contains('@') && !domain.contains(char::is_whitespace);
+    let key = address.key();
+    key.strip_prefix("x@").filter(|d| plain && !d.is_empty()).map(str::to_owned)
+}
+
+fn on_error(word: RawOnError) -> OnError {
+    match word {
+        RawOnError::Tempfail => OnError::Tempfail,
+        RawOnError::Deliver => OnError::Deliver,
+        RawOnError::Quarantine => OnError::Quarantine,
+    }
+}
+
+fn logging(raw: &RawLogging) -> Logging {
+    Logging {
+        target: match raw.target.or(RawLogTarget::Stderr) {
+            RawLogTarget::Journald => LogTarget::Journald,
+            RawLogTarget::Stderr => LogTarget::Stderr,
+        },
+        format: match raw.format.or(RawLogFormat::Logfmt) {
+            RawLogFormat::Logfmt => LogFormat::Logfmt,
+            RawLogFormat::Json => LogFormat::Json,
+        },
+        level: match raw.level.or(RawLogLevel::Info) {
+            RawLogLevel::Error => LogLevel::Error,
+            RawLogLevel::Warn => LogLevel::Warn,
+            RawLogLevel::Info => LogLevel::Info,
+            RawLogLevel::Debug => LogLevel::Debug,
+            RawLogLevel::Trace => LogLevel::Trace,
+        },
+        redact: match raw.redact.or(RawRedact::None) {
+            RawRedact::None => Redact::None,
+            RawRedact::Subject => Redact::Subject,
+            RawRedact::Addresses => Redact::Addresses,
+        },
+    }
+}

@@ -1,0 +1,101 @@
+//! Where a mailbox's file lies: `<dir>/<domain>/<localpart>.yaml`.
+//!
+//! Parts are in the folded form of [`Address::key`] and percent-encoded so that none leaves its
+//! folder: `%`, `/`, control characters and a leading dot always; every octet outside
+//! `A-Z a-z 0-9 - . _ ~` may be, too (RFC 3986 2.3). A folder of an IDN may be named by its U-labels
+//! or its A-labels.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use crate::mail::Address;
+
+/// Longest name of a file, octets (Linux).
+const MOST_NAME: usize = 255;
+
+/// The paths where the file of `address` may lie, the usual one first. None when the address makes
+/// no file name.
+pub(crate) fn candidates(dir: &Path, address: &Address) -> Vec<PathBuf> {
+    let key = address.key();
+    let Some((local, domain)) = key.rsplit_once('@') else { return Vec::new() };
+    let ascii = idna::domain_to_ascii(domain).unwrap_or_default();
+    let mut found = Vec::new();
+    for domain in [domain, ascii.as_str()] {
+        for strict in [false, true] {
+            let (folder, file) = (encode(domain, strict), format!("{}.yaml", encode(local, strict)));
+            let path = dir.join(&folder).join(&file);
+            let good = !folder.is_empty() && folder.len() <= MOST_NAME && file.len() <= MOST_NAME;
+            if good && !found.contains(&path) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// The address whose file this is, by the last two parts of its path.
+pub(crate) fn address_of(path: &Path) -> Option<Address> {
+    let local = path.file_name()?.to_str()?.strip_suffix(".yaml")?;
+    let domain = path.parent()?.file_name()?.to_str()?;
+    Address::parse(&format!("{}@{}", decode(local)?, decode(domain)?)).ok()
+}
+
+fn encode(part: &str, strict: bool) -> String {
+    let mut name = String::with_capacity(part.len());
+    for (at, c) in part.char_indices() {
+        let plain = c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~');
+        let unsafe_here = matches!(c, '%' | '/') || c.is_control() || (at == 0 && c == '.');
+        if unsafe_here || (strict && !plain) {
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                let _ = write!(name, "%{byte:02X}");
+            }
+        } else {
+            name.push(c);
+        }
+    }
+    name
+}
+
+fn decode(name: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        if first != b'%' {
+            bytes.push(first);
+            continue;
+        }
+        let (hex, after) = rest.split_at_checked(2)?;
+        let hex = std::str::from_utf8(hex).ok().filter(|h| h.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(hex, 16).ok()?);
+        rest = after;
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_mailbox_name_leaves_its_folder() {
+        for (part, plain) in [
+            ("taro", "taro"),
+            ("taro+news", "taro+news"),
+            ("..", "%2E."),
+            ("../../etc", "%2E.%2F..%2Fetc"),
+            ("a/b", "a%2Fb"),
+            ("a%2fb", "a%252fb"),
+            ("nul\0", "nul%00"),
+            ("山田", "山田"),
+            (".hidden", "%2Ehidden"),
+        ] {
+            assert_eq!(encode(part, false), plain);
+            assert_eq!(decode(&encode(part, false)).as_deref(), Some(part));
+            assert_eq!(decode(&encode(part, true)).as_deref(), Some(part));
+        }
+        assert_eq!(encode("a+b", true), "a%2Bb");
+        assert_eq!(decode("%"), None);
+        assert_eq!(decode("%+1"), None);
+    }
+}

@@ -1,0 +1,160 @@
+//! Lists of patterns: from the file or from a text file of their own, within the limits.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::error::Severity;
+use super::field::Field;
+use super::lines::{self, Lines};
+use super::settings::Range;
+use super::source::{Place, Report};
+use crate::mail::Folded;
+use crate::policy::Pattern;
+
+/// A `<list>_file` is read up to this, octets.
+pub(crate) const MOST_LIST_BYTES: u64 = 64 << 20;
+
+/// A list that stands in the file, or in a file of its own; never both.
+#[derive(Clone, Copy)]
+pub(crate) struct NamedList<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) here: &'a Field<Lines>,
+    pub(crate) file: &'a Field<String>,
+}
+
+impl NamedList<'_> {
+    pub(crate) fn is_given(&self) -> bool {
+        self.here.is_given() || self.file.is_given()
+    }
+
+    /// Where its limits are reported.
+    pub(crate) fn key(&self) -> Place {
+        if self.here.is_given() { self.here.key() } else { self.file.key() }
+    }
+}
+
+/// The entries. `files` gets the path of the text file, if there is one.
+pub(crate) fn load(report: &mut Report, list: NamedList<'_>, files: &mut Vec<PathBuf>) -> Lines {
+    if list.here.is_given() && list.file.is_given() {
+        let (a, b) = (list.here.key(), list.file.key());
+        let at = if (b.line, b.col) > (a.line, a.col) { b } else { a };
+        let message = format!("`{0}` and `{0}_file` exclude each other", list.name);
+        report.error_help("conflict", at, message, "keep one of them");
+    }
+    let Some(written) = list.file.get() else { return list.here.section() };
+    let path = report.folder(list.file.place()).join(written);
+    files.push(path.clone());
+    match read_text(&path, MOST_LIST_BYTES) {
+        Ok(bytes) => match add_text(report, &path, bytes) {
+            Some(file) => lines::of_file(report, file),
+            None => Lines::default(),
+        },
+        Err(why) => {
+            let message = format!("{}: {why}", path.display());
+            report.error("unreadable", list.file.place(), message);
+            Lines::default()
+        }
+    }
+}
+
+/// Reads a regular file of at most `most` octets.
+///
+/// # Errors
+/// The system's words, or that it is too big.
+pub(crate) fn read_text(path: &Path, most: u64) -> Result<Vec<u8>, std::io::Error> {
+    let file = File::open(path)?;
+    let meta = file.metadata()?;
+    if meta.is_dir() {
+        return Err(std::io::Error::other("is a folder"));
+    }
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        let words = format!("is over {} MiB", most >> 20);
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, words));
+    }
+    Ok(bytes)
+}
+
+/// Adds the text of a file to the report, without its byte order mark. `None` when it is not UTF-8;
+/// the report says where.
+pub(crate) fn add_text(report: &mut Report, path: &Path, bytes: Vec<u8>) -> Option<u16> {
+    let (text, good) = match String::from_utf8(bytes) {
+        Ok(text) => (text, None),
+        Err(error) => {
+            let good = error.utf8_error().valid_up_to();
+            (String::from_utf8_lossy(error.as_bytes()).into_owned(), Some(good))
+        }
+    };
+    let bom = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    let place = good.map(|good| {
+        let before = text.get(bom..good.max(bom)).unwrap_or_default();
+        let line = before.replace("\r\n", "\n").matches(['\n', '\r']).count() + 1;
+        let last = before.rsplit(['\n', '\r']).next().unwrap_or_default();
+        (line, last.chars().count() + 1)
+    });
+    let text = if bom > 0 { text.get(bom..).unwrap_or_default().to_owned() } else { text };
+    let file = report.add(path, text);
+    let Some((line, col)) = place else { return Some(file) };
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let at = Place { file, line: number(line), col: number(col) };
+    report.error_help("encoding", at, "octets that are not UTF-8", "save the file as UTF-8");
+    None
+}
+
+/// A pattern that no file names.
+pub(crate) fn built_in(report: &Report, text: &str) -> Pattern {
+    let place = Place { file: 0, line: 1, col: 1 };
+    Pattern { text: text.to_owned(), origin: report.origin(place) }
+}
+
+/// Code points of each entry, as written.
+pub(crate) fn check_length(report: &mut Report, lines: &Lines, range: Range) {
+    for line in &lines.0 {
+        let chars = line.text.chars().count() as u64;
+        if chars < range.min {
+            let message = format!("an entry of {chars} characters, at least {} are wanted", range.min);
+            report.error("too-short", line.place, message);
+        } else if chars > range.max {
+            let message = format!("an entry of {chars} characters, at most {} are allowed", range.max);
+            report.error("too-long", line.place, message);
+        }
+    }
+}
+
+/// The number of entries; 0 = no limit. The first surplus one is named.
+pub(crate) fn check_total(report: &mut Report, name: &str, lines: &Lines, most: u64) {
+    let most_index = usize::try_from(most).unwrap_or(usize::MAX);
+    if let (1.., Some(first)) = (most, lines.0.get(most_index)) {
+        let message = format!("{} entries in `{name}`, at most {most} are allowed", lines.0.len());
+        report.error("too-many", first.place, message);
+    }
+}
+
+/// Two entries that fold to the same; the second is named.
+pub(crate) fn check_duplicates(
+    report: &mut Report,
+    lines: &Lines,
+    fold: fn(&str) -> Folded,
+    severity: Severity,
+) {
+    let mut seen: HashMap<Folded, u32> = HashMap::with_capacity(lines.0.len());
+    for line in &lines.0 {
+        if let Some(first) = seen.insert(fold(&line.text), line.place.line) {
+            let message = format!("the same entry as in line {first}");
+            let help = "remove one; case, width and kana forms make no difference";
+            report.push(severity, "duplicate", line.place, message, Some(help.to_owned()));
+        }
+    }
+}
+
+/// UTF-8 octets of the entries plus one each.
+pub(crate) fn check_bytes(report: &mut Report, list: NamedList<'_>, lines: &Lines, most: u64) {
+    let bytes: u64 = lines.0.iter().map(|l| l.text.len() as u64 + 1).sum();
+    if bytes > most {
+        let message = format!("`{}` has {bytes} bytes, at most {most} are allowed", list.name);
+        report.error("too-big", list.key(), message);
+    }
+}

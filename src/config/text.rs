@@ -1,0 +1,234 @@
+//! Settings that are written as one text: sizes, times, places, addresses, patterns of paths.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use core::net::IpAddr;
+
+use serde::de::{Deserialize, Deserializer, Error};
+
+use super::field::Merge;
+use super::settings::{Endpoint, Listen, NamedAddress, Network, SecretSource};
+use crate::mail::Address;
+
+/// A value that is read from text with [`FromStr`].
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Text<T>(pub(crate) T);
+
+impl<T: Clone> Merge for Text<T> {}
+
+impl<'de, T> Deserialize<'de> for Text<T>
+where
+    T: FromStr,
+    T::Err: fmt::Display,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(|words| D::Error::custom(format!("{text:?}: {words}")))
+    }
+}
+
+/// Octets, written with a unit: `B KiB MiB GiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl FromStr for Size {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const HELP: &str = "a size is a number with its unit: B, KiB, MiB or GiB (`50MiB`)";
+        let (number, unit) = number_and_unit(text).ok_or(HELP)?;
+        let shift = match unit {
+            "B" => 0,
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            _ => return Err(HELP),
+        };
+        number.checked_mul(1 << shift).map(Self).ok_or("a size that no machine has")
+    }
+}
+
+/// A time span, written with a unit: `s m h d`. At most 100 years.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Time(pub(crate) Duration);
+
+impl FromStr for Time {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const HELP: &str = "a time is a number with its unit: s, m, h or d (`30s`)";
+        const LONGEST: u64 = 100 * 366 * 86_400;
+        let (number, unit) = number_and_unit(text).ok_or(HELP)?;
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            _ => return Err(HELP),
+        };
+        let seconds = number.checked_mul(seconds).filter(|s| *s <= LONGEST);
+        seconds.map(|s| Self(Duration::from_secs(s))).ok_or("over 100 years")
+    }
+}
+
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    Some((number.parse().ok()?, unit))
+}
+
+/// A mail address.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Mail(pub(crate) Address);
+
+impl FromStr for Mail {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Address::parse(text).map(Self).map_err(|error| error.to_string())
+    }
+}
+
+impl FromStr for NamedAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, address) = match text.trim().strip_suffix('>').and_then(|t| t.rsplit_once('<')) {
+            Some((name, address)) => (name.trim().trim_matches('"').trim(), address.trim()),
+            None => ("", text.trim()),
+        };
+        if name.chars().any(char::is_control) {
+            return Err("a control character in the name".to_owned());
+        }
+        let Mail(address) = address.parse()?;
+        Ok(Self { name: name.to_owned(), address })
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some((host, port)) = host_and_port(text) {
+            return match port {
+                0 => Err("port 0 cannot be connected to"),
+                port => Ok(Self::Tcp { host, port }),
+            };
+        }
+        path(text).map(Self::Unix).ok_or("a place is `host:port`, `[address]:port` or a path")
+    }
+}
+
+impl FromStr for Listen {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const HELP: &str =
+            "a place is `host:port`, `[::1]:port`, `/path/to.sock` or `systemd:NAME`";
+        if let Some(name) = text.strip_prefix("systemd:") {
+            let good = !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b':');
+            return if good { Ok(Self::Systemd(name.to_owned())) } else { Err(HELP) };
+        }
+        if let Some((host, port)) = host_and_port(text) {
+            return Ok(Self::Tcp { host, port });
+        }
+        path(text).map(Self::Unix).ok_or(HELP)
+    }
+}
+
+fn host_and_port(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.bytes().all(|b| b.is_ascii_digit()).then(|| port.parse().ok()).flatten()?;
+    let bare = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+        Some(inner) => inner.parse::<core::net::Ipv6Addr>().ok().map(|_| inner)?,
+        None => is_host(host).then_some(host)?,
+    };
+    Some((bare.to_owned(), port))
+}
+
+/// A host name or IPv4 address: ASCII letters, digits, dots, hyphens.
+pub(crate) fn is_host(text: &str) -> bool {
+    let label = |l: &str| {
+        (1..=63).contains(&l.len())
+            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+fn path(text: &str) -> Option<PathBuf> {
+    let good = text.contains('/') || (!text.is_empty() && !text.contains(':'));
+    (good && !text.contains("://") && !text.contains('\0')).then(|| PathBuf::from(text))
+}
+
+impl FromStr for Network {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const HELP: &str = "a network is an address or `address/bits` (`127.0.0.0/8`, `::1`)";
+        let (address, bits) = text.split_once('/').map_or((text, None), |(a, b)| (a, Some(b)));
+        let address: IpAddr = address.parse().map_err(|_| HELP)?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match bits {
+            Some(bits) => bits.parse().ok().filter(|n| *n <= most).ok_or(HELP)?,
+            None => most,
+        };
+        let network = Self { address, prefix };
+        let base = match address {
+            IpAddr::V4(a) => {
+                a.to_bits() & u32::MAX.checked_shr(prefix.into()).unwrap_or(0) == 0
+            }
+            IpAddr::V6(a) => {
+                a.to_bits() & u128::MAX.checked_shr(prefix.into()).unwrap_or(0) == 0
+            }
+        };
+        if base { Ok(network) } else { Err("bits are set behind the prefix") }
+    }
+}
+
+impl FromStr for SecretSource {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix("credential:") {
+            Some(name) if name.is_empty() || name.contains(['/', '\0']) => {
+                Err("a credential is `credential:NAME`, a name without `/`")
+            }
+            Some(name) => Ok(Self::Credential(name.to_owned())),
+            None if text.is_empty() || text.contains('\0') => Err("a path, or `credential:NAME`"),
+            None => Ok(Self::File(PathBuf::from(text))),
+        }
+    }
+}
+
+impl Listen {
+    /// With a relative socket path joined to `folder`.
+    pub(crate) fn below(self, folder: &Path) -> Self {
+        match self {
+            Self::Unix(path) => Self::Unix(folder.join(path)),
+            other => other,
+        }
+    }
+}
+
+impl Endpoint {
+    /// With a relative socket path joined to `folder`.
+    pub(crate) fn below(self, folder: &Path) -> Self {
+        match self {
+            Self::Unix(path) => Self::Unix(folder.join(path)),
+            other => other,
+        }
+    }
+}
+
+impl SecretSource {
+    /// With a relative path joined to `folder`.
+    pub(crate) fn below(self, folder: &Path) -> Self {
+        match self {
+            Self::File(path) => Self::File(folder.join(path)),
+            other => other,
+        }
+    }
+}

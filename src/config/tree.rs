@@ -1,0 +1,260 @@
+//! YAML text to a tree with places, and everything refused that no settings file needs: anchors,
+//! aliases, tags, further documents, duplicate keys, nesting over [`MOST_DEPTH`].
+//!
+//! serde_yaml stops at its first error, keeps the last of two equal keys and lets 180 KB of scalar
+//! aliases grow to 2 GB; so nothing reaches it before this pass is clean. Linear in the text.
+
+use std::collections::HashSet;
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
+
+use super::source::{Place, Report, Source};
+
+/// Nesting of lists and maps; the example needs 5.
+pub(crate) const MOST_DEPTH: usize = 32;
+
+/// A value and where it begins.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) place: Place,
+    pub(crate) kind: Kind,
+}
+
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Scalar(Scalar),
+    Seq(Vec<Node>),
+    Map(Vec<Pair>),
+    /// Nothing, `~` or `null`.
+    Null,
+    /// Refused already: say nothing more about it.
+    Refused,
+}
+
+#[derive(Debug)]
+pub(crate) struct Scalar {
+    pub(crate) text: String,
+    pub(crate) style: ScalarStyle,
+    pub(crate) last_line: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Pair {
+    pub(crate) key: String,
+    pub(crate) key_place: Place,
+    pub(crate) value: Node,
+}
+
+/// Reads file `file` of the report. `None` when there is no tree worth reading; the report says why.
+pub(crate) fn read(report: &mut Report, file: u16) -> Option<Node> {
+    let mut builder = Builder { file, ..Builder::default() };
+    {
+        let source = report.source(file)?;
+        let mut parser = Parser::new_from_str(source.text());
+        while let Some(next) = parser.next_event() {
+            match next {
+                Ok((Event::StreamEnd, _)) => break,
+                Ok((event, span)) => {
+                    if !builder.event(event, span, source) {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    let at = builder.place(*error.marker());
+                    builder.finding("syntax", at, error.info().to_owned(), SYNTAX_HELP);
+                    builder.broken = true;
+                    break;
+                }
+            }
+        }
+    }
+    let Builder { findings, root, broken, .. } = builder;
+    for Finding { id, at, message, help } in findings {
+        report.error_help(id, at, message, help);
+    }
+    if broken {
+        return None;
+    }
+    if root.is_none() {
+        let at = Place { file, line: 1, col: 1 };
+        report.error_help("version", at, "the file is empty", "it begins with `version: 1`");
+    }
+    root
+}
+
+const SYNTAX_HELP: &str = "this is not YAML; mind the indent (spaces, no tabs), `key: value` with a \
+                           space, and quotes around text with special characters";
+
+struct Finding {
+    id: &'static str,
+    at: Place,
+    message: String,
+    help: &'static str,
+}
+
+/// Findings of this pass are bounded as those of the report are.
+const MOST_FINDINGS: usize = 600;
+
+enum Open {
+    Seq(Place, Vec<Node>),
+    Map { place: Place, pairs: Vec<Pair>, seen: HashSet<String>, key: Option<(String, Place)> },
+}
+
+#[derive(Default)]
+struct Builder {
+    file: u16,
+    stack: Vec<Open>,
+    root: Option<Node>,
+    documents: usize,
+    broken: bool,
+    findings: Vec<Finding>,
+    /// Where the event before ended: tags and anchors stand behind it.
+    before: Option<Marker>,
+}
+
+impl Builder {
+    fn place(&self, mark: Marker) -> Place {
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Place { file: self.file, line: number(mark.line()), col: number(mark.col()) + 1 }
+    }
+
+    fn finding(&mut self, id: &'static str, at: Place, message: String, help: &'static str) {
+        if self.findings.len() < MOST_FINDINGS {
+            self.findings.push(Finding { id, at, message, help });
+        }
+    }
+
+    /// Takes one event; false = stop reading.
+    fn event(&mut self, event: Event<'_>, span: Span, source: &Source) -> bool {
+        let place = self.place(span.start);
+        match event {
+            Event::DocumentStart(_) => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    let message = "a second document begins here".to_owned();
+                    self.finding("documents", place, message, "one file, one document: remove `---`");
+                    return false;
+                }
+            }
+            Event::Alias(_) => {
+                let message = "a YAML alias (`*name`)".to_owned();
+                self.finding("alias", place, message, "write the value out; quote text with `*`");
+                self.add(Node { place, kind: Kind::Refused });
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let refused = self.refuse(anchor, tag.is_some(), span.start, source);
+                let kind = if refused {
+                    Kind::Refused
+                } else if style == ScalarStyle::Plain && is_null(&text) {
+                    Kind::Null
+                } else {
+                    let last_line = self.place(span.end).line;
+                    Kind::Scalar(Scalar { text: text.into_owned(), style, last_line })
+                };
+                self.add(Node { place, kind });
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.refuse(anchor, tag.is_some(), span.start, source);
+                return self.open(Open::Seq(place, Vec::new()), place);
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.refuse(anchor, tag.is_some(), span.start, source);
+                let map =
+                    Open::Map { place, pairs: Vec::new(), seen: HashSet::new(), key: None };
+                return self.open(map, place);
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.close(),
+            _ => {}
+        }
+        self.before = Some(span.end);
+        true
+    }
+
+    /// Reports an anchor and a tag before the value at `start`.
+    fn refuse(&mut self, anchor: usize, tag: bool, start: Marker, source: &Source) -> bool {
+        if anchor > 0 {
+            let at = self.behind_last('&', start, source);
+            let message = "a YAML anchor (`&name`)".to_owned();
+            self.finding("anchor", at, message, "write the value out; quote text with `&`");
+        }
+        if tag {
+            let at = self.behind_last('!', start, source);
+            let message = "a YAML tag (`!name`)".to_owned();
+            self.finding("tag", at, message, "quote text that begins with `!`");
+        }
+        tag || anchor > 0
+    }
+
+    /// The first `sign` between the event before and `start`: the parser gives no place for tags.
+    fn behind_last(&self, sign: char, start: Marker, source: &Source) -> Place {
+        let Some(before) = self.before else { return self.place(start) };
+        let (from, to) = (self.place(before), self.place(start));
+        for line in from.line..=to.line {
+            let skip = if line == from.line { from.col as usize - 1 } else { 0 };
+            let mut blank = true;
+            for (col, c) in source.line(line).chars().enumerate().skip(skip) {
+                if c == sign {
+                    return Place { file: self.file, line, col: u32::try_from(col).unwrap_or(0) + 1 };
+                }
+                if c == '#' && blank {
+                    break;
+                }
+                blank = c.is_whitespace();
+            }
+        }
+        to
+    }
+
+    fn open(&mut self, open: Open, place: Place) -> bool {
+        if self.stack.len() >= MOST_DEPTH {
+            let message = format!("nested more than {MOST_DEPTH} deep");
+            self.finding("depth", place, message, "no setting lies that deep");
+            self.broken = true;
+            return false;
+        }
+        self.stack.push(open);
+        true
+    }
+
+    fn close(&mut self) {
+        let node = match self.stack.pop() {
+            Some(Open::Seq(place, items)) => Node { place, kind: Kind::Seq(items) },
+            Some(Open::Map { place, pairs, .. }) => Node { place, kind: Kind::Map(pairs) },
+            None => return,
+        };
+        self.add(node);
+    }
+
+    fn add(&mut self, node: Node) {
+        let place = node.place;
+        let mut complaint = None;
+        match self.stack.last_mut() {
+            None => self.root = Some(node),
+            Some(Open::Seq(_, items)) => items.push(node),
+            Some(Open::Map { pairs, seen, key, .. }) => match key.take() {
+                None => match node.kind {
+                    Kind::Scalar(Scalar { text, .. }) => {
+                        if !seen.insert(text.clone()) {
+                            complaint = Some(("duplicate-key", format!("`{text}` is set twice")));
+                        }
+                        *key = Some((text, place));
+                    }
+                    kind => {
+                        if !matches!(kind, Kind::Refused) {
+                            complaint = Some(("key", "a key must be a word".to_owned()));
+                        }
+                        *key = Some((String::new(), place));
+                    }
+                },
+                Some((key, key_place)) => pairs.push(Pair { key, key_place, value: node }),
+            },
+        }
+        if let Some((id, message)) = complaint {
+            self.finding(id, place, message, "keep one `key: value` of each key");
+        }
+    }
+}
+
+fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
+}
