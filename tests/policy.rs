@@ -686,7 +686,7 @@ fn notices_and_replies() {
             ..KEEP
         },
     );
-    // Mail of a robot: no notice (RFC 5436 2.7.1), no reply.
+    // Mail of a robot: no notice (RFC 5436), no reply.
     check(
         full(),
         "a@b.example",

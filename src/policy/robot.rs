@@ -1,5 +1,5 @@
 //! Mail of programs, told by its header fields and its reverse path: it gets no notice and no
-//! reply (RFC 3834 section 2, RFC 5230 4.6, RFC 5436 2.7.1). `respond` has the tests.
+//! reply (RFC 3834 section 2, RFC 5230 4.6, RFC 5436). `respond` has the tests.
 
 use super::NoReply;
 use crate::mail::{Field, Message};
