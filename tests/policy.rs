@@ -602,6 +602,10 @@ fn forwarding_rules() {
     check(vec![size(SizeCondition::AtLeast(1 << 20))], plain, None);
     check(vec![size(SizeCondition::AtMost(1 << 20))], plain, name);
     check(vec![size(SizeCondition::AtMost(1))], plain, None);
+    let attached = "Subject: hello\r\nMIME-Version: 1.0\r\nContent-Type: application/pdf\r\n\
+                    Content-Disposition: attachment; filename=a.pdf";
+    check(vec![attachment(true)], attached, name);
+    check(vec![attachment(false)], attached, None);
     let exact = raw(&Case {
         header: plain,
         ..Case::default()
@@ -682,7 +686,7 @@ fn notices_and_replies() {
             ..KEEP
         },
     );
-    // Mail of a robot: no notice (RFC 5436 2.7.1), no reply.
+    // Mail of a robot: no notice (RFC 5436), no reply.
     check(
         full(),
         "a@b.example",

@@ -2,7 +2,7 @@
 
 use super::{
     Action, Arrival, Class, Forwarding, Hit, NoReply, Outcome, Passed, Plan, Policy, ScanReport,
-    SpamScan, Stage, Step, Verdict, VirusScan, respond,
+    SpamScan, Stage, Step, Verdict, VirusScan, robot,
 };
 use crate::mail::Message;
 
@@ -129,9 +129,9 @@ impl Policy {
     }
 
     /// Runs also for a mail that is replaced or forwarded. Mail of robots triggers no notice
-    /// (RFC 5436 2.7.1), which also keeps notices of notices away.
+    /// (RFC 5436), which also keeps notices of notices away.
     fn notify_stage(&self, plan: &mut Plan, message: &Message, arrival: &Arrival<'_>) {
-        let robot = respond::is_auto_submitted(message) || Self::is_looping(message, arrival);
+        let robot = robot::is_auto_submitted(message) || Self::is_looping(message, arrival);
         let Some(notify) = self.notify.as_ref().filter(|_| !robot) else {
             plan.trail.push(self.unasked(Stage::Notify));
             return;

@@ -3,8 +3,12 @@
 //! The folded entries lie sorted. An entry occurs at a place of the text exactly when it is the
 //! place's predecessor in that order, or one of the entries that the predecessor begins with; so
 //! each place costs a binary search, and that only among the entries with the place's two first
-//! characters. An automaton (Aho-Corasick) answers in the same time at a thousand entries, but
-//! takes 20 times as long to build at 100,000 and gigabytes at a million.
+//! characters.
+//!
+//! Measured with `benches/core.rs` beside an Aho-Corasick automaton (contiguous NFA): a Subject of
+//! 44 characters takes 0.2-0.4 µs from 10 to 1,000,000 entries, the automaton's 0.16 µs; but it is
+//! built in 1.2 s and 70 MiB at a million entries, where an automaton takes half a minute and
+//! gigabytes. So one engine serves all sizes.
 
 use std::collections::HashMap;
 use std::ops::Range;
