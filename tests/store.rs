@@ -468,7 +468,9 @@ fn all_kinds_expire_and_none_before_its_time() {
     let held = item(OutgoingKind::Forward, OutgoingState::Held, NOW);
     let dead = item(OutgoingKind::Notify, OutgoingState::Dead, NOW + 7 * DAY);
     let ready = item(OutgoingKind::Forward, OutgoingState::Ready, NOW);
-    [&held, &dead, &ready].map(|item| queue(&store, item));
+    for item in [&held, &dead, &ready] {
+        queue(&store, item);
+    }
     let key = HandoffKey::compute("taro@example.jp", "", RAW);
     let seen = SeenKey::new("a", "auto_reply", "b");
     let why = |time| WhyRecord {
@@ -572,7 +574,9 @@ fn outgoing_mail_goes_its_way() {
     let notice = item(OutgoingKind::Notify, OutgoingState::Ready, NOW + 1);
     {
         let store = open(dir.path());
-        [&later, &first, &held].map(|item| queue(&store, item));
+        for item in [&later, &first, &held] {
+            queue(&store, item);
+        }
         let due = |now, limit| {
             let due = store.outgoing_due(now, limit).unwrap();
             due.into_iter().map(|item| item.id).collect::<Vec<_>>()
@@ -638,7 +642,9 @@ fn held_mail_is_listed_released_and_purged() {
     let mut hanako = entry(NOW + 10, "hanako@example.jp");
     hanako.stage = "spam".to_owned();
     hanako.sender = String::new();
-    [&hanako, &taro].map(|entry| hold(&store, entry));
+    for entry in [&hanako, &taro] {
+        hold(&store, entry);
+    }
     let all = QuarantineFilter::default;
     let table = [
         (all(), 2),
@@ -770,4 +776,88 @@ fn hand_offs_of_several_recipients_do_not_block_each_other() {
         drop(guards);
         assert_eq!(store.begin_all(&[keys[1], keys[0]]).await.len(), 2);
     });
+}
+
+/// `SEKIMORI_SMALL_DISK` names a folder on a file system of its own of 64 MiB or so, such as a
+/// tmpfs.
+#[test]
+#[ignore = "needs a small file system"]
+fn a_full_disk_is_survived() {
+    let disk = PathBuf::from(std::env::var_os("SEKIMORI_SMALL_DISK").unwrap());
+    let path = disk.join("store");
+    let filler = disk.join("filler");
+    let mut stored = Vec::new();
+    let fill = || {
+        use std::io::Write;
+        let mut file = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(&filler)
+            .unwrap();
+        let chunk = [0_u8; 4096];
+        while file.write_all(&chunk).is_ok() {}
+    };
+    let commit = |store: &Store, entry: &QuarantineEntry| {
+        let mut batch = Batch::new();
+        batch.put_quarantine(entry);
+        store.commit_blocking(batch)
+    };
+    {
+        let store = open(&path);
+        assert!(path.join("ballast").exists() && store.has_room(0));
+        fill();
+        assert!(!store.has_room(0));
+        let entries = vec![FileEntry::Quarantine(entry(NOW, "a"))];
+        let written = store.write_mail(&header(entries), b"", &vec![0; 1 << 20]);
+        assert!(written.unwrap_err().is_full());
+        assert!(files(&path.join("mail")).is_empty());
+        for n in 0..20_000 {
+            let entry = entry(NOW + n, "a");
+            match commit(&store, &entry) {
+                Ok(()) => stored.push(entry.id),
+                Err(error) => {
+                    assert!(error.is_full(), "{error}");
+                    break;
+                }
+            }
+        }
+        assert!(stored.len() < 20_000, "the disk did not fill");
+        fill();
+    }
+    let known = |store: &Store| {
+        let all: Vec<_> = list(store).iter().map(|entry| entry.id).collect();
+        stored.iter().all(|id| all.binary_search(id).is_ok())
+    };
+    {
+        let store = open(&path);
+        assert!(store.opened().ballast_dropped && store.opened().rebuilt.is_none());
+        assert!(known(&store));
+        fs::remove_file(&filler).unwrap();
+        store.sweep(NOW, 0).unwrap();
+        assert!(path.join("ballast").exists());
+        commit(&store, &entry(NOW, "again")).unwrap();
+    }
+    // Full and free again while it runs.
+    let store = open(&path);
+    fill();
+    let mut full = 0;
+    for n in 0..50_000 {
+        match commit(&store, &entry(NOW + n, "b")) {
+            Ok(()) => {}
+            Err(error) => {
+                assert!(error.is_full(), "{error}");
+                full += 1;
+                break;
+            }
+        }
+    }
+    assert_eq!(full, 1);
+    fs::remove_file(&filler).unwrap();
+    let started = std::time::Instant::now();
+    while let Err(error) = commit(&store, &entry(NOW, "after")) {
+        assert!(error.is_temporary(), "{error}");
+        assert!(started.elapsed().as_secs() < 10, "{error}");
+        std::thread::yield_now();
+    }
+    assert!(known(&store));
 }
