@@ -1,7 +1,7 @@
 //! One change of the index, all or nothing: what a hand-off, a release or a sweep commits.
 
 use super::record::{self, Handoff, OutgoingItem, QuarantineEntry, Record, WhyRecord};
-use super::seen::Claim;
+use super::seen::{self, Claim, SeenKey};
 use super::{HandoffKey, Id, StoreError};
 
 /// First octet of a key: what lies under it. All kinds share sled's default tree, because one
@@ -92,6 +92,16 @@ impl Batch {
     /// Removes a hand-off, such as one that was refused.
     pub fn remove_handoff(&mut self, handoff_key: &HandoffKey) -> &mut Self {
         self.remove(tag::HANDOFF, handoff_key.as_bytes())
+    }
+
+    pub(crate) fn put_seen(&mut self, seen: SeenKey, expires_at: i64) {
+        let value = seen::encode(expires_at);
+        self.changes.push((key(tag::SEEN, &seen.0), Some(value)));
+    }
+
+    /// A change of a key as it lies in the index.
+    pub(crate) fn remove_key(&mut self, key: Vec<u8>) {
+        self.changes.push((key, None));
     }
 
     /// The error of a record that did not fit, which fails the whole batch.

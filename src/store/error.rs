@@ -30,6 +30,9 @@ pub enum StoreError {
     /// A sync failed before, so nothing is known to be durable until a restart (never retried, D4).
     #[error("the store failed earlier and takes no writes until it is restarted")]
     Failed,
+    /// The index is closed after a write error and will be opened again by the next commit.
+    #[error("the index is closed for the moment")]
+    Closed,
     /// No such entry.
     #[error("no such id: {0}")]
     NotFound(String),
@@ -45,7 +48,7 @@ impl StoreError {
     /// A later try may succeed: the answer is `4xx`, the exit code 75 or 74.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Busy(_) | Self::Full(_) | Self::Io { .. } | Self::Failed => true,
+            Self::Busy(_) | Self::Full(_) | Self::Io { .. } | Self::Failed | Self::Closed => true,
             Self::Permission(_) | Self::Damaged(_) => true,
             Self::NotFound(_) | Self::Conflict(_) | Self::TooLarge(_) => false,
         }

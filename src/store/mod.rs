@@ -10,12 +10,20 @@
 //! closes it. All times are wall-clock unix milliseconds and always arguments.
 
 mod batch;
+mod committer;
 mod error;
 mod handoff;
+mod history;
 mod id;
+mod index;
 mod mailfile;
+mod outbox;
+mod quarantine;
+mod rebuild;
 mod record;
+mod report;
 mod seen;
+mod sweep;
 
 pub use batch::Batch;
 pub use error::StoreError;
@@ -26,116 +34,45 @@ pub use record::{
     Answer, Handoff, HandoffState, MAX_VALUE, OutgoingItem, OutgoingKind, OutgoingState,
     QuarantineEntry, QuarantineState, WhyRecord,
 };
+pub use report::{
+    HistoryFilter, OpenReport, QuarantineFilter, RebuildReport, Settings, Swept, VerifyReport,
+};
 pub use seen::{Claim, SeenKey};
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Where the store lies and how much it keeps.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// `store.path`; made if it is not there.
-    pub path: PathBuf,
-    /// `quarantine.max_size` in octets, the sum of the entries' sizes.
-    pub quarantine_max_bytes: u64,
-    /// `history.retention` in milliseconds.
-    pub history_retention_ms: i64,
-}
+use index::{Index, Place};
+use mailfile::Mails;
 
-/// Which quarantine entries; `None` matches all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct QuarantineFilter {
-    /// Mailbox key, compared without case.
-    pub mailbox: Option<String>,
-    /// Stage id.
-    pub stage: Option<String>,
-    /// Received at or after.
-    pub since: Option<i64>,
-    /// Part of the reverse path or the header From, compared without case.
-    pub sender: Option<String>,
-}
-
-/// Which why-records; `None` matches all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct HistoryFilter {
-    /// Mailbox key, compared without case.
-    pub mailbox: Option<String>,
-    /// Received at or after.
-    pub since: Option<i64>,
-}
-
-/// What opening found and did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OpenReport {
-    /// The index was damaged or missing and was made anew from the mail files.
-    pub rebuilt: Option<RebuildReport>,
-    /// Outgoing mail that a crash caught while it was sent and that is sent again.
-    pub resumed: u64,
-    /// Notices and replies that a crash caught while they were sent; dropped (at most once).
-    pub dropped: u64,
-    /// Mail files without an entry, kept for now.
-    pub orphans: u64,
-    /// The disk is full: the ballast was given up for the start.
-    pub ballast_dropped: bool,
-}
-
-/// What a rebuild made of the mail files.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RebuildReport {
-    /// Where the old index was moved, if there was one.
-    pub moved_to: Option<PathBuf>,
-    /// Quarantine entries found.
-    pub quarantine: u64,
-    /// Outgoing mails found, now ready.
-    pub outgoing: u64,
-    /// Notices and replies that were removed, since they may have been sent (RELIABILITY C14).
-    pub dropped: u64,
-    /// Files that could not be read; left where they are.
-    pub unreadable: Vec<PathBuf>,
-}
-
-/// What `store verify` found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct VerifyReport {
-    /// Quarantine entries in the index.
-    pub quarantine: u64,
-    /// Outgoing items in the index.
-    pub outgoing: u64,
-    /// Mail files.
-    pub files: u64,
-    /// Octets of the mail files, each link counted.
-    pub bytes: u64,
-    /// Files with no entry: leftovers of a crash, harmless, removed in time.
-    pub orphans: Vec<PathBuf>,
-    /// Entries without a readable file, records with wrong checksums; one line each.
-    pub problems: Vec<String>,
-}
-
-/// What a sweep removed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// Quarantine entries, with their files.
-    pub quarantine: u64,
-    /// Held or dead outgoing items, with their files.
-    pub outgoing: u64,
-    /// Why-records.
-    pub history: u64,
-    /// Hand-offs.
-    pub handoffs: u64,
-    /// Ledger marks.
-    pub seen: u64,
-    /// Files without an entry.
-    pub orphans: u64,
-    /// The wall clock jumped ahead by more than an hour: nothing was removed, and nothing will be
-    /// until the clock is right again or an hour has passed (D15).
-    pub held: bool,
-    /// When to sweep again, in the wall clock of this call; `None` when nothing expires.
-    pub next: Option<i64>,
-}
+/// Space that is given up when sled does not open on a full disk.
+const BALLAST: u64 = 16 << 20;
+/// What `has_room` leaves for the index and the ballast.
+const RESERVE: u64 = 32 << 20;
+/// Inodes that `has_room` leaves.
+const RESERVE_INODES: u64 = 64;
 
 /// The store of one daemon. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Store(Arc<Settings>);
+pub struct Store(Arc<Inner>);
+
+/// Fields are dropped in this order: the index is closed before the lock goes.
+#[derive(Debug)]
+struct Inner {
+    index: Index,
+    mails: Mails,
+    settings: Settings,
+    place: Place,
+    opened: OpenReport,
+    claims: seen::Held,
+    inflight: handoff::Inflight,
+    /// One for each last character of an id: a state is read and changed by one at a time.
+    moves: [Mutex<()>; 32],
+    sweeper: Mutex<sweep::Sweeper>,
+    _lock: File,
+}
 
 impl Store {
     /// Opens or makes the store. Blocks; takes about a second per 100,000 entries.
@@ -144,20 +81,37 @@ impl Store {
     /// [`StoreError::Busy`], [`StoreError::Permission`], and [`StoreError::Full`] only where even
     /// the ballast did not make enough room.
     pub fn open(settings: Settings, now: i64) -> Result<Self, StoreError> {
-        let _ = now;
-        Ok(Self(Arc::new(settings)))
+        let path = &settings.path;
+        make_root(path)?;
+        let lock = take_lock(path)?;
+        let place = Place {
+            dir: path.join("index"),
+            seq: path.join("index.seq"),
+            ballast: path.join("ballast"),
+        };
+        let had_ballast = place.ballast.exists();
+        let mails = Mails::open(path.join("mail"))?;
+        let (index, mut opened) = rebuild::open(&place, &mails, now)?;
+        opened.ballast_dropped = had_ballast && !place.ballast.exists();
+        let store = Self(Arc::new(Inner {
+            index,
+            mails,
+            settings,
+            place,
+            opened,
+            claims: seen::Held::default(),
+            inflight: handoff::Inflight::default(),
+            moves: std::array::from_fn(|_| Mutex::new(())),
+            sweeper: Mutex::default(),
+            _lock: lock,
+        }));
+        store.keep_ballast();
+        Ok(store)
     }
 
     /// What opening found and did.
     pub fn opened(&self) -> &OpenReport {
-        const NOTHING: &OpenReport = &OpenReport {
-            rebuilt: None,
-            resumed: 0,
-            dropped: 0,
-            orphans: 0,
-            ballast_dropped: false,
-        };
-        NOTHING
+        &self.0.opened
     }
 
     /// Writes `head` (whole lines to put before it, may be empty) and `raw` as one mail file, with
@@ -165,15 +119,15 @@ impl Store {
     /// Needs no entry in the index yet: what is never committed is never sent nor shown.
     ///
     /// # Errors
-    /// [`StoreError::Full`] and kin; [`StoreError::TooLarge`] for a header over 4 MiB.
+    /// [`StoreError::Full`] and kin; [`StoreError::TooLarge`] for a header over 4 MiB;
+    /// [`StoreError::Conflict`] for a header without an entry.
     pub fn write_mail(
         &self,
         header: &MailHeader,
         head: &[u8],
         raw: &[u8],
     ) -> Result<(), StoreError> {
-        let _ = (header, head, raw);
-        Err(StoreError::Failed)
+        self.0.mails.write(header, head, raw)
     }
 
     /// `head` and `raw` of a mail file, verified.
@@ -181,8 +135,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Damaged`].
     pub fn read_body(&self, shelf: Shelf, id: Id) -> Result<Vec<u8>, StoreError> {
-        let _ = (shelf, id);
-        Err(StoreError::Failed)
+        self.0.mails.read(shelf, id).map(|(_, body)| body)
     }
 
     /// The header of a mail file, verified; the body is not read.
@@ -190,8 +143,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Damaged`].
     pub fn read_header(&self, shelf: Shelf, id: Id) -> Result<MailHeader, StoreError> {
-        let _ = (shelf, id);
-        Err(StoreError::Failed)
+        self.0.mails.read_header(shelf, id)
     }
 
     /// Removes one link of a mail file; one that is gone already is no error. The index entry must
@@ -200,12 +152,11 @@ impl Store {
     /// # Errors
     /// Those of the file system.
     pub fn remove_mail(&self, shelf: Shelf, id: Id) -> Result<(), StoreError> {
-        let _ = (shelf, id);
-        Err(StoreError::Failed)
+        self.0.mails.remove(shelf, id).map(drop)
     }
 
-    /// Makes a batch durable: all of it or nothing. Waiting commits share one sync. When the future
-    /// is dropped the batch is committed all the same.
+    /// Makes a batch durable: all of it or nothing. Waiting commits share one sync. The batch is on
+    /// its way when this returns, so dropping the future does not take it back.
     ///
     /// # Errors
     /// [`StoreError::TooLarge`] for a record that does not fit, [`StoreError::Full`],
@@ -213,9 +164,8 @@ impl Store {
     pub fn commit(
         &self,
         batch: Batch,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
-        drop(batch);
-        std::future::ready(Err(StoreError::Failed))
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        self.0.index.commit(batch)
     }
 
     /// [`Store::commit`] for callers that may block. Not within an asynchronous task.
@@ -223,241 +173,89 @@ impl Store {
     /// # Errors
     /// As [`Store::commit`].
     pub fn commit_blocking(&self, batch: Batch) -> Result<(), StoreError> {
-        drop(batch);
-        Err(StoreError::Failed)
+        self.0.index.commit_blocking(batch)
     }
 
     /// Hands a batch over without waiting: visible soon, durable within about a second or with the
     /// next commit. For why-records of mail that is only kept. An error is logged.
     pub fn submit(&self, batch: Batch) {
-        drop(batch);
-    }
-
-    /// One quarantine entry.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] and kin.
-    pub fn quarantine_get(&self, id: Id) -> Result<Option<QuarantineEntry>, StoreError> {
-        let _ = id;
-        Err(StoreError::Failed)
-    }
-
-    /// The quarantine entries that match, in the order of time, read as they are asked for.
-    pub fn quarantine_list(
-        &self,
-        filter: QuarantineFilter,
-    ) -> impl Iterator<Item = Result<QuarantineEntry, StoreError>> + Send + 'static {
-        let _ = filter;
-        std::iter::empty()
-    }
-
-    /// Sum of the sizes of all quarantine entries, in octets.
-    pub fn quarantine_bytes(&self) -> u64 {
-        0
-    }
-
-    /// Whether `size` more octets stay within `quarantine.max_size`; else the verdict is answered
-    /// `452 4.3.1`.
-    pub fn quarantine_has_room(&self, size: u64) -> bool {
-        let _ = size;
-        true
-    }
-
-    /// Held → releasing. The caller then delivers, or writes an outgoing item of kind `release`.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] when it is being released already. A
-    /// released entry may be released again.
-    pub fn release_begin(&self, id: Id) -> Result<QuarantineEntry, StoreError> {
-        let _ = id;
-        Err(StoreError::Failed)
-    }
-
-    /// Releasing → released (`done`), or back to held. An entry that has expired meanwhile is no
-    /// error.
-    ///
-    /// # Errors
-    /// As [`Store::commit`].
-    pub fn release_end(&self, id: Id, done: bool) -> Result<(), StoreError> {
-        let _ = (id, done);
-        Err(StoreError::Failed)
-    }
-
-    /// Removes entry and file.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`].
-    pub fn quarantine_delete(&self, id: Id) -> Result<(), StoreError> {
-        let _ = id;
-        Err(StoreError::Failed)
-    }
-
-    /// Removes all entries that match, with their files; how many.
-    ///
-    /// # Errors
-    /// As [`Store::commit`].
-    pub fn quarantine_purge(&self, filter: QuarantineFilter) -> Result<u64, StoreError> {
-        let _ = filter;
-        Err(StoreError::Failed)
-    }
-
-    /// One outgoing item.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] and kin.
-    pub fn outgoing_get(&self, id: Id) -> Result<Option<OutgoingItem>, StoreError> {
-        let _ = id;
-        Err(StoreError::Failed)
-    }
-
-    /// All outgoing items, in the order of time, read as they are asked for.
-    pub fn outgoing_list(
-        &self,
-    ) -> impl Iterator<Item = Result<OutgoingItem, StoreError>> + Send + 'static {
-        std::iter::empty()
-    }
-
-    /// How many outgoing items there are.
-    pub fn outgoing_count(&self) -> u64 {
-        0
-    }
-
-    /// Up to `limit` ready items whose `next_attempt_at` has come, the longest due first.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] and kin.
-    pub fn outgoing_due(&self, now: i64, limit: usize) -> Result<Vec<OutgoingItem>, StoreError> {
-        let _ = (now, limit);
-        Err(StoreError::Failed)
-    }
-
-    /// When the next ready item is due; `None` when nothing waits.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] and kin.
-    pub fn next_due_at(&self) -> Result<Option<i64>, StoreError> {
-        Err(StoreError::Failed)
-    }
-
-    /// Ready → sending, one try more. Durable before the first octet is sent, so that a notice goes
-    /// out at most once.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] when it is not ready.
-    pub fn outgoing_begin(&self, id: Id) -> Result<OutgoingItem, StoreError> {
-        let _ = id;
-        Err(StoreError::Failed)
-    }
-
-    /// Sending → ready again at `item.next_attempt_at`, or dead: stores the courier's changed
-    /// `item` (open recipients, `last_reply`, `fallback`, `state`).
-    ///
-    /// # Errors
-    /// As [`Store::commit`].
-    pub fn outgoing_update(&self, item: &OutgoingItem) -> Result<(), StoreError> {
-        let _ = item;
-        Err(StoreError::Failed)
-    }
-
-    /// Done with it, sent or dropped: removes item and file.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`].
-    pub fn outgoing_remove(&self, id: Id) -> Result<(), StoreError> {
-        let _ = id;
-        Err(StoreError::Failed)
-    }
-
-    /// `queue retry`: due at `now`; `None` for all. Dead items come back to life, held ones do not.
-    /// How many.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] for one that is held or being sent.
-    pub fn outgoing_retry(&self, id: Option<Id>, now: i64) -> Result<u64, StoreError> {
-        let _ = (id, now);
-        Err(StoreError::Failed)
-    }
-
-    /// One hand-off.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] and kin.
-    pub fn handoff_get(&self, key: &HandoffKey) -> Result<Option<Handoff>, StoreError> {
-        let _ = key;
-        Err(StoreError::Failed)
+        self.0.index.submit(batch);
     }
 
     /// Waits until no identical hand-off is under way, and holds that until the guard goes. A task
     /// that begins several takes them in the order of their keys, or two may wait for each other:
     /// [`Store::begin_all`].
     pub async fn begin(&self, key: HandoffKey) -> InflightGuard {
-        handoff::Inflight::default().begin(key).await
+        self.0.inflight.begin(key).await
     }
 
-    /// [`Store::begin`] for all recipients of a mail.
+    /// [`Store::begin`] for all recipients of a mail, in any order and with repetitions.
     pub async fn begin_all(&self, keys: &[HandoffKey]) -> Vec<InflightGuard> {
-        let _ = keys;
-        Vec::new()
+        let keys: std::collections::BTreeSet<_> = keys.iter().copied().collect();
+        let mut guards = Vec::with_capacity(keys.len());
+        for key in keys {
+            guards.push(self.begin(key).await);
+        }
+        guards
     }
 
-    /// The right to answer a sender once within `window` milliseconds; `None` when he had his
-    /// answer or another mail is about to give it.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] and kin.
-    pub fn claim(&self, key: SeenKey, now: i64, window: i64) -> Result<Option<Claim>, StoreError> {
-        let _ = (key, now, window);
-        Err(StoreError::Failed)
-    }
-
-    /// One why-record.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] and kin.
-    pub fn history_get(&self, id: Id) -> Result<Option<WhyRecord>, StoreError> {
-        let _ = id;
-        Err(StoreError::Failed)
-    }
-
-    /// The why-records that match, in the order of time, read as they are asked for.
-    pub fn history_list(
-        &self,
-        filter: HistoryFilter,
-    ) -> impl Iterator<Item = Result<WhyRecord, StoreError>> + Send + 'static {
-        let _ = filter;
-        std::iter::empty()
-    }
-
-    /// Whether `bytes` fit on the disk with a reserve of 32 MiB for the index; to be asked at `MAIL`.
+    /// Whether `bytes` fit on the disk with a reserve of 32 MiB and 64 inodes for the index; to be
+    /// asked at `MAIL`. A file system that does not say counts as having room.
     pub fn has_room(&self, bytes: u64) -> bool {
-        let _ = bytes;
-        true
+        let Ok(stat) = rustix::fs::statvfs(&self.0.settings.path) else {
+            return true;
+        };
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let inodes = stat.f_files == 0 || stat.f_favail >= RESERVE_INODES;
+        free >= bytes.saturating_add(RESERVE) && inodes
     }
 
-    /// Removes all that has expired: the index entry first, then the file. `monotonic_ms` is any
-    /// clock that only goes on at its pace; the two clocks must agree within an hour from one sweep
-    /// to the next.
-    ///
-    /// # Errors
-    /// As [`Store::commit`].
-    pub fn sweep(&self, now: i64, monotonic_ms: i64) -> Result<Swept, StoreError> {
-        let _ = (now, monotonic_ms);
-        Err(StoreError::Failed)
+    /// Makes the ballast again once there is space for it.
+    fn keep_ballast(&self) {
+        let ballast = &self.0.place.ballast;
+        if ballast.exists() || !self.has_room(BALLAST) {
+            return;
+        }
+        if let Err(error) = make_ballast(ballast) {
+            tracing::warn!(%error, "no ballast for a full disk");
+            let _ = fs::remove_file(ballast);
+        }
     }
 
-    /// When the next thing expires, in wall time; prefer [`Swept::next`], which knows of a hold.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] and kin.
-    pub fn next_expiry(&self) -> Result<Option<i64>, StoreError> {
-        Err(StoreError::Failed)
+    /// Held while the state of an entry is read and changed.
+    fn move_lock(&self, id: Id) -> MutexGuard<'_, ()> {
+        let last = id.as_str().bytes().last().unwrap_or_default();
+        let lock = &self.0.moves[usize::from(last) % self.0.moves.len()];
+        lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Reads every entry and every file with its checksums. Takes as long as the disk needs.
-    ///
-    /// # Errors
-    /// Those that keep it from looking; what it finds is in the report.
-    pub fn verify(&self) -> Result<VerifyReport, StoreError> {
-        Err(StoreError::Failed)
+fn make_root(path: &Path) -> Result<(), StoreError> {
+    let mut builder = fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(path);
+    made.map_err(|error| StoreError::io(path, error))
+}
+
+fn take_lock(path: &Path) -> Result<File, StoreError> {
+    let name = path.join("lock");
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options
+        .open(&name)
+        .map_err(|error| StoreError::io(&name, error))?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Busy(path.to_owned())),
+        Err(error) => Err(StoreError::io(&name, error.into())),
     }
+}
+
+fn make_ballast(path: &Path) -> std::io::Result<()> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, BALLAST)?;
+    Ok(())
 }

@@ -234,36 +234,37 @@ pub struct Handoff {
 
 /// What can lie in the index as a checked value.
 pub(crate) trait Record: Serialize + DeserializeOwned + Clone {
-    /// Shortens its longest free text; `false` when nothing more can go.
-    fn shorten(&mut self) -> bool;
+    /// The texts that may be shortened.
+    fn texts(&mut self) -> Vec<&mut String>;
+
+    /// Drops what else can be missed; `false` when nothing is left to drop.
+    fn reduce(&mut self) -> bool {
+        false
+    }
 }
 
 impl Record for QuarantineEntry {
-    fn shorten(&mut self) -> bool {
-        let entry = self.entry.iter_mut();
-        let origin = self.origin.iter_mut();
-        halve_longest(
-            entry
-                .chain(origin)
-                .chain([&mut self.from, &mut self.subject]),
-        )
+    fn texts(&mut self) -> Vec<&mut String> {
+        let places = self.entry.iter_mut().chain(self.origin.iter_mut());
+        places.chain([&mut self.from, &mut self.subject]).collect()
     }
 }
 
 impl Record for OutgoingItem {
-    fn shorten(&mut self) -> bool {
-        halve_longest(self.last_reply.iter_mut())
+    fn texts(&mut self) -> Vec<&mut String> {
+        self.last_reply.iter_mut().collect()
     }
 }
 
 impl Record for WhyRecord {
-    fn shorten(&mut self) -> bool {
+    fn texts(&mut self) -> Vec<&mut String> {
         let mut texts = Vec::new();
-        let mut lists = Vec::new();
         collect_texts(&mut self.body, &mut texts);
-        if halve_longest(texts.into_iter()) {
-            return true;
-        }
+        texts
+    }
+
+    fn reduce(&mut self) -> bool {
+        let mut lists = Vec::new();
         collect_lists(&self.body, String::new(), &mut lists);
         let longest = lists.into_iter().max_by_key(|(len, _)| *len);
         if let Some(list) = longest.and_then(|(_, at)| self.body.pointer_mut(&at)?.as_array_mut()) {
@@ -277,8 +278,8 @@ impl Record for WhyRecord {
 }
 
 impl Record for Handoff {
-    fn shorten(&mut self) -> bool {
-        false
+    fn texts(&mut self) -> Vec<&mut String> {
+        Vec::new()
     }
 }
 
@@ -288,17 +289,8 @@ impl Record for Handoff {
 /// [`StoreError::TooLarge`] when it cannot be shortened enough.
 pub(crate) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, StoreError> {
     let mut json = to_json(record)?;
-    if json.len() + OVERHEAD > MAX_VALUE {
-        let mut record = record.clone();
-        while json.len() + OVERHEAD > MAX_VALUE {
-            if !record.shorten() {
-                return Err(StoreError::TooLarge(format!(
-                    "a record of {} octets, {MAX_VALUE} are allowed",
-                    json.len() + OVERHEAD
-                )));
-            }
-            json = to_json(&record)?;
-        }
+    if !fits(&json) {
+        json = to_short_json(record.clone())?;
     }
     let mut value = Vec::with_capacity(json.len() + OVERHEAD);
     value.push(VERSION);
@@ -336,18 +328,39 @@ fn to_json<R: Record>(record: &R) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(record).map_err(|error| StoreError::Damaged(error.to_string()))
 }
 
-/// Cuts the longest text to half, on a character boundary, and ends it with `…`.
-fn halve_longest<'a>(texts: impl Iterator<Item = &'a mut String>) -> bool {
-    let Some(text) = texts.max_by_key(|text| text.len()) else {
-        return false;
-    };
-    if text.len() <= MIN_TEXT {
-        return false;
+fn fits(json: &[u8]) -> bool {
+    json.len() + OVERHEAD <= MAX_VALUE
+}
+
+/// Cuts all texts to half as long, again and again, and then drops the rest bit by bit.
+fn to_short_json<R: Record>(mut record: R) -> Result<Vec<u8>, StoreError> {
+    let mut limit = MAX_VALUE / 2;
+    while limit >= MIN_TEXT {
+        record.texts().into_iter().for_each(|text| cut(text, limit));
+        let json = to_json(&record)?;
+        if fits(&json) {
+            return Ok(json);
+        }
+        limit /= 2;
     }
-    let cut = text.floor_char_boundary(text.len() / 2);
-    text.truncate(cut);
-    text.push('…');
-    true
+    while record.reduce() {
+        let json = to_json(&record)?;
+        if fits(&json) {
+            return Ok(json);
+        }
+    }
+    Err(StoreError::TooLarge(format!(
+        "a record that does not fit into {MAX_VALUE} octets"
+    )))
+}
+
+/// Cuts a text over `limit` octets on a character boundary and ends it with `…`.
+fn cut(text: &mut String, limit: usize) {
+    if text.len() > limit {
+        let end = text.floor_char_boundary(limit.saturating_sub('…'.len_utf8()));
+        text.truncate(end);
+        text.push('…');
+    }
 }
 
 fn collect_texts<'a>(value: &'a mut Value, found: &mut Vec<&'a mut String>) {
@@ -381,5 +394,149 @@ fn collect_lists(value: &Value, at: String, found: &mut Vec<(usize, String)>) {
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn entry(texts: [&str; 4]) -> QuarantineEntry {
+        let [entry, origin, from, subject] = texts.map(str::to_owned);
+        QuarantineEntry {
+            id: Id::new(5),
+            mailbox: "taro@example.jp".to_owned(),
+            stage: "spam".to_owned(),
+            class: "spam".to_owned(),
+            entry: Some(entry),
+            origin: Some(origin),
+            sender: "a@b.example".to_owned(),
+            from,
+            subject,
+            size: 1,
+            received_at: 2,
+            expires_at: 3,
+            state: QuarantineState::Held,
+        }
+    }
+
+    fn item(recipients: usize, reply: &str) -> OutgoingItem {
+        OutgoingItem {
+            id: Id::new(5),
+            kind: OutgoingKind::Forward,
+            mailbox: format!("{}@example.jp", "m".repeat(300)),
+            sender: format!("{}@example.jp", "s".repeat(300)),
+            recipients: vec![format!("{}@example.jp", "r".repeat(300)); recipients],
+            created_at: 1,
+            attempts: 1,
+            next_attempt_at: 2,
+            last_reply: Some(reply.to_owned()),
+            state: OutgoingState::Ready,
+            give_up_at: 3,
+            copy_kept: false,
+            fallback: false,
+            handoff: Some(crate::store::HandoffKey::compute("a", "b", b"c")),
+            smtputf8: false,
+            eight_bit: true,
+        }
+    }
+
+    #[test]
+    fn long_records_are_shortened_or_refused() {
+        let long = "あ".repeat(5000);
+        let controls = "\u{1}".repeat(5000);
+        for texts in [
+            [long.as_str(); 4],
+            [controls.as_str(); 4],
+            ["", "", "", &long],
+        ] {
+            let value = encode(&entry(texts)).unwrap();
+            assert!(value.len() <= MAX_VALUE, "{}", value.len());
+            let back: QuarantineEntry = decode(&value).unwrap();
+            assert!(back.subject.ends_with('…'));
+            assert_eq!(back.sender, "a@b.example");
+        }
+        let table = [(1, true), (8, true), (20, false)];
+        for (recipients, expected) in table {
+            let item = item(recipients, &long);
+            let value = encode(&item);
+            assert_eq!(value.is_ok(), expected, "{recipients}");
+            if let Ok(value) = value {
+                assert!(value.len() <= MAX_VALUE);
+                assert_eq!(
+                    decode::<OutgoingItem>(&value).unwrap().recipients,
+                    item.recipients
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_why_record_always_fits() {
+        let long = "x".repeat(100_000);
+        let many = vec![json!({"stage": "reject.subject_contains", "n": 1}); 2000];
+        let table = [
+            json!({"subject": long, "verdict": "deliver"}),
+            json!({"steps": many, "verdict": "deliver"}),
+            json!({"a/b~c": {"d": [[1, 2, 3], vec![0; 9000]]}, "verdict": "deliver"}),
+        ];
+        for body in table {
+            let why = WhyRecord {
+                id: Id::new(1),
+                mailbox: "taro@example.jp".to_owned(),
+                received_at: 1,
+                body,
+            };
+            let value = encode(&why).unwrap();
+            assert!(value.len() <= MAX_VALUE);
+            let back: WhyRecord = decode(&value).unwrap();
+            assert_eq!(back.body["verdict"], "deliver");
+        }
+        let keys: serde_json::Map<String, Value> = (0..3000)
+            .map(|n| (format!("key{n}"), Value::Bool(true)))
+            .collect();
+        let why = WhyRecord {
+            id: Id::new(1),
+            mailbox: String::new(),
+            received_at: 1,
+            body: Value::Object(keys),
+        };
+        assert!(
+            decode::<WhyRecord>(&encode(&why).unwrap())
+                .unwrap()
+                .body
+                .is_null()
+        );
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let value = encode(&entry(["e", "o", "f", "s"])).unwrap();
+        for at in 0..value.len() {
+            for bit in 0..8 {
+                let mut bad = value.clone();
+                bad[at] ^= 1 << bit;
+                assert!(decode::<QuarantineEntry>(&bad).is_err(), "{at} {bit}");
+            }
+            assert!(decode::<QuarantineEntry>(&value[..at]).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn records_come_back(texts in prop::array::uniform4(".{0,60}"), size: u64, time: i64) {
+            let mut entry = entry([&texts[0], &texts[1], &texts[2], &texts[3]]);
+            entry.size = size;
+            entry.received_at = time;
+            prop_assert_eq!(decode::<QuarantineEntry>(&encode(&entry).unwrap()).unwrap(), entry);
+        }
+
+        #[test]
+        fn no_octets_panic(value in prop::collection::vec(any::<u8>(), 0..100)) {
+            prop_assert!(decode::<Handoff>(&value).is_err());
+        }
     }
 }

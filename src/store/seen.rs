@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::record::checksum;
+
 /// Hash of mailbox, purpose and sender: no address is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SeenKey(pub(crate) [u8; 16]);
@@ -42,8 +44,7 @@ pub(crate) struct Held(Arc<Mutex<HashSet<SeenKey>>>);
 
 impl Held {
     /// A claim until `now + window`, unless somebody holds one or `marked` says that the sender had
-    /// his answer. `marked` gives the stored expiry and runs while nobody else can claim; an expiry
-    /// beyond `now + window` (the clock went back) counts as `now + window`.
+    /// his answer. `marked` gives the stored expiry and runs while nobody else can claim.
     pub(crate) fn claim<E>(
         &self,
         key: SeenKey,
@@ -52,11 +53,11 @@ impl Held {
         marked: impl FnOnce() -> Result<Option<i64>, E>,
     ) -> Result<Option<Claim>, E> {
         let mut held = self.set();
-        if held.contains(&key) || window <= 0 {
-            return Ok((window <= 0).then(|| self.free_claim(key, now)));
+        if held.contains(&key) {
+            return Ok(None);
         }
         let expires_at = now.saturating_add(window);
-        if marked()?.is_some_and(|until| until.min(expires_at) > now) {
+        if marked()?.is_some_and(|until| until > now) {
             return Ok(None);
         }
         held.insert(key);
@@ -67,16 +68,20 @@ impl Held {
         }))
     }
 
-    /// Without a window there is nothing to hold against.
-    fn free_claim(&self, key: SeenKey, now: i64) -> Claim {
-        Claim {
-            key,
-            expires_at: now,
-            held: Self::default(),
-        }
-    }
-
     fn set(&self) -> MutexGuard<'_, HashSet<SeenKey>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The value of a mark: checksum and expiry.
+pub(crate) fn encode(expires_at: i64) -> Vec<u8> {
+    let time = expires_at.to_be_bytes();
+    [checksum(&time).as_slice(), &time].concat()
+}
+
+/// The expiry of a mark; a damaged one is none.
+pub(crate) fn decode(value: &[u8]) -> Option<i64> {
+    let (sum, time) = value.split_first_chunk::<4>()?;
+    let time: [u8; 8] = time.try_into().ok()?;
+    (*sum == checksum(&time)).then(|| i64::from_be_bytes(time))
 }
