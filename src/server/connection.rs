@@ -110,8 +110,8 @@ where
                 }
                 self.act(event).await?;
             }
-            self.book().await;
             self.flush().await?;
+            self.book().await;
             let stopping = *self.stop.borrow_and_update();
             if stopping && self.session.is_idle() {
                 self.session.close(&Reply::new(421, 3, 2, "shutting down"));

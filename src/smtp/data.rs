@@ -26,6 +26,8 @@ pub enum DataFault {
     Abandoned,
 }
 
+const FIRST_OCTETS: usize = 4096;
+
 /// Reads one mail's data.
 #[derive(Debug)]
 pub struct DataReader {
@@ -152,6 +154,11 @@ impl DataReader {
         }
         if (self.raw.len() + octets.len()) as u64 > self.limit {
             return self.fail(DataFault::TooBig);
+        }
+        // Grows by a quarter: what is held stays close to what has come.
+        if self.raw.capacity() - self.raw.len() < octets.len() {
+            let more = octets.len().max(self.raw.len() / 4).max(FIRST_OCTETS);
+            self.raw.reserve_exact(more);
         }
         self.raw.extend_from_slice(octets);
     }
