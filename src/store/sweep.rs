@@ -255,7 +255,8 @@ mod tests {
     #[test]
     fn a_jump_ahead_holds_for_an_hour() {
         // Steps of (wall, monotonic) in minutes, and whether the sweep is held.
-        let table: [(&str, &[(i64, i64, bool)]); 6] = [
+        type Step = (i64, i64, bool);
+        let table: [(&str, &[Step]); 6] = [
             (
                 "steady",
                 &[(0, 0, false), (60, 60, false), (600, 600, false)],
