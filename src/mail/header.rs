@@ -47,10 +47,12 @@ impl Header {
     }
 
     /// Every mailbox address named in the fields of that name (`To`, `Cc`, `Resent-To`, …),
-    /// groups and comments understood, in [`Address::key`](super::Address::key) form.
+    /// groups and comments understood, in [`Address::key`](super::Address::key) form; at most
+    /// 1,000.
     pub fn address_keys(&self, name: &str) -> Vec<String> {
         self.all(name)
             .flat_map(|field| mailbox::list(&words::decode_raw(&field.value, None)))
+            .take(mailbox::MAX_ADDRESSES)
             .map(|found| address::key(&found.local, &found.domain))
             .collect()
     }
@@ -158,8 +160,7 @@ fn preamble(raw: &[u8]) -> usize {
             start = lines.at;
         }
     }
-    let mut lines = Lines::new(raw, start);
-    while let Some(line) = lines.next() {
+    for line in Lines::new(raw, start) {
         let content = raw.get(line.content.clone()).unwrap_or_default();
         if !content.trim_ascii().is_empty() {
             return match colon(content) {
