@@ -86,8 +86,7 @@ impl fmt::Display for Address {
 /// The form for comparison of any two parts, those of a header too.
 pub(super) fn key(local: &str, domain: &str) -> String {
     let text = format!("{}@{}", unquoted(local), domain);
-    let folded = fold_address(&text);
-    folded.as_str().trim_end_matches('.').to_owned()
+    fold_address(&text).as_str().to_owned()
 }
 
 /// A quoted local part without its quotes where they say nothing (RFC 5321 4.1.2: the quoted and

@@ -6,8 +6,7 @@ use core::net::IpAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::header;
-use super::{Bounds, Client, Envelope, Message, Protocol};
+use super::{Client, Envelope, Message, Protocol, header};
 
 /// Octets of a header line that folding keeps to (RFC 5322 2.1.1).
 const LINE: usize = 78;
@@ -95,20 +94,7 @@ pub fn field(name: &str, text: &str) -> Vec<u8> {
 
 /// A header block without its fields of that name.
 pub fn without_field(header_block: &[u8], name: &str) -> Vec<u8> {
-    let bounds = Bounds {
-        header_fields: usize::MAX,
-        header_bytes: usize::MAX,
-        ..Bounds::default()
-    };
-    let scan = header::scan(header_block, &bounds);
-    let mut kept = Vec::with_capacity(header_block.len());
-    let mut at = 0;
-    for field in scan.header.all(name) {
-        kept.extend_from_slice(header_block.get(at..field.span.start).unwrap_or_default());
-        at = field.span.end;
-    }
-    kept.extend_from_slice(header_block.get(at..).unwrap_or_default());
-    kept
+    header::without(header_block, name)
 }
 
 /// Adds a Subject behind the last field.
@@ -219,7 +205,7 @@ fn folded(name: &str, clauses: &[String]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{Address, ReversePath};
+    use crate::mail::{Address, Bounds, ReversePath};
     use proptest::prelude::*;
 
     fn envelope(helo: &str, recipients: &[&str]) -> Envelope {

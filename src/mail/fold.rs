@@ -46,15 +46,17 @@ pub fn fold(text: &str) -> Folded {
 }
 
 /// Folds an address, or the end of one (`@shop.example`, `.shop.example`): [`fold`], and every
-/// complete `xn--` label behind the last `@` (all labels when there is none) as its U-label.
+/// complete `xn--` label behind the last `@` (all labels when there is none) as its U-label; dots
+/// at the end go (the root of the DNS).
 pub fn fold_address(text: &str) -> Folded {
-    let folded = fold(text);
-    let (local, domain) = match folded.0.rfind('@') {
-        Some(at) => folded.0.split_at(at + 1),
-        None => ("", folded.0.as_str()),
+    let Folded(mut folded) = fold(text);
+    folded.truncate(folded.trim_end_matches(['.', '\u{3002}', ' ']).len());
+    let (local, domain) = match folded.rfind('@') {
+        Some(at) => folded.split_at(at + 1),
+        None => ("", folded.as_str()),
     };
     if !domain.contains("xn--") && !domain.contains('\u{3002}') {
-        return folded;
+        return Folded(folded);
     }
     let labels: Vec<String> = domain.split(['.', '\u{3002}']).map(u_label).collect();
     Folded(format!("{local}{}", labels.join(".")))
@@ -189,10 +191,22 @@ mod tests {
             ("a@例え。jp", "a@例え.jp"),
             ("a@ＳＨＯＰ．example", "a@shop.example"),
             ("a@xn--", "a@xn--"),
+            ("@shop.example.", "@shop.example"),
+            (".", ""),
             ("a@xn--\u{FFFD}.jp", "a@xn--\u{FFFD}.jp"),
         ];
         for (text, expected) in rows {
             assert_eq!(fold_address(text).as_str(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_character_folds_to_its_fold() {
+        for c in ('\0'..=char::MAX).filter(|c| !c.is_ascii_alphanumeric()) {
+            let once = fold(c.encode_utf8(&mut [0; 4]));
+            if once.as_str().chars().ne([c]) {
+                assert_eq!(fold(once.as_str()), once, "{c:?}");
+            }
         }
     }
 

@@ -47,10 +47,12 @@ impl Header {
     }
 
     /// Every mailbox address named in the fields of that name (`To`, `Cc`, `Resent-To`, …),
-    /// groups and comments understood, in [`Address::key`](super::Address::key) form.
+    /// groups and comments understood, in [`Address::key`](super::Address::key) form; at most
+    /// 1,000.
     pub fn address_keys(&self, name: &str) -> Vec<String> {
         self.all(name)
             .flat_map(|field| mailbox::list(&words::decode_raw(&field.value, None)))
+            .take(mailbox::MAX_ADDRESSES)
             .map(|found| address::key(&found.local, &found.domain))
             .collect()
     }
@@ -87,32 +89,35 @@ pub(super) fn block(raw: &[u8]) -> Header {
     scan_from(raw, 0, &bounds).header
 }
 
+/// A header block without its fields of that name.
+pub(super) fn without(block: &[u8], name: &str) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(block.len());
+    let mut at = 0;
+    each_field(block, preamble(block), |found| {
+        let written = block.get(found.name.clone()).unwrap_or_default();
+        if written
+            .trim_ascii_end()
+            .eq_ignore_ascii_case(name.as_bytes())
+        {
+            kept.extend_from_slice(block.get(at..found.span.start).unwrap_or_default());
+            at = found.span.end;
+        }
+    });
+    kept.extend_from_slice(block.get(at..).unwrap_or_default());
+    kept
+}
+
 fn scan_from(raw: &[u8], start: usize, bounds: &Bounds) -> Scan {
     let mut fields: Vec<Field> = Vec::new();
     let mut exceeded = None;
-    let mut lines = Lines::new(raw, start);
-    while let Some(line) = lines.next() {
-        if line.content.is_empty() {
-            break;
-        }
-        let Some(colon) = colon(raw.get(line.content.clone()).unwrap_or_default()) else {
-            continue;
-        };
-        let name = line.content.start..line.content.start + colon;
-        let mut value = name.end + 1..line.content.end;
-        let mut end = line.end;
-        while let Some(more) = lines.continuation() {
-            value.end = more.content.end;
-            end = more.end;
+    let body_start = each_field(raw, start, |found| {
+        if exceeded.is_none() {
+            exceeded = bound(fields.len(), found.span.end - start, bounds);
         }
         if exceeded.is_none() {
-            exceeded = bound(fields.len(), end - start, bounds);
+            fields.push(found.field(raw));
         }
-        if exceeded.is_none() {
-            fields.push(field(raw, name, value, line.content.start..end));
-        }
-    }
-    let body_start = lines.at;
+    });
     if exceeded.is_none() && body_start - start > bounds.header_bytes.saturating_add(2) {
         exceeded = Some(Exceeded::HeaderBytes);
     }
@@ -123,6 +128,46 @@ fn scan_from(raw: &[u8], start: usize, bounds: &Bounds) -> Scan {
     }
 }
 
+/// Where one field and its parts lie.
+struct Found {
+    name: Range<usize>,
+    value: Range<usize>,
+    span: Range<usize>,
+}
+
+impl Found {
+    fn field(self, raw: &[u8]) -> Field {
+        let name = raw.get(self.name).unwrap_or_default().trim_ascii_end();
+        Field {
+            name: String::from_utf8_lossy(name).into_owned(),
+            value: raw.get(self.value).unwrap_or_default().to_vec(),
+            span: self.span,
+        }
+    }
+}
+
+/// Finds every field from `start` on; gives where the body begins.
+fn each_field(raw: &[u8], start: usize, mut see: impl FnMut(Found)) -> usize {
+    let mut lines = Lines::new(raw, start);
+    while let Some(line) = lines.next() {
+        if line.content.is_empty() {
+            break;
+        }
+        let Some(colon) = colon(raw.get(line.content.clone()).unwrap_or_default()) else {
+            continue;
+        };
+        let name = line.content.start..line.content.start + colon;
+        let mut value = name.end + 1..line.content.end;
+        let mut span = line.content.start..line.end;
+        while let Some(more) = lines.continuation() {
+            value.end = more.content.end;
+            span.end = more.end;
+        }
+        see(Found { name, value, span });
+    }
+    lines.at
+}
+
 fn bound(fields: usize, octets: usize, bounds: &Bounds) -> Option<Exceeded> {
     if octets > bounds.header_bytes {
         Some(Exceeded::HeaderBytes)
@@ -130,15 +175,6 @@ fn bound(fields: usize, octets: usize, bounds: &Bounds) -> Option<Exceeded> {
         Some(Exceeded::HeaderFields)
     } else {
         None
-    }
-}
-
-fn field(raw: &[u8], name: Range<usize>, value: Range<usize>, span: Range<usize>) -> Field {
-    let name = raw.get(name).unwrap_or_default().trim_ascii_end();
-    Field {
-        name: String::from_utf8_lossy(name).into_owned(),
-        value: raw.get(value).unwrap_or_default().to_vec(),
-        span,
     }
 }
 
@@ -158,8 +194,7 @@ fn preamble(raw: &[u8]) -> usize {
             start = lines.at;
         }
     }
-    let mut lines = Lines::new(raw, start);
-    while let Some(line) = lines.next() {
+    for line in Lines::new(raw, start) {
         let content = raw.get(line.content.clone()).unwrap_or_default();
         if !content.trim_ascii().is_empty() {
             return match colon(content) {
@@ -240,7 +275,8 @@ mod tests {
 
     #[test]
     fn every_field_in_order() {
-        let rows: &[(&str, &[(&str, &str)], usize)] = &[
+        type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], usize);
+        let rows: &[Row<'_>] = &[
             ("A: 1\r\nB: 2\r\n\r\nC: 3", &[("A", "1"), ("B", "2")], 14),
             ("A: 1\nB: 2\n\nC: 3", &[("A", "1"), ("B", "2")], 11),
             ("A: 1\rB: 2\r\rC: 3", &[("A", "1"), ("B", "2")], 11),

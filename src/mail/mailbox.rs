@@ -2,6 +2,9 @@
 //!
 //! Linear. Never fails: what is no address is passed over.
 
+/// Addresses of one header field name that are looked at: each costs a look-up a recipient.
+pub(super) const MAX_ADDRESSES: usize = 1000;
+
 /// One mailbox found in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mailbox {
@@ -12,7 +15,7 @@ pub(super) struct Mailbox {
 }
 
 /// Every mailbox of an address list: several addresses, groups, comments, quoted strings, source
-/// routes; also with a comma or a bracket missing.
+/// routes; also with a comma or a bracket missing. Ends soon behind [`MAX_ADDRESSES`].
 pub(super) fn list(text: &str) -> Vec<Mailbox> {
     let mut reader = Reader {
         rest: text,
@@ -25,6 +28,9 @@ pub(super) fn list(text: &str) -> Vec<Mailbox> {
     };
     while let Some(c) = reader.rest.chars().next() {
         reader.take(c);
+        if reader.found.len() >= MAX_ADDRESSES {
+            break;
+        }
     }
     reader.separate();
     reader.found

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use mail_parser::{ContentType, HeaderName, MessageParser, MimeHeaders as _};
 
 use super::charset::Charset;
-use super::mailbox::{self, Mailbox};
+use super::mailbox::{self, MAX_ADDRESSES, Mailbox};
 use super::prescan::{self, Kind};
 use super::{Bounds, Exceeded, Field, Folded, Header, address, fold, header, words};
 
@@ -29,7 +29,7 @@ pub struct FromAddress {
 /// The header From, all fields of that name together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromField {
-    /// At least one address, in order of appearance.
+    /// At least one address, in order of appearance; at most 1,000.
     Addresses(Vec<FromAddress>),
     /// `From: <>`, or text without an address.
     EmptyAddress,
@@ -254,6 +254,7 @@ fn from(header: &Header, declared: Option<Charset>) -> FromField {
                 (false, _) => state = FromField::EmptyAddress,
             }
         }
+        found.truncate(MAX_ADDRESSES - addresses.len());
         addresses.extend(found.into_iter().map(from_address));
     }
     if addresses.is_empty() {
@@ -353,6 +354,15 @@ mod tests {
         for (raw, expected) in rows {
             assert_eq!(from_state(raw), *expected, "{:?}", raw.escape_ascii());
         }
+    }
+
+    #[test]
+    fn a_thousand_addresses_are_enough() {
+        let raw = format!("From: {}\r\nFrom: x@y\r\n\r\n", "a@b, ".repeat(200_000));
+        let FromField::Addresses(found) = parse(raw).from else {
+            panic!("no addresses");
+        };
+        assert_eq!(found.len(), MAX_ADDRESSES);
     }
 
     #[test]

@@ -82,8 +82,7 @@ pub(super) fn walk(
     if walk.open.is_empty() {
         return Ok(());
     }
-    let mut lines = Lines::new(raw, body_start);
-    while let Some(line) = lines.next() {
+    for line in Lines::new(raw, body_start) {
         let content = raw.get(line.content.clone()).unwrap_or_default();
         let delimiter = walk.delimiter(content);
         let ends = delimiter.is_some() || content.is_empty();
