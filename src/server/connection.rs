@@ -232,8 +232,9 @@ where
         }
         let now = Instant::now();
         let (began, octets) = *self.data.get_or_insert((now, 0));
-        let paid = TIME_PER_OCTET.saturating_mul(u32::try_from(octets).unwrap_or(u32::MAX));
-        (now + timeouts.data_block).min(began + timeouts.data_block + paid)
+        now + timeouts
+            .data_block
+            .min(data_left(now - began, octets, timeouts.data_block))
     }
 
     async fn say_goodbye(&mut self) -> io::Result<()> {
@@ -245,6 +246,12 @@ where
         let _ = timeout(LINGER, drained).await;
         Ok(())
     }
+}
+
+/// How long a mail may still take that has taken `elapsed` for `octets`.
+fn data_left(elapsed: Duration, octets: u64, data_block: Duration) -> Duration {
+    let paid = TIME_PER_OCTET.saturating_mul(u32::try_from(octets).unwrap_or(u32::MAX));
+    data_block.saturating_add(paid).saturating_sub(elapsed)
 }
 
 /// Runs the work in a task of its own, which ends with this future; `None` when it panicked.
@@ -262,4 +269,31 @@ async fn guarded<T: Send + 'static>(work: impl Future<Output = T> + Send + 'stat
 
 fn broken() -> Reply {
     Reply::new(451, 3, 0, "internal error")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mail_that_trickles_is_cut() {
+        let rows = [
+            (0, 0, 180),
+            (179, 0, 1),
+            (180, 0, 0),
+            (180, 36, 0),
+            (181, 500, 0),
+            (181, 1000, 1),
+            (3600, 50 << 20, 101_437),
+            (0, u64::MAX, 8_590_114),
+        ];
+        for (elapsed, octets, left) in rows {
+            let found = data_left(
+                Duration::from_secs(elapsed),
+                octets,
+                Duration::from_secs(180),
+            );
+            assert_eq!(found.as_secs(), left, "{elapsed} s, {octets} octets");
+        }
+    }
 }

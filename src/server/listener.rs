@@ -208,3 +208,19 @@ fn duplicate(number: i32) -> io::Result<OwnedFd> {
     let this_process = pidfd_open(getpid(), PidfdFlags::empty())?;
     Ok(pidfd_getfd(this_process, number, PidfdGetfdFlags::empty())?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn a_passed_socket_is_the_same_socket() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let copy = std::net::TcpListener::from(duplicate(socket.as_raw_fd()).unwrap());
+        assert_eq!(copy.local_addr().unwrap(), socket.local_addr().unwrap());
+        assert_ne!(copy.as_raw_fd(), socket.as_raw_fd());
+        assert!(duplicate(-1).is_err());
+    }
+}

@@ -65,7 +65,7 @@ pub struct MailParameters {
     pub smtputf8: bool,
 }
 
-/// One attribute of `XFORWARD`; `None` is `[UNAVAILABLE]` or `[TEMPUNAVAIL]`.
+/// One attribute of `XFORWARD`; `None` is nothing, `[UNAVAILABLE]` or `[TEMPUNAVAIL]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Forwarded {
     /// `ADDR`, with or without `IPV6:`.
@@ -304,7 +304,7 @@ fn forwarded(word: &str) -> Option<Forwarded> {
     let (name, value) = word.split_once('=')?;
     let value = xtext(value)?;
     let value = match value.to_ascii_uppercase().as_str() {
-        "[UNAVAILABLE]" | "[TEMPUNAVAIL]" => None,
+        "" | "[UNAVAILABLE]" | "[TEMPUNAVAIL]" => None,
         _ => Some(value),
     };
     match name.to_ascii_uppercase().as_str() {
@@ -501,6 +501,7 @@ mod tests {
         let rows = [
             ("ADDR=192.0.2.1", ip("192.0.2.1")),
             ("ADDR=IPV6:2001:db8::1", ip("2001:db8::1")),
+            ("ADDR=", ip("")),
             ("ADDR=[UNAVAILABLE]", ip("")),
             ("addr=[tempunavail]", ip("")),
             ("NAME=mx+2Eexample+2Borg", name("mx.example+org")),

@@ -4,6 +4,7 @@
 //! [`writer`] and [`reply_parser`]. [`listen`] holds the two types that name a listener.
 #![deny(clippy::indexing_slicing)]
 
+mod answer;
 pub mod command;
 pub mod data;
 pub mod listen;
@@ -12,9 +13,10 @@ pub mod reply_parser;
 pub mod session;
 pub mod writer;
 
+pub use answer::Answer;
 pub use data::BareNewline;
 pub use listen::{Cidr, ListenAddress};
 pub use reply::{EnhancedCode, Reply};
 pub use reply_parser::{ReplyError, ReplyParser, ServerReply};
-pub use session::{Answer, Event, Limits, Session, SessionSettings};
+pub use session::{Event, Limits, Session, SessionSettings};
 pub use writer::{StrayLineEnd, Writer, wire_data};

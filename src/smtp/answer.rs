@@ -1,0 +1,96 @@
+//! What the caller answers to a mail, and the replies that this makes (CONTRACT section 3).
+
+use super::Reply;
+use super::reply::escape;
+use crate::mail::Address;
+
+/// What was done with a mail for one recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Taken, durably: `250 2.0.0 <rcpt> q=ID verdict=...`.
+    Taken {
+        /// One for each mail and mailbox.
+        id: String,
+        /// CONTRACT section 2.
+        verdict: &'static str,
+        /// The stage that decided, for `quarantine` and `replace`.
+        stage: Option<&'static str>,
+    },
+    /// Not taken: a 4yz or 5yz reply.
+    Refused(Reply),
+}
+
+/// A reply that is neither 4yz nor 5yz is no refusal: `451 4.3.0` stands for it.
+pub(super) fn negative(reply: Reply) -> Reply {
+    match reply.code {
+        400..600 => reply,
+        _ => Reply::new(451, 3, 0, "internal error"),
+    }
+}
+
+/// LMTP: one recipient's reply.
+pub(super) fn reply_for(recipient: &Address, answer: &Answer) -> Reply {
+    match answer {
+        Answer::Refused(reply) => negative(reply.clone()),
+        Answer::Taken { id, verdict, stage } => taken(recipient, &[id], verdict, *stage),
+    }
+}
+
+/// SMTP: the first 4yz if there is any (the client tries again for all), else 250 if any
+/// recipient was served, else the first 5yz.
+pub(super) fn merged_reply(recipients: &[Address], answers: &[Answer]) -> Reply {
+    let refused = || {
+        answers.iter().filter_map(|answer| match answer {
+            Answer::Refused(reply) => Some(negative(reply.clone())),
+            Answer::Taken { .. } => None,
+        })
+    };
+    if let Some(temporary) = refused().find(Reply::is_temporary) {
+        return temporary;
+    }
+    let mut ids: Vec<&str> = Vec::new();
+    let mut outcomes = Vec::new();
+    for answer in answers {
+        if let Answer::Taken { id, verdict, stage } = answer {
+            ids.push(id);
+            outcomes.push((*verdict, *stage));
+        }
+    }
+    ids.dedup();
+    let (Some(recipient), Some(&(verdict, stage))) = (recipients.first(), outcomes.first()) else {
+        return refused()
+            .next()
+            .unwrap_or_else(|| Reply::new(451, 3, 0, "internal error"));
+    };
+    let agreed =
+        outcomes.len() == answers.len() && outcomes.iter().all(|(other, _)| *other == verdict);
+    let same_stage = outcomes.iter().all(|(_, other)| *other == stage);
+    match (agreed, recipients) {
+        (true, [_]) => taken(recipient, &ids, verdict, stage),
+        (true, _) => taken_by_all(&ids, verdict, stage.filter(|_| same_stage)),
+        (false, _) => taken_by_all(&ids, "mixed", None),
+    }
+}
+
+/// Ids that a reply of several recipients names, one `q=` each.
+const IDS_NAMED: usize = 8;
+
+fn taken_by_all(ids: &[&str], verdict: &str, stage: Option<&str>) -> Reply {
+    let named = ids.iter().take(IDS_NAMED);
+    let ids: Vec<String> = named.map(|id| format!("q={id}")).collect();
+    let stage = stage
+        .map(|stage| format!(" stage={stage}"))
+        .unwrap_or_default();
+    Reply::new(
+        250,
+        0,
+        0,
+        format!("{} verdict={verdict}{stage}", ids.join(" ")),
+    )
+}
+
+fn taken(recipient: &Address, ids: &[&str], verdict: &str, stage: Option<&str>) -> Reply {
+    let recipient: String = escape(&recipient.to_string()).chars().take(200).collect();
+    let all = taken_by_all(ids, verdict, stage);
+    Reply::new(250, 0, 0, format!("<{recipient}> {}", all.text))
+}
