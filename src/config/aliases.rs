@@ -86,7 +86,10 @@ impl Index {
     pub(crate) fn build(&self, dir: &Path) {
         let files = files_below(dir);
         let known: Vec<PathBuf> = self.lock().of_file.keys().cloned().collect();
-        for gone in known.iter().filter(|path| files.binary_search(path).is_err()) {
+        for gone in known
+            .iter()
+            .filter(|path| files.binary_search(path).is_err())
+        {
             self.replace(gone, Vec::new());
         }
         for path in &files {
@@ -138,7 +141,10 @@ impl Index {
         // Watched before it is read, so that no change falls between.
         let watcher = if watch { watcher(dir, sender) } else { None };
         self.build(dir);
-        while watch {
+        if !watch {
+            return;
+        }
+        loop {
             match news.recv_timeout(POLL) {
                 Ok(Wake::News(Ok(event))) => self.news(dir, &event),
                 Ok(Wake::News(Err(_))) => self.build(dir),
@@ -155,7 +161,11 @@ impl Index {
             return;
         }
         let is_file = |path: &PathBuf| path.extension().is_some_and(|e| e == "yaml");
-        if event.need_rescan() || !event.paths.iter().all(|p| is_file(p) || !p.is_dir() && p.exists())
+        if event.need_rescan()
+            || !event
+                .paths
+                .iter()
+                .all(|p| is_file(p) || !p.is_dir() && p.exists())
         {
             self.build(dir);
             return;
@@ -175,7 +185,9 @@ fn watcher(dir: &Path, sender: Sender<Wake>) -> Option<notify::RecommendedWatche
         Ok(watcher)
     });
     watcher
-        .inspect_err(|error| tracing::warn!(dir = %dir.display(), %error, "aliases are not watched"))
+        .inspect_err(
+            |error| tracing::warn!(dir = %dir.display(), %error, "aliases are not watched"),
+        )
         .ok()
 }
 
@@ -185,28 +197,45 @@ fn aliases_in(path: &Path, bytes: Vec<u8>) -> Vec<String> {
         return Vec::new();
     }
     let mut report = Report::default();
-    let root = patterns::add_text(&mut report, path, bytes)
-        .and_then(|file| tree::read(&mut report, file));
-    let Some(Kind::Map(pairs)) = root.map(|node| node.kind) else { return Vec::new() };
-    let items = pairs.into_iter().find(|pair| pair.key == "aliases").map(|pair| pair.value.kind);
-    let Some(Kind::Seq(items)) = items else { return Vec::new() };
+    let root =
+        patterns::add_text(&mut report, path, bytes).and_then(|file| tree::read(&mut report, file));
+    let Some(Kind::Map(pairs)) = root.map(|node| node.kind) else {
+        return Vec::new();
+    };
+    let items = pairs
+        .into_iter()
+        .find(|pair| pair.key == "aliases")
+        .map(|pair| pair.value.kind);
+    let Some(Kind::Seq(items)) = items else {
+        return Vec::new();
+    };
     let address = |kind: &Kind| match kind {
-        Kind::Scalar(scalar) => Address::parse(&scalar.text).ok().map(|address| address.key()),
+        Kind::Scalar(scalar) => Address::parse(&scalar.text)
+            .ok()
+            .map(|address| address.key()),
         _ => None,
     };
-    items.iter().filter_map(|item| address(&item.kind)).collect()
+    items
+        .iter()
+        .filter_map(|item| address(&item.kind))
+        .collect()
 }
 
 /// All mailbox files `<dir>/<domain>/<localpart>.yaml`, sorted. Folders that cannot be read have
 /// none.
 pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
     let entries = |dir: &Path| {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+        let entries = std::fs::read_dir(dir)
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok);
         entries.map(|entry| entry.path())
     };
     let is_mailbox = |path: &PathBuf| {
         path.extension().is_some_and(|e| e == "yaml")
-            && !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+            && !path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
     };
     let mut files = Vec::new();
     for entry in entries(dir) {
@@ -228,7 +257,10 @@ impl Claims {
     /// Adds a mailbox; an error for each alias that another file has already.
     pub(crate) fn add(&mut self, path: &Path, read: &Attempt) -> Vec<Diagnostic> {
         let mut found = Vec::new();
-        let aliases = read.mailbox.iter().flat_map(|mailbox| &mailbox.policy.aliases);
+        let aliases = read
+            .mailbox
+            .iter()
+            .flat_map(|mailbox| &mailbox.policy.aliases);
         for (alias, place) in aliases.zip(&read.alias_places) {
             if let Some(other) = self.0.insert(alias.key(), path.to_owned()) {
                 let other = location::address_of(&other).map_or_else(

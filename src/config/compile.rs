@@ -38,11 +38,17 @@ pub(crate) fn config(report: &mut Report, path: &Path) -> Option<Config> {
         announcement_senders: compile.announcement_senders(&raw),
         delivery: compile.delivery(&raw.delivery.section()),
         relay: compile.relay(&raw.relay.section())?,
-        trust: Trust { authserv_id: raw.trust.section().authserv_id.or("mx.example.jp".into()) },
+        trust: Trust {
+            authserv_id: raw.trust.section().authserv_id.or("mx.example.jp".into()),
+        },
         scanners: compile.scanners(&raw.scanners.section()),
-        store: Store { path: compile.path(&raw.store.section().path, "state") },
+        store: Store {
+            path: compile.path(&raw.store.section().path, "state"),
+        },
         quarantine: compile.quarantine(&raw.quarantine.section()),
-        history: History { retention: compile.span(&raw.history.section().retention, 7 * DAY) },
+        history: History {
+            retention: compile.span(&raw.history.section().retention, 7 * DAY),
+        },
         limits: compile.limits(&raw.limits.section()),
         logging: logging(&raw.logging.section()),
         control: compile.control(&raw.control.section()),
@@ -61,8 +67,17 @@ pub(crate) fn version(report: &mut Report, version: &Field<u64>, file: u16) {
         }
         None if version.is_given() => {}
         None => {
-            let at = Place { file, line: 1, col: 1 };
-            report.error_help("version", at, "`version` is missing", "begin with `version: 1`");
+            let at = Place {
+                file,
+                line: 1,
+                col: 1,
+            };
+            report.error_help(
+                "version",
+                at,
+                "`version` is missing",
+                "begin with `version: 1`",
+            );
         }
     }
 }
@@ -75,7 +90,12 @@ pub(crate) fn timezone(report: &mut Report, name: &Field<String>) -> TimeZone {
         Err(_) if written == "Asia/Tokyo" => TimeZone::fixed(Offset::constant(9)),
         Err(_) => {
             let message = format!("no time zone {written:?} is known on this machine");
-            report.error_help("value", name.place(), message, "an IANA name, such as `Asia/Tokyo`");
+            report.error_help(
+                "value",
+                name.place(),
+                message,
+                "an IANA name, such as `Asia/Tokyo`",
+            );
             TimeZone::UTC
         }
     }
@@ -86,9 +106,24 @@ fn not_built(report: &mut Report, raw: &RawConfig) {
     let mut refuse = |at: Place, what: &str, help: &str| {
         report.error_help("not-built", at, format!("{what} is not built yet"), help);
     };
-    for listener in raw.server.section().listeners.section().iter().filter_map(Field::get) {
-        if listener.tls.get().is_some_and(|tls| *tls != RawListenerTls::None) {
-            refuse(listener.tls.place(), "TLS on a listener", "write `tls: none`");
+    for listener in raw
+        .server
+        .section()
+        .listeners
+        .section()
+        .iter()
+        .filter_map(Field::get)
+    {
+        if listener
+            .tls
+            .get()
+            .is_some_and(|tls| *tls != RawListenerTls::None)
+        {
+            refuse(
+                listener.tls.place(),
+                "TLS on a listener",
+                "write `tls: none`",
+            );
         }
     }
     let trust = raw.trust.section();
@@ -100,7 +135,11 @@ fn not_built(report: &mut Report, raw: &RawConfig) {
     if sign.get() == Some(&true) {
         refuse(sign.place(), "trust.sign", "write `enabled: false`");
     }
-    if trust.verify.get().is_some_and(|verify| *verify != RawVerify::Off) {
+    if trust
+        .verify
+        .get()
+        .is_some_and(|verify| *verify != RawVerify::Off)
+    {
         refuse(trust.verify.place(), "trust.verify", "write `verify: off`");
     }
     let scanners = raw.scanners.section();
@@ -109,7 +148,10 @@ fn not_built(report: &mut Report, raw: &RawConfig) {
         refuse(engine.place(), "the engine clamd", "`off` or `upstream`");
     }
     let engine = scanners.spam.section().engine;
-    if matches!(engine.get(), Some(RawSpamEngine::Rspamd | RawSpamEngine::Spamd)) {
+    if matches!(
+        engine.get(),
+        Some(RawSpamEngine::Rspamd | RawSpamEngine::Spamd)
+    ) {
         refuse(engine.place(), "this engine", "`off` or `upstream`");
     }
     let listen = raw.metrics.section().listen;
@@ -126,7 +168,10 @@ impl Compile<'_> {
     fn server(&mut self, raw: &RawServer) -> Server {
         let hostname = raw.hostname.or("mx.example.jp".into());
         if !is_host(&hostname) {
-            self.value(raw.hostname.place(), "a host name is letters, digits, dots and hyphens");
+            self.value(
+                raw.hostname.place(),
+                "a host name is letters, digits, dots and hyphens",
+            );
         }
         let default_domain = raw.default_domain.or("east.example.jp".into());
         if domain_key(&default_domain).is_none() {
@@ -158,9 +203,13 @@ impl Compile<'_> {
     }
 
     fn listeners(&mut self, raw: &Field<Vec<Field<RawListener>>>) -> Vec<Listener> {
-        let items = raw.or(vec![Field { value: Some(RawListener::default()), at: None }]);
+        let items = raw.or(vec![Field {
+            value: Some(RawListener::default()),
+            at: None,
+        }]);
         if items.is_empty() {
-            self.report.error("empty", raw.key(), "a server without a listener");
+            self.report
+                .error("empty", raw.key(), "a server without a listener");
         }
         let mut names = HashSet::new();
         let mut places = Vec::new();
@@ -171,12 +220,14 @@ impl Compile<'_> {
             if !names.insert(listener.name.clone()) {
                 let at = at(item.section().name.place());
                 let message = format!("two listeners are named `{}`", listener.name);
-                self.report.error_help("duplicate", at, message, "give each a `name`");
+                self.report
+                    .error_help("duplicate", at, message, "give each a `name`");
             }
             let any_port = matches!(listener.listen, Listen::Tcp { port: 0, .. });
             if !any_port && places.contains(&listener.listen) {
                 let at = at(item.section().listen.place());
-                self.report.error("duplicate", at, "two listeners listen at the same place");
+                self.report
+                    .error("duplicate", at, "two listeners listen at the same place");
             }
             places.push(listener.listen.clone());
             listeners.push(listener);
@@ -195,7 +246,10 @@ impl Compile<'_> {
         };
         let listen = match raw.listen.value.clone() {
             Some(Text(listen)) => listen.below(self.report.folder(raw.listen.place())),
-            None => Listen::Tcp { host: "127.0.0.1".into(), port: 2424 },
+            None => Listen::Tcp {
+                host: "127.0.0.1".into(),
+                port: 2424,
+            },
         };
         let clients = match raw.clients.get() {
             Some(items) => self.clients(items),
@@ -204,7 +258,8 @@ impl Compile<'_> {
         if protocol == Protocol::Lmtp && matches!(listen, Listen::Tcp { port: 25, .. }) {
             let message = "LMTP on the port of SMTP (RFC 2033 section 5 forbids it)";
             let help = "use another port, or `protocol: smtp`";
-            self.report.warning("lmtp-port", raw.listen.place(), message, help);
+            self.report
+                .warning("lmtp-port", raw.listen.place(), message, help);
         }
         let bare_newline = match (raw.bare_newline.get(), protocol) {
             (Some(RawBareNewline::Normalize), _) | (None, Protocol::Lmtp) => BareNewline::Normalize,
@@ -228,12 +283,20 @@ impl Compile<'_> {
                 self.report.warning("open", item.place(), message, help);
             }
         }
-        items.iter().filter_map(Field::get).map(|Text(network)| *network).collect()
+        items
+            .iter()
+            .filter_map(Field::get)
+            .map(|Text(network)| *network)
+            .collect()
     }
 
     fn mailboxes(&mut self, raw: &RawMailboxes) -> Mailboxes {
         let mut domains = Vec::new();
-        let example = || ["east.example.jp", "west.example.jp"].map(str::to_owned).to_vec();
+        let example = || {
+            ["east.example.jp", "west.example.jp"]
+                .map(str::to_owned)
+                .to_vec()
+        };
         match raw.domains.get() {
             None => domains = example(),
             Some(items) => {
@@ -254,7 +317,10 @@ impl Compile<'_> {
         let mut signs = extension.chars();
         let sign = signs.next();
         if signs.next().is_some() || sign.is_some_and(|c| !c.is_ascii_punctuation() || c == '@') {
-            self.value(raw.address_extension.place(), "one sign, such as `+` or `-`, or `\"\"`");
+            self.value(
+                raw.address_extension.place(),
+                "one sign, such as `+` or `-`, or `\"\"`",
+            );
         }
         Mailboxes {
             dir: self.path(&raw.dir, "mailboxes"),
@@ -286,8 +352,14 @@ impl Compile<'_> {
     }
 
     fn delivery(&mut self, raw: &RawDelivery) -> Delivery {
-        let lmtp = self.next_hop(&raw.lmtp.section(), Endpoint::Unix("/run/dovecot/lmtp".into()));
-        let reinject = Endpoint::Tcp { host: "127.0.0.1".into(), port: 10026 };
+        let lmtp = self.next_hop(
+            &raw.lmtp.section(),
+            Endpoint::Unix("/run/dovecot/lmtp".into()),
+        );
+        let reinject = Endpoint::Tcp {
+            host: "127.0.0.1".into(),
+            port: 10026,
+        };
         let smtp = self.next_hop(&raw.smtp.section(), reinject);
         let maildir = self.maildir(&raw.maildir.section());
         match raw.method.or(RawMethod::Maildir) {
@@ -313,11 +385,15 @@ impl Compile<'_> {
         let written = raw.path.or("mail/%{domain}/%{localpart}".into());
         let rest = written.replace("%{domain}", "").replace("%{localpart}", "");
         if rest.contains("%{") {
-            self.value(raw.path.place(), "`%{domain}` and `%{localpart}` are known here");
+            self.value(
+                raw.path.place(),
+                "`%{domain}` and `%{localpart}` are known here",
+            );
         } else if !written.contains("%{localpart}") || !written.contains("%{domain}") {
             let message = "two mailboxes would have one Maildir";
             let help = "the path needs `%{domain}` and `%{localpart}`";
-            self.report.warning("shared-maildir", raw.path.place(), message, help);
+            self.report
+                .warning("shared-maildir", raw.path.place(), message, help);
         }
         let path = self.report.folder(raw.path.place()).join(written);
         Delivery::Maildir {
@@ -345,11 +421,18 @@ impl Compile<'_> {
         };
         let built_in = |local: &str, name: &str| {
             let address = Address::parse(&format!("{local}@example.jp")).ok();
-            address.map(|address| NamedAddress { name: name.into(), address })
+            address.map(|address| NamedAddress {
+                name: name.into(),
+                address,
+            })
         };
         let from = raw.from.value.clone().map(|Text(from)| from);
         let from = from.or_else(|| built_in("mailer-daemon", "Mail filter"));
-        let reply_to = raw.reply_to.value.clone().map(|Text(Mail(address))| address);
+        let reply_to = raw
+            .reply_to
+            .value
+            .clone()
+            .map(|Text(Mail(address))| address);
         let signature = raw.signature.section();
         Some(Relay {
             host: ip.to_owned(),
@@ -364,7 +447,9 @@ impl Compile<'_> {
             from: from?,
             reply_to: reply_to.or_else(|| built_in("postmaster", "").map(|n| n.address)),
             signature: Signature {
-                ja: signature.ja.or("-- \nサンプルケーブル メールサービス".into()),
+                ja: signature
+                    .ja
+                    .or("-- \nサンプルケーブル メールサービス".into()),
                 en: signature.en.or("-- \nSample Cable mail service".into()),
             },
         })
@@ -383,13 +468,19 @@ impl Compile<'_> {
         let password = auth.password_file.or(String::new());
         if username.is_empty() || password.is_empty() {
             let help = "set `username` and `password_file`, or `mechanism: none`";
-            self.report.error_help("missing", at, "a log-in without its user or password", help);
+            self.report
+                .error_help("missing", at, "a log-in without its user or password", help);
             return None;
         }
         let local = host == "localhost" || host.starts_with("127.") || host == "::1";
         if matches!(tls, RelayTls::None | RelayTls::Opportunistic) && !local {
             let help = "use `tls: starttls` or `tls: implicit`";
-            self.report.warning("clear-password", at, "the password may go in the clear", help);
+            self.report.warning(
+                "clear-password",
+                at,
+                "the password may go in the clear",
+                help,
+            );
         }
         let password = match password.parse::<SecretSource>() {
             Ok(source) => source.below(self.report.folder(auth.password_file.place())),
@@ -398,7 +489,11 @@ impl Compile<'_> {
                 return None;
             }
         };
-        Some(RelayAuth { mechanism, username, password })
+        Some(RelayAuth {
+            mechanism,
+            username,
+            password,
+        })
     }
 
     fn retry(&mut self, raw: &RawRetry) -> Retry {
@@ -409,10 +504,19 @@ impl Compile<'_> {
         let first = self.span(&raw.first, MINUTE);
         let longest = self.span(&raw.longest, HOUR);
         if longest < first {
-            let at = if raw.longest.is_given() { raw.longest.place() } else { raw.first.place() };
+            let at = if raw.longest.is_given() {
+                raw.longest.place()
+            } else {
+                raw.first.place()
+            };
             self.value(at, "`longest` is shorter than `first`");
         }
-        Retry { first, factor, longest, give_up: self.span(&raw.give_up, 3 * DAY) }
+        Retry {
+            first,
+            factor,
+            longest,
+            give_up: self.span(&raw.give_up, 3 * DAY),
+        }
     }
 
     fn scanners(&mut self, raw: &RawScanners) -> Scanners {
@@ -463,7 +567,8 @@ impl Compile<'_> {
     fn wanted(&mut self, field: &Field<String>, built_in: &str) -> String {
         let text = field.or(built_in.into());
         if text.trim().is_empty() {
-            self.report.error("empty", field.key(), "an empty text would match every mail");
+            self.report
+                .error("empty", field.key(), "an empty text would match every mail");
         }
         text
     }
@@ -472,13 +577,19 @@ impl Compile<'_> {
         let notice = raw.notice.section();
         let written = notice.daily_at.or("07:00".into());
         let daily_at = jiff::civil::Time::strptime("%H:%M", &written).unwrap_or_else(|_| {
-            self.value(notice.daily_at.place(), "a time of day is `HH:MM`, in quotes");
+            self.value(
+                notice.daily_at.place(),
+                "a time of day is `HH:MM`, in quotes",
+            );
             jiff::civil::Time::midnight()
         });
         Quarantine {
             retention: self.span(&raw.retention, 7 * DAY),
             max_size: self.octets(&raw.max_size, 20 * GIB),
-            notice: NoticeTime { daily_at, timezone: timezone(self.report, &notice.timezone) },
+            notice: NoticeTime {
+                daily_at,
+                timezone: timezone(self.report, &notice.timezone),
+            },
         }
     }
 
@@ -499,8 +610,10 @@ impl Compile<'_> {
 
     fn range(&mut self, raw: &Field<RawRange>, built_in: Range) -> Range {
         let section = raw.section();
-        let range =
-            Range { min: section.min.or(built_in.min), max: section.max.or(built_in.max) };
+        let range = Range {
+            min: section.min.or(built_in.min),
+            max: section.max.or(built_in.max),
+        };
         if range.min > range.max {
             self.value(raw.key(), "`min` is more than `max`");
         }
@@ -510,9 +623,14 @@ impl Compile<'_> {
     fn control(&mut self, raw: &RawControl) -> Control {
         let mode = raw.mode.or("0660".into());
         let octal = mode.len() <= 4 && mode.bytes().all(|b| (b'0'..=b'7').contains(&b));
-        let bits = u32::from_str_radix(&mode, 8).ok().filter(|bits| octal && *bits <= 0o777);
+        let bits = u32::from_str_radix(&mode, 8)
+            .ok()
+            .filter(|bits| octal && *bits <= 0o777);
         if bits.is_none() {
-            self.value(raw.mode.place(), "a file mode is three octal digits, as in \"0660\"");
+            self.value(
+                raw.mode.place(),
+                "a file mode is three octal digits, as in \"0660\"",
+            );
         }
         Control {
             socket: self.path(&raw.socket, "control.sock"),
@@ -530,7 +648,10 @@ impl Compile<'_> {
 
     /// A time span that must not be zero.
     fn span(&mut self, field: &Field<Text<Time>>, built_in: u64) -> Duration {
-        let span = field.value.clone().map_or(Duration::from_secs(built_in), |Text(Time(t))| t);
+        let span = field
+            .value
+            .clone()
+            .map_or(Duration::from_secs(built_in), |Text(Time(t))| t);
         if span.is_zero() {
             self.value(field.place(), "more than 0 is wanted");
         }
@@ -539,7 +660,10 @@ impl Compile<'_> {
 
     /// A size that must not be zero.
     fn octets(&mut self, field: &Field<Text<Size>>, built_in: u64) -> u64 {
-        let size = field.value.clone().map_or(built_in, |Text(Size(size))| size);
+        let size = field
+            .value
+            .clone()
+            .map_or(built_in, |Text(Size(size))| size);
         if size == 0 {
             self.value(field.place(), "more than 0 is wanted");
         }
@@ -549,7 +673,10 @@ impl Compile<'_> {
     /// A number of things, 1 to 10 million.
     fn count(&mut self, field: &Field<u64>, built_in: usize) -> usize {
         const MOST: usize = 10_000_000;
-        match field.get().map(|n| usize::try_from(*n).unwrap_or(usize::MAX)) {
+        match field
+            .get()
+            .map(|n| usize::try_from(*n).unwrap_or(usize::MAX))
+        {
             None => built_in,
             Some(n @ 1..=MOST) => n,
             Some(_) => {
@@ -569,7 +696,9 @@ fn domain_key(domain: &str) -> Option<String> {
     let address = Address::parse(&format!("x@{domain}")).ok()?;
     let plain = !domain.contains('@') && !domain.contains(char::is_whitespace);
     let key = address.key();
-    key.strip_prefix("x@").filter(|d| plain && !d.is_empty()).map(str::to_owned)
+    key.strip_prefix("x@")
+        .filter(|d| plain && !d.is_empty())
+        .map(str::to_owned)
 }
 
 fn on_error(word: RawOnError) -> OnError {

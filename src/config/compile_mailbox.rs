@@ -27,9 +27,21 @@ const MARK: &str = "[spam]";
 pub(crate) fn check_defaults(report: &mut Report, config: &Config, raw: &Field<RawMailbox>) {
     let Some(defaults) = raw.get() else { return };
     for (given, at, key) in [
-        (defaults.mailbox.is_given(), defaults.mailbox.key(), "mailbox"),
-        (defaults.aliases.is_given(), defaults.aliases.key(), "aliases"),
-        (defaults.version.is_given(), defaults.version.key(), "version"),
+        (
+            defaults.mailbox.is_given(),
+            defaults.mailbox.key(),
+            "mailbox",
+        ),
+        (
+            defaults.aliases.is_given(),
+            defaults.aliases.key(),
+            "aliases",
+        ),
+        (
+            defaults.version.is_given(),
+            defaults.version.key(),
+            "version",
+        ),
     ] {
         if given {
             let message = format!("`{key}` is no key of the defaults");
@@ -52,13 +64,21 @@ pub(crate) fn compile(
     files: &mut Vec<PathBuf>,
 ) -> Mailbox {
     let timezone = timezone(report, &raw.timezone);
-    let mut compile = Compile { report, limits: &config.limits, files, timezone: &timezone };
+    let mut compile = Compile {
+        report,
+        limits: &config.limits,
+        files,
+        timezone: &timezone,
+    };
     let aliases = compile.addresses(&raw.aliases);
-    let own: Vec<String> = std::iter::once(address).chain(&aliases).map(Address::key).collect();
+    let own: Vec<String> = std::iter::once(address)
+        .chain(&aliases)
+        .map(Address::key)
+        .collect();
     let announced = raw.announcements.or(true) && !config.announcement_senders.is_empty();
     let reject = raw.reject.section();
-    let from_suffixes = compile.from_suffixes(&reject);
-    let subject_contains = compile.subject_contains(&reject);
+    let from_suffixes = compile.reject_from(&reject);
+    let subject_contains = compile.reject_subject(&reject);
     let allow = compile.allow(&raw.allow.section(), &from_suffixes);
     let policy = Policy {
         mailbox: address.clone(),
@@ -72,7 +92,10 @@ pub(crate) fn compile(
         headers: compile.headers(&reject.headers),
         allow,
         virus: raw.virus.section().scan.or(false) && config.scanners.virus.engine != Engine::Off,
-        spam: compile.spam(&raw.spam.section(), config.scanners.spam.engine != Engine::Off),
+        spam: compile.spam(
+            &raw.spam.section(),
+            config.scanners.spam.engine != Engine::Off,
+        ),
         forwarding: compile.forwarding(&raw.forwarding.section(), &own),
         notify: compile.notify(&raw.notify.section(), &own),
         auto_reply: compile.auto_reply(&raw.auto_reply),
@@ -83,7 +106,12 @@ pub(crate) fn compile(
         RawNotice::Each => SpamNotice::Each,
         RawNotice::Daily => SpamNotice::Daily,
     };
-    Mailbox { policy, timezone, spam_notice, path: None }
+    Mailbox {
+        policy,
+        timezone,
+        spam_notice,
+        path: None,
+    }
 }
 
 struct Compile<'a> {
@@ -94,9 +122,13 @@ struct Compile<'a> {
 }
 
 impl Compile<'_> {
-    fn from_suffixes(&mut self, raw: &RawReject) -> SuffixSet {
+    fn reject_from(&mut self, raw: &RawReject) -> SuffixSet {
         let (here, file) = (&raw.from_suffixes, &raw.from_suffixes_file);
-        let list = NamedList { name: "from_suffixes", here, file };
+        let list = NamedList {
+            name: "from_suffixes",
+            here,
+            file,
+        };
         let lines = patterns::load(self.report, list, self.files);
         patterns::check_length(self.report, &lines, self.limits.from_suffix_chars);
         patterns::check_total(self.report, list.name, &lines, self.limits.entries_total);
@@ -104,9 +136,13 @@ impl Compile<'_> {
         SuffixSet::build(lines.patterns(self.report))
     }
 
-    fn subject_contains(&mut self, raw: &RawReject) -> SubstringSet {
+    fn reject_subject(&mut self, raw: &RawReject) -> SubstringSet {
         let (here, file) = (&raw.subject_contains, &raw.subject_contains_file);
-        let list = NamedList { name: "subject_contains", here, file };
+        let list = NamedList {
+            name: "subject_contains",
+            here,
+            file,
+        };
         let lines = patterns::load(self.report, list, self.files);
         patterns::check_length(self.report, &lines, self.limits.subject_chars);
         patterns::check_total(self.report, list.name, &lines, self.limits.entries_total);
@@ -120,7 +156,8 @@ impl Compile<'_> {
         for item in raw.section() {
             let Some(word) = item.value else { continue };
             if seen.contains(&word) {
-                self.report.error("duplicate", item.place(), "this word is there already");
+                self.report
+                    .error("duplicate", item.place(), "this word is there already");
             }
             seen.push(word);
             let condition = match word {
@@ -130,7 +167,10 @@ impl Compile<'_> {
                 RawHeader::SubjectMissing => HeaderCondition::SubjectMissing,
                 RawHeader::SubjectEmpty => HeaderCondition::SubjectEmpty,
             };
-            rules.push(HeaderRule { condition, origin: self.report.origin(item.place()) });
+            rules.push(HeaderRule {
+                condition,
+                origin: self.report.origin(item.place()),
+            });
         }
         rules
     }
@@ -138,7 +178,11 @@ impl Compile<'_> {
     fn allow(&mut self, raw: &RawAllow, rejected: &SuffixSet) -> Allow {
         let before_reject = raw.before_reject.or(false);
         let lists = [
-            NamedList { name: "senders", here: &raw.senders, file: &raw.senders_file },
+            NamedList {
+                name: "senders",
+                here: &raw.senders,
+                file: &raw.senders_file,
+            },
             NamedList {
                 name: "verified_senders",
                 here: &raw.verified_senders,
@@ -154,17 +198,24 @@ impl Compile<'_> {
             }
             AllowSet::build(lines.patterns(self.report))
         });
-        Allow { before_reject, senders, verified_senders }
+        Allow {
+            before_reject,
+            senders,
+            verified_senders,
+        }
     }
 
     /// The pipeline rejects first (manual, allow against reject).
     fn warn_shadowed(&mut self, lines: &super::lines::Lines, rejected: &SuffixSet) {
         for line in &lines.0 {
-            let Some(hit) = rejected.find(&fold_address(&line.text)) else { continue };
+            let Some(hit) = rejected.find(&fold_address(&line.text)) else {
+                continue;
+            };
             let place = hit.origin.map(|o| format!(" in {o}")).unwrap_or_default();
             let message = format!("the reject entry `{}`{place} covers this entry", hit.entry);
             let help = "remove one of them, or set `allow.before_reject: true`";
-            self.report.warning("shadowed-allow", line.place, message, help);
+            self.report
+                .warning("shadowed-allow", line.place, message, help);
         }
     }
 
@@ -181,17 +232,30 @@ impl Compile<'_> {
     fn forwarding(&mut self, raw: &RawForwarding, own: &[String]) -> Forwarding {
         let (all, rules) = (raw.all.key(), raw.rules.key());
         if raw.all.is_given() && raw.rules.is_given() && all.file == rules.file {
-            let at = if (rules.line, rules.col) > (all.line, all.col) { rules } else { all };
+            let at = if (rules.line, rules.col) > (all.line, all.col) {
+                rules
+            } else {
+                all
+            };
             let help = "keep the one that `mode` names";
-            self.report.error_help("conflict", at, "`all` and `rules` exclude each other", help);
+            self.report
+                .error_help("conflict", at, "`all` and `rules` exclude each other", help);
         }
-        let redirect = raw.all.get().map(|all| self.redirect(&all.to, &all.keep_copy, all_at(raw), own));
+        let redirect = raw
+            .all
+            .get()
+            .map(|all| self.redirect(&all.to, &all.keep_copy, all_at(raw), own));
         let listed = self.rules(&raw.rules, own);
         let mode = raw.mode.or(RawMode::Off);
         if !raw.mode.is_given() && (raw.all.is_given() || raw.rules.is_given()) {
             let at = if raw.all.is_given() { all } else { rules };
             let help = "write `mode: all` or `mode: rules`";
-            self.report.warning("mode-off", at, "nothing is forwarded without a `mode`", help);
+            self.report.warning(
+                "mode-off",
+                at,
+                "nothing is forwarded without a `mode`",
+                help,
+            );
         }
         let missing = match mode {
             RawMode::All if !raw.all.is_given() => Some("all: {to: [...]}"),
@@ -200,7 +264,12 @@ impl Compile<'_> {
         };
         if let Some(what) = missing {
             let message = "this mode needs the section of its name";
-            self.report.error_help("missing", raw.mode.place(), message, format!("add `{what}`"));
+            self.report.error_help(
+                "missing",
+                raw.mode.place(),
+                message,
+                format!("add `{what}`"),
+            );
         }
         match (mode, redirect) {
             (RawMode::All, Some(redirect)) => Forwarding::All(redirect),
@@ -231,16 +300,19 @@ impl Compile<'_> {
             here: &raw.from_suffixes,
             file: &raw.from_suffixes_file,
         };
-        let subject_contains =
-            self.condition(subject, fold).map(|p| SubstringSet::build(p));
-        let from_suffixes = self.condition(from, fold_address).map(|p| SuffixSet::build(p));
+        let subject_contains = self.condition(subject, fold).map(SubstringSet::build);
+        let from_suffixes = self.condition(from, fold_address).map(SuffixSet::build);
         let free = !raw.attachment.is_given() && !raw.size.is_given();
         if item.value.is_some() && free && !subject.is_given() && !from.is_given() {
             let help = "add a condition, or use `mode: all`";
             let message = "a rule without conditions matches every mail";
-            self.report.warning("no-condition", item.place(), message, help);
+            self.report
+                .warning("no-condition", item.place(), message, help);
         }
-        let size = raw.size.get().and_then(|size| self.size(size, raw.size.key()));
+        let size = raw
+            .size
+            .get()
+            .and_then(|size| self.size(size, raw.size.key()));
         ForwardRule {
             paused: raw.paused.or(false),
             any: raw.matching.or(RawMatch::All) == RawMatch::Any,
@@ -274,7 +346,11 @@ impl Compile<'_> {
                 let help = "a rule has one bound";
                 let message = "`at_least` and `at_most` exclude each other";
                 let (a, b) = (raw.at_least.key(), raw.at_most.key());
-                let at = if (b.line, b.col) > (a.line, a.col) { b } else { a };
+                let at = if (b.line, b.col) > (a.line, a.col) {
+                    b
+                } else {
+                    a
+                };
                 self.report.error_help("conflict", at, message, help);
                 None
             }
@@ -282,7 +358,8 @@ impl Compile<'_> {
             (None, Some(Text(Size(size)))) => Some(SizeCondition::AtMost(*size)),
             (None, None) => {
                 if !raw.at_least.is_given() && !raw.at_most.is_given() {
-                    self.report.error("missing", key, "`at_least` or `at_most` is wanted");
+                    self.report
+                        .error("missing", key, "`at_least` or `at_most` is wanted");
                 }
                 None
             }
@@ -298,27 +375,38 @@ impl Compile<'_> {
     ) -> Redirect {
         self.check_targets(to, self.limits.forwarding_targets, "targets");
         for item in to.section() {
-            let is_own = item.get().is_some_and(|Text(Mail(a))| own.contains(&a.key()));
+            let is_own = item
+                .get()
+                .is_some_and(|Text(Mail(a))| own.contains(&a.key()));
             if is_own {
                 let help = "`keep_copy: true` keeps the mail";
                 let message = "a forward to the mailbox itself";
-                self.report.error_help("own-address", item.place(), message, help);
+                self.report
+                    .error_help("own-address", item.place(), message, help);
             }
         }
         if to.get().map_or(!to.is_given(), Vec::is_empty) {
             let at = if to.is_given() { to.key() } else { at };
-            self.report.error_help("missing", at, "nobody to forward to", "add `to: [address]`");
+            self.report
+                .error_help("missing", at, "nobody to forward to", "add `to: [address]`");
         }
-        Redirect { to: self.addresses(to), keep_copy: keep_copy.or(true) }
+        Redirect {
+            to: self.addresses(to),
+            keep_copy: keep_copy.or(true),
+        }
     }
 
     fn notify(&mut self, raw: &RawNotify, own: &[String]) -> Option<Notify> {
         self.check_targets(&raw.to, self.limits.notify_addresses, "addresses");
         for item in raw.to.section() {
-            if item.get().is_some_and(|Text(Mail(a))| own.contains(&a.key())) {
+            if item
+                .get()
+                .is_some_and(|Text(Mail(a))| own.contains(&a.key()))
+            {
                 let help = "name an address that is read elsewhere";
                 let message = "a notice of each mail into the same mailbox";
-                self.report.warning("own-address", item.place(), message, help);
+                self.report
+                    .warning("own-address", item.place(), message, help);
             }
         }
         let fields = match raw.fields.get() {
@@ -332,7 +420,8 @@ impl Compile<'_> {
             Some(items) => self.notify_fields(items),
         };
         if fields.is_empty() && raw.fields.value.is_some() {
-            self.report.error("empty", raw.fields.key(), "a notice that tells nothing");
+            self.report
+                .error("empty", raw.fields.key(), "a notice that tells nothing");
         }
         let to = self.addresses(&raw.to);
         (!to.is_empty()).then_some(Notify { to, fields })
@@ -350,7 +439,8 @@ impl Compile<'_> {
                 Some(RawNotifyField::Size) => NotifyField::Size,
             };
             if fields.contains(&field) {
-                self.report.error("duplicate", item.place(), "this word is there already");
+                self.report
+                    .error("duplicate", item.place(), "this word is there already");
             }
             fields.push(field);
         }
@@ -364,21 +454,38 @@ impl Compile<'_> {
         if let (Some(start), Some(end)) = (start, end)
             && end < start
         {
-            let at = if raw.end.is_given() { raw.end.place() } else { raw.start.place() };
+            let at = if raw.end.is_given() {
+                raw.end.place()
+            } else {
+                raw.start.place()
+            };
             self.report.error("range", at, "`end` is before `start`");
         }
         let enabled = raw.enabled.or(false);
         let message = self.reply_text(&raw.message);
-        if enabled && message.trim().is_empty() && (raw.message.value.is_some() || !raw.message.is_given()) {
-            let at = if raw.message.is_given() { raw.message.key() } else { raw.enabled.place() };
-            self.report.error_help("missing", at, "a reply without a text", "add `message: |`");
+        if enabled
+            && message.trim().is_empty()
+            && (raw.message.value.is_some() || !raw.message.is_given())
+        {
+            let at = if raw.message.is_given() {
+                raw.message.key()
+            } else {
+                raw.enabled.place()
+            };
+            self.report
+                .error_help("missing", at, "a reply without a text", "add `message: |`");
         }
         let reply = AutoReply {
             start,
             end,
             subject: self.one_line(&raw.subject, REPLY_SUBJECT),
             message,
-            per_sender: raw.per_sender.section().iter().map(|item| self.sender_reply(item)).collect(),
+            per_sender: raw
+                .per_sender
+                .section()
+                .iter()
+                .map(|item| self.sender_reply(item))
+                .collect(),
             interval: i64::try_from(self.limits.auto_reply_interval.as_secs()).unwrap_or(i64::MAX),
         };
         enabled.then_some(reply)
@@ -386,19 +493,31 @@ impl Compile<'_> {
 
     fn sender_reply(&mut self, item: &Field<RawSenderReply>) -> SenderReply {
         let raw = item.section();
-        let list = NamedList { name: "senders", here: &raw.senders, file: &raw.senders_file };
+        let list = NamedList {
+            name: "senders",
+            here: &raw.senders,
+            file: &raw.senders_file,
+        };
         let lines = patterns::load(self.report, list, self.files);
         patterns::check_duplicates(self.report, &lines, fold_address, Severity::Warning);
         if item.value.is_some() && !list.is_given() {
-            self.report.error("missing", item.place(), "`senders` is missing");
+            self.report
+                .error("missing", item.place(), "`senders` is missing");
         }
         let message = self.reply_text(&raw.message);
         let unwritten = raw.message.value.is_some() || !raw.message.is_given();
         if item.value.is_some() && unwritten && message.trim().is_empty() {
-            let at = if raw.message.is_given() { raw.message.key() } else { item.place() };
+            let at = if raw.message.is_given() {
+                raw.message.key()
+            } else {
+                item.place()
+            };
             self.report.error("missing", at, "a reply without a text");
         }
-        SenderReply { senders: AllowSet::build(lines.patterns(self.report)), message }
+        SenderReply {
+            senders: AllowSet::build(lines.patterns(self.report)),
+            message,
+        }
     }
 
     fn reply_text(&mut self, raw: &Field<String>) -> String {
@@ -417,7 +536,10 @@ impl Compile<'_> {
         if let Ok(instant) = text.parse::<jiff::Timestamp>() {
             return Some(instant.as_second());
         }
-        let local = text.parse::<jiff::civil::DateTime>().ok().filter(|_| text.contains([':']));
+        let local = text
+            .parse::<jiff::civil::DateTime>()
+            .ok()
+            .filter(|_| text.contains([':']));
         let zoned = local.and_then(|local| self.timezone.to_zoned(local).ok());
         if zoned.is_none() {
             let help = "`2026-12-28T00:00:00+09:00`, or without the offset in `timezone`";
@@ -432,7 +554,11 @@ impl Compile<'_> {
         let text = raw.or(built_in.to_owned());
         let text = text.trim_end_matches('\n');
         if text.chars().any(char::is_control) {
-            self.report.error("value", raw.place(), "one line without control characters is wanted");
+            self.report.error(
+                "value",
+                raw.place(),
+                "one line without control characters is wanted",
+            );
         }
         text.to_owned()
     }
@@ -446,16 +572,23 @@ impl Compile<'_> {
         }
         let mut seen = std::collections::HashSet::new();
         for item in &items {
-            let again = item.get().is_some_and(|Text(Mail(address))| !seen.insert(address.key()));
+            let again = item
+                .get()
+                .is_some_and(|Text(Mail(address))| !seen.insert(address.key()));
             if again {
-                self.report.error("duplicate", item.place(), "this address is there already");
+                self.report
+                    .error("duplicate", item.place(), "this address is there already");
             }
         }
     }
 
     fn addresses(&self, raw: &Field<Vec<Field<Text<Mail>>>>) -> Vec<Address> {
         let items = raw.section();
-        items.into_iter().filter_map(|item| item.value).map(|Text(Mail(address))| address).collect()
+        items
+            .into_iter()
+            .filter_map(|item| item.value)
+            .map(|Text(Mail(address))| address)
+            .collect()
     }
 }
 
@@ -465,11 +598,16 @@ fn all_at(raw: &RawForwarding) -> Place {
 
 /// Reports a `mailbox:` that is not the one that the file's path says.
 pub(crate) fn check_path(report: &mut Report, dir: &Path, path: &Path, raw: &RawMailbox) {
-    let Some(Text(Mail(address))) = raw.mailbox.get() else { return };
+    let Some(Text(Mail(address))) = raw.mailbox.get() else {
+        return;
+    };
     let candidates = super::location::candidates(dir, address);
     let found = |candidate: &PathBuf| candidate == path;
     if !candidates.iter().any(found) {
-        let wanted = candidates.first().map(|p| p.display().to_string()).unwrap_or_default();
+        let wanted = candidates
+            .first()
+            .map(|p| p.display().to_string())
+            .unwrap_or_default();
         let message = format!("this is the place of another mailbox than {address}");
         let help = format!("the settings of {address} belong into {wanted}");
         report.error_help("mailbox-path", raw.mailbox.place(), message, help);

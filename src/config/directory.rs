@@ -97,9 +97,15 @@ impl Directory {
             return;
         }
         let (sender, news) = channel();
-        let (index, config, wake) = (Arc::clone(&self.index), Arc::clone(&self.config), sender.clone());
+        let (index, config, wake) = (
+            Arc::clone(&self.index),
+            Arc::clone(&self.config),
+            sender.clone(),
+        );
         let run = move || index.run(&config.mailboxes.dir, config.mailboxes.watch, wake, &news);
-        let thread = std::thread::Builder::new().name("aliases".to_owned()).spawn(run);
+        let thread = std::thread::Builder::new()
+            .name("aliases".to_owned())
+            .spawn(run);
         if let Err(error) = thread {
             tracing::error!(%error, "the alias index does not run");
             self.index.finish();
@@ -132,7 +138,9 @@ impl Directory {
         }
         match self.config.mailboxes.unknown {
             Unknown::Reject => Lookup::UnknownMailbox,
-            Unknown::Accept => Lookup::Found(Arc::new(self.default(&base.unwrap_or(recipient.clone())))),
+            Unknown::Accept => {
+                Lookup::Found(Arc::new(self.default(&base.unwrap_or(recipient.clone()))))
+            }
         }
     }
 
@@ -144,7 +152,9 @@ impl Directory {
     }
 
     fn default(&self, address: &Address) -> Mailbox {
-        let defaults = self.defaults.get_or_init(|| default_mailbox(&self.config, address));
+        let defaults = self
+            .defaults
+            .get_or_init(|| default_mailbox(&self.config, address));
         let mut mailbox = defaults.clone();
         mailbox.policy.mailbox = address.clone();
         mailbox
@@ -187,7 +197,10 @@ impl Directory {
         }
         self.files_read.fetch_add(1, Ordering::Relaxed);
         let attempt = read_mailbox(&self.config, path, Some(address));
-        let unreadable = attempt.found.iter().find(|d| d.id == "unreadable" && d.file == path);
+        let unreadable = attempt
+            .found
+            .iter()
+            .find(|d| d.id == "unreadable" && d.file == path);
         if let (None, Some(error)) = (&attempt.mailbox, unreadable) {
             return Some(self.unreadable(path, old, &error.message));
         }
@@ -220,17 +233,29 @@ impl Directory {
         let mailbox = match (attempt.mailbox, old) {
             (Some(mailbox), _) => Arc::new(mailbox),
             (None, Some(old)) => {
-                warn(path, &attempt.found, "a bad mailbox file: its old settings stay");
+                warn(
+                    path,
+                    &attempt.found,
+                    "a bad mailbox file: its old settings stay",
+                );
                 Arc::clone(&old.mailbox)
             }
             (None, None) => {
-                warn(path, &attempt.found, "a bad mailbox file: the defaults count");
+                warn(
+                    path,
+                    &attempt.found,
+                    "a bad mailbox file: the defaults count",
+                );
                 Arc::new(self.default(address))
             }
         };
         let entry = Entry {
             mailbox: Arc::clone(&mailbox),
-            stamps: attempt.files.into_iter().map(|file| (Stamp::settled(&file, begun), file)).collect(),
+            stamps: attempt
+                .files
+                .into_iter()
+                .map(|file| (Stamp::settled(&file, begun), file))
+                .collect(),
             cost: 4096 + 4 * attempt.octets as u64,
             bad,
             used: AtomicU64::new(0),
@@ -254,7 +279,9 @@ impl Drop for Directory {
 
 fn warn(path: &Path, found: &[Diagnostic], words: &str) {
     let first = found.iter().find(|d| d.is_error());
-    let error = first.map(|d| format!("{}:{}: {}", d.line, d.col, d.message)).unwrap_or_default();
+    let error = first
+        .map(|d| format!("{}:{}: {}", d.line, d.col, d.message))
+        .unwrap_or_default();
     tracing::warn!(file = %path.display(), error, errors = found.len(), "{words}");
 }
 
@@ -292,7 +319,10 @@ impl Stamp {
         let stamp = Self::of(path).ok().flatten()?;
         let begun = begun.duration_since(UNIX_EPOCH).unwrap_or_default();
         let begun = begun.saturating_sub(GRAIN);
-        let begun = (i64::try_from(begun.as_secs()).ok()?, i64::from(begun.subsec_nanos()));
+        let begun = (
+            i64::try_from(begun.as_secs()).ok()?,
+            i64::from(begun.subsec_nanos()),
+        );
         (stamp.changed < begun).then_some(stamp)
     }
 }
@@ -319,9 +349,9 @@ struct Entry {
 
 impl Entry {
     fn is_fresh(&self) -> bool {
-        self.stamps.iter().all(|(stamp, path)| {
-            stamp.is_some() && Stamp::of(path).is_ok_and(|now| now == *stamp)
-        })
+        self.stamps
+            .iter()
+            .all(|(stamp, path)| stamp.is_some() && Stamp::of(path).is_ok_and(|now| now == *stamp))
     }
 }
 

@@ -67,7 +67,10 @@ impl Snippet {
             .take(Self::WIDTH)
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect();
-        Self { text, caret: at - from }
+        Self {
+            text,
+            caret: at - from,
+        }
     }
 }
 
@@ -80,9 +83,20 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, line, col, id, message, .. } = self;
+        let Self {
+            file,
+            line,
+            col,
+            id,
+            message,
+            ..
+        } = self;
         let word = self.severity.as_str();
-        write!(f, "{}:{line}:{col}: {word}[{id}]: {message}", file.display())?;
+        write!(
+            f,
+            "{}:{line}:{col}: {word}[{id}]: {message}",
+            file.display()
+        )?;
         if let Some(Snippet { text, caret }) = &self.snippet {
             let number = line.to_string();
             let margin = " ".repeat(number.len());

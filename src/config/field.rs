@@ -63,7 +63,10 @@ impl<T: Clone + Default> Field<T> {
 
 impl<T> Default for Field<T> {
     fn default() -> Self {
-        Self { value: None, at: None }
+        Self {
+            value: None,
+            at: None,
+        }
     }
 }
 
@@ -90,18 +93,34 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for FieldVisitor<T> {
 
     /// serde_yaml: no places, the first error ends it.
     fn visit_newtype_struct<D: Deserializer<'de>>(self, d: D) -> Result<Field<T>, D::Error> {
-        Ok(Field { value: Some(T::deserialize(d)?), at: None })
+        Ok(Field {
+            value: Some(T::deserialize(d)?),
+            at: None,
+        })
     }
 
     /// Our reader: the place, then the value; what is wrong with it has been reported.
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Field<T>, A::Error> {
-        let mut number =
-            || seq.next_element::<u32>()?.ok_or_else(|| A::Error::custom("a place is wanted"));
+        let mut number = || {
+            seq.next_element::<u32>()?
+                .ok_or_else(|| A::Error::custom("a place is wanted"))
+        };
         let file = u16::try_from(number()?).unwrap_or(u16::MAX);
-        let key = Place { file, line: number()?, col: number()? };
-        let value = Place { file, line: number()?, col: number()? };
+        let key = Place {
+            file,
+            line: number()?,
+            col: number()?,
+        };
+        let value = Place {
+            file,
+            line: number()?,
+            col: number()?,
+        };
         let at = At { key, value };
-        Ok(Field { value: seq.next_element().ok().flatten(), at: Some(at) })
+        Ok(Field {
+            value: seq.next_element().ok().flatten(),
+            at: Some(at),
+        })
     }
 }
 

@@ -39,7 +39,10 @@ impl Merge for Lines {}
 impl Lines {
     /// The entries as the matching sets take them.
     pub(crate) fn patterns(&self, report: &Report) -> Vec<Pattern> {
-        let pattern = |l: &Line| Pattern { text: l.text.clone(), origin: report.origin(l.place) };
+        let pattern = |l: &Line| Pattern {
+            text: l.text.clone(),
+            origin: report.origin(l.place),
+        };
         self.0.iter().map(pattern).collect()
     }
 }
@@ -97,7 +100,12 @@ pub(crate) fn of_list(report: &mut Report, items: &[Node]) -> Vec<Line> {
                 let message = format!("`{}` is not text but a number or a boolean", scalar.text);
                 report.error_help("type", item.place, message, "put it in quotes");
             }
-            _ => report.error_help("type", item.place, "an entry must be text", "one text an item"),
+            _ => report.error_help(
+                "type",
+                item.place,
+                "an entry must be text",
+                "one text an item",
+            ),
         }
     }
     complain(report, empty);
@@ -111,11 +119,17 @@ pub(crate) fn is_number_or_bool(scalar: &Scalar) -> bool {
     }
     let text = scalar.text.as_str();
     let number = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let radix = |mark: &str| number.strip_prefix(mark).is_some_and(|digits| !digits.is_empty());
+    let radix = |mark: &str| {
+        number
+            .strip_prefix(mark)
+            .is_some_and(|digits| !digits.is_empty())
+    };
     matches!(text, "true" | "True" | "TRUE" | "false" | "False" | "FALSE")
         || number.starts_with(|c: char| c.is_ascii_digit() || c == '.')
             && (number.parse::<f64>().is_ok() || radix("0x") || radix("0o") || radix("0b"))
-            && number.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'+'))
+            && number
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'+'))
         || matches!(number, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN")
 }
 
@@ -127,7 +141,10 @@ fn keep(place: Place, text: &str, entries: &mut Vec<Line>, empty: &mut Vec<Place
     if fold(text).is_empty() {
         empty.push(place);
     } else {
-        entries.push(Line { place, text: text.to_owned() });
+        entries.push(Line {
+            place,
+            text: text.to_owned(),
+        });
     }
 }
 
@@ -155,8 +172,15 @@ impl Finder {
             ScalarStyle::Literal => u32::try_from(blank).unwrap_or(u32::MAX),
             _ => 0,
         };
-        let next = Place { line: at.line.saturating_sub(blank), ..at };
-        Self { style: scalar.style, next, last_line: scalar.last_line }
+        let next = Place {
+            line: at.line.saturating_sub(blank),
+            ..at
+        };
+        Self {
+            style: scalar.style,
+            next,
+            last_line: scalar.last_line,
+        }
     }
 
     /// The place of line `index` of the value. Quoted text: of its beginning.
@@ -164,7 +188,10 @@ impl Finder {
         match self.style {
             ScalarStyle::Literal => {
                 let index = u32::try_from(index).unwrap_or(u32::MAX);
-                Place { line: self.next.line.saturating_add(index), ..self.next }
+                Place {
+                    line: self.next.line.saturating_add(index),
+                    ..self.next
+                }
             }
             ScalarStyle::Folded | ScalarStyle::Plain => self.unfold(report, text),
             ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => self.next,
@@ -176,17 +203,28 @@ impl Finder {
         let mut found = None;
         let mut rest = text.trim();
         while !rest.is_empty() && self.next.line <= self.last_line {
-            let source = report.source(self.next.file).map(|s| s.line(self.next.line));
+            let source = report
+                .source(self.next.file)
+                .map(|s| s.line(self.next.line));
             let skip = self.next.col as usize - 1;
             let line = source.unwrap_or_default();
-            let line = line.char_indices().nth(skip).and_then(|(at, _)| line.get(at..));
+            let line = line
+                .char_indices()
+                .nth(skip)
+                .and_then(|(at, _)| line.get(at..));
             let line = line.unwrap_or_default().trim();
             if !line.is_empty() {
                 found = found.or(Some(self.next));
-                let Some(more) = rest.strip_prefix(line) else { break };
+                let Some(more) = rest.strip_prefix(line) else {
+                    break;
+                };
                 rest = more.trim_start();
             }
-            self.next = Place { line: self.next.line + 1, col: 1, ..self.next };
+            self.next = Place {
+                line: self.next.line + 1,
+                col: 1,
+                ..self.next
+            };
         }
         found.unwrap_or(self.next)
     }
@@ -194,7 +232,9 @@ impl Finder {
 
 impl<'de> Deserialize<'de> for Lines {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_newtype_struct(LINES, LinesVisitor).map(Lines)
+        deserializer
+            .deserialize_newtype_struct(LINES, LinesVisitor)
+            .map(Lines)
     }
 }
 
@@ -221,7 +261,10 @@ impl<'de> Visitor<'de> for LinesVisitor {
             let col = seq.next_element()?.ok_or_else(missing)?;
             let text = seq.next_element()?.ok_or_else(missing)?;
             let file = u16::try_from(file).unwrap_or(u16::MAX);
-            entries.push(Line { place: Place { file, line, col }, text });
+            entries.push(Line {
+                place: Place { file, line, col },
+                text,
+            });
         }
         Ok(entries)
     }
@@ -238,13 +281,21 @@ impl<'de> Visitor<'de> for TextsVisitor {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Vec<Line>, E> {
         let entries = text.split('\n').map(str::trim).filter(|t| !t.is_empty());
-        Ok(entries.map(|t| Line { place: Place::default(), text: t.to_owned() }).collect())
+        Ok(entries
+            .map(|t| Line {
+                place: Place::default(),
+                text: t.to_owned(),
+            })
+            .collect())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<Line>, A::Error> {
         let mut entries = Vec::new();
         while let Some(text) = seq.next_element::<String>()? {
-            entries.push(Line { place: Place::default(), text: text.trim().to_owned() });
+            entries.push(Line {
+                place: Place::default(),
+                text: text.trim().to_owned(),
+            });
         }
         Ok(entries)
     }

@@ -17,12 +17,17 @@ const MOST_NAME: usize = 255;
 /// no file name.
 pub(crate) fn candidates(dir: &Path, address: &Address) -> Vec<PathBuf> {
     let key = address.key();
-    let Some((local, domain)) = key.rsplit_once('@') else { return Vec::new() };
+    let Some((local, domain)) = key.rsplit_once('@') else {
+        return Vec::new();
+    };
     let ascii = idna::domain_to_ascii(domain).unwrap_or_default();
     let mut found = Vec::new();
     for domain in [domain, ascii.as_str()] {
         for strict in [false, true] {
-            let (folder, file) = (encode(domain, strict), format!("{}.yaml", encode(local, strict)));
+            let (folder, file) = (
+                encode(domain, strict),
+                format!("{}.yaml", encode(local, strict)),
+            );
             let path = dir.join(&folder).join(&file);
             let good = !folder.is_empty() && folder.len() <= MOST_NAME && file.len() <= MOST_NAME;
             if good && !found.contains(&path) {
@@ -66,7 +71,9 @@ fn decode(name: &str) -> Option<String> {
             continue;
         }
         let (hex, after) = rest.split_at_checked(2)?;
-        let hex = std::str::from_utf8(hex).ok().filter(|h| h.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        let hex = std::str::from_utf8(hex)
+            .ok()
+            .filter(|h| h.bytes().all(|b| b.is_ascii_hexdigit()))?;
         bytes.push(u8::from_str_radix(hex, 16).ok()?);
         rest = after;
     }

@@ -295,7 +295,13 @@ impl Merge for RawAllow {
             (self.verified_senders, self.verified_senders_file),
             (&below.verified_senders, &below.verified_senders_file),
         );
-        Self { before_reject, senders, senders_file, verified_senders, verified_senders_file }
+        Self {
+            before_reject,
+            senders,
+            senders_file,
+            verified_senders,
+            verified_senders_file,
+        }
     }
 }
 

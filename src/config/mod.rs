@@ -83,6 +83,14 @@ impl Config {
     pub fn parse(text: &str, base_dir: &Path) -> Result<Loaded, Vec<Diagnostic>> {
         read_config(&base_dir.join("sekimori.yaml"), text.as_bytes().to_vec())
     }
+
+    /// Reads the text of a mailbox file as if it lay at `path`, over the defaults of `self`.
+    ///
+    /// # Errors
+    /// All errors and warnings when there is an error.
+    pub fn parse_mailbox(&self, text: &str, path: &Path) -> Result<Mailbox, Vec<Diagnostic>> {
+        read_mailbox_text(self, path, text.as_bytes().to_vec(), None).result()
+    }
 }
 
 /// Reads the daemon file.
@@ -91,7 +99,7 @@ impl Config {
 /// All errors and warnings when there is an error; also when the file cannot be read
 /// (id `unreadable`).
 pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
-    let bytes = read_file(path).map_err(|diagnostic| vec![diagnostic])?;
+    let bytes = read_file(path)?;
     read_config(path, bytes)
 }
 
@@ -123,7 +131,12 @@ pub fn load_draft(
 pub fn check(config: &Path, paths: &[PathBuf]) -> Vec<Diagnostic> {
     let (config, mut found) = match load(config) {
         Ok(Loaded { config, warnings }) => (Some(config), warnings),
-        Err(found) => (Config::parse("version: 1", Path::new("")).ok().map(|l| l.config), found),
+        Err(found) => (
+            Config::parse("version: 1", Path::new(""))
+                .ok()
+                .map(|l| l.config),
+            found,
+        ),
     };
     let Some(config) = config else { return found };
     if paths.is_empty() {
@@ -133,7 +146,7 @@ pub fn check(config: &Path, paths: &[PathBuf]) -> Vec<Diagnostic> {
         }
         return found;
     }
-    found.retain(|d| paths.iter().any(|path| *path == d.file));
+    found.retain(|d| paths.contains(&d.file));
     for path in paths.iter().filter(|path| **path != config.path) {
         if path.is_dir() {
             check_files(&config, &aliases::files_below(path), &mut found);
@@ -158,7 +171,9 @@ fn check_files(config: &Config, paths: &[PathBuf], found: &mut Vec<Diagnostic>) 
 /// Whether the file has the key `mailbox` at its top. One that cannot be read has not.
 fn is_mailbox_file(path: &Path) -> bool {
     let bytes = patterns::read_text(path, MOST_FILE_BYTES).unwrap_or_default();
-    bytes.split(|b| *b == b'\n').any(|line| line.starts_with(b"mailbox:"))
+    bytes
+        .split(|b| *b == b'\n')
+        .any(|line| line.starts_with(b"mailbox:"))
 }
 
 fn read_config(path: &Path, bytes: Vec<u8>) -> Result<Loaded, Vec<Diagnostic>> {
@@ -168,7 +183,10 @@ fn read_config(path: &Path, bytes: Vec<u8>) -> Result<Loaded, Vec<Diagnostic>> {
         None => None,
     };
     match config {
-        Some(config) => Ok(Loaded { config, warnings: report.finish() }),
+        Some(config) => Ok(Loaded {
+            config,
+            warnings: report.finish(),
+        }),
         None => Err(report.finish()),
     }
 }
@@ -196,17 +214,31 @@ impl Attempt {
 /// Reads the file at `path` as the mailbox `address`; without one, as that which the file or its
 /// path names.
 pub(crate) fn read_mailbox(config: &Config, path: &Path, address: Option<&Address>) -> Attempt {
-    let mut attempt = Attempt { files: vec![path.to_owned()], ..Attempt::default() };
-    let mut report = Report::beside(&config.path);
     match read_file(path) {
-        Ok(bytes) => {
-            let mailbox = mailbox_of(&mut report, config, path, bytes, address, &mut attempt);
-            attempt.mailbox = mailbox.filter(|_| !report.has_errors());
-            attempt.octets = report.octets();
-            attempt.found = report.finish();
-        }
-        Err(diagnostic) => attempt.found.push(diagnostic),
+        Ok(bytes) => read_mailbox_text(config, path, bytes, address),
+        Err(found) => Attempt {
+            found,
+            files: vec![path.to_owned()],
+            ..Attempt::default()
+        },
     }
+}
+
+fn read_mailbox_text(
+    config: &Config,
+    path: &Path,
+    bytes: Vec<u8>,
+    address: Option<&Address>,
+) -> Attempt {
+    let mut attempt = Attempt {
+        files: vec![path.to_owned()],
+        ..Attempt::default()
+    };
+    let mut report = Report::beside(&config.path);
+    let mailbox = mailbox_of(&mut report, config, path, bytes, address, &mut attempt);
+    attempt.mailbox = mailbox.filter(|_| !report.has_errors());
+    attempt.octets = report.octets();
+    attempt.found = report.finish();
     attempt
 }
 
@@ -225,15 +257,36 @@ fn mailbox_of(
         compile_mailbox::check_path(report, &config.mailboxes.dir, path, &raw);
     }
     let named = raw.mailbox.value.clone().map(|Text(Mail(address))| address);
-    let Some(address) = address.cloned().or(named).or_else(|| location::address_of(path)) else {
-        let at = Place { file, line: 1, col: 1 };
-        report.error_help("missing", at, "`mailbox` is missing", "add `mailbox: ADDRESS`");
+    let Some(address) = address
+        .cloned()
+        .or(named)
+        .or_else(|| location::address_of(path))
+    else {
+        let at = Place {
+            file,
+            line: 1,
+            col: 1,
+        };
+        report.error_help(
+            "missing",
+            at,
+            "`mailbox` is missing",
+            "add `mailbox: ADDRESS`",
+        );
         return None;
     };
     let merged = raw.over(&config.mailboxes.defaults);
-    attempt.alias_places = merged.aliases.section().iter().map(field::Field::place).collect();
+    attempt.alias_places = merged
+        .aliases
+        .section()
+        .iter()
+        .map(field::Field::place)
+        .collect();
     let mailbox = compile_mailbox::compile(report, config, &merged, &address, &mut attempt.files);
-    Some(Mailbox { path: Some(path.to_owned()), ..mailbox })
+    Some(Mailbox {
+        path: Some(path.to_owned()),
+        ..mailbox
+    })
 }
 
 /// The mailbox of an address without a file.
@@ -243,10 +296,10 @@ pub(crate) fn default_mailbox(config: &Config, address: &Address) -> Mailbox {
     compile_mailbox::compile(&mut report, config, defaults, address, &mut Vec::new())
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, Diagnostic> {
+fn read_file(path: &Path) -> Result<Vec<u8>, Vec<Diagnostic>> {
     patterns::read_text(path, MOST_FILE_BYTES).map_err(|error| {
         let too_big = error.kind() == std::io::ErrorKind::FileTooLarge;
-        Diagnostic {
+        vec![Diagnostic {
             severity: Severity::Error,
             id: if too_big { "file-size" } else { "unreadable" },
             file: path.to_owned(),
@@ -255,6 +308,6 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Diagnostic> {
             message: error.to_string(),
             snippet: None,
             help: too_big.then(|| "put long lists into files of their own (`_file`)".to_owned()),
-        }
+        }]
     })
 }

@@ -31,7 +31,11 @@ impl NamedList<'_> {
 
     /// Where its limits are reported.
     pub(crate) fn key(&self) -> Place {
-        if self.here.is_given() { self.here.key() } else { self.file.key() }
+        if self.here.is_given() {
+            self.here.key()
+        } else {
+            self.file.key()
+        }
     }
 }
 
@@ -39,11 +43,17 @@ impl NamedList<'_> {
 pub(crate) fn load(report: &mut Report, list: NamedList<'_>, files: &mut Vec<PathBuf>) -> Lines {
     if list.here.is_given() && list.file.is_given() {
         let (a, b) = (list.here.key(), list.file.key());
-        let at = if (b.line, b.col) > (a.line, a.col) { b } else { a };
+        let at = if (b.line, b.col) > (a.line, a.col) {
+            b
+        } else {
+            a
+        };
         let message = format!("`{0}` and `{0}_file` exclude each other", list.name);
         report.error_help("conflict", at, message, "keep one of them");
     }
-    let Some(written) = list.file.get() else { return list.here.section() };
+    let Some(written) = list.file.get() else {
+        return list.here.section();
+    };
     let path = report.folder(list.file.place()).join(written);
     files.push(path.clone());
     match read_text(&path, MOST_LIST_BYTES) {
@@ -85,29 +95,58 @@ pub(crate) fn add_text(report: &mut Report, path: &Path, bytes: Vec<u8>) -> Opti
         Ok(text) => (text, None),
         Err(error) => {
             let good = error.utf8_error().valid_up_to();
-            (String::from_utf8_lossy(error.as_bytes()).into_owned(), Some(good))
+            (
+                String::from_utf8_lossy(error.as_bytes()).into_owned(),
+                Some(good),
+            )
         }
     };
-    let bom = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    let bom = if text.starts_with('\u{feff}') {
+        '\u{feff}'.len_utf8()
+    } else {
+        0
+    };
     let place = good.map(|good| {
         let before = text.get(bom..good.max(bom)).unwrap_or_default();
         let line = before.replace("\r\n", "\n").matches(['\n', '\r']).count() + 1;
         let last = before.rsplit(['\n', '\r']).next().unwrap_or_default();
         (line, last.chars().count() + 1)
     });
-    let text = if bom > 0 { text.get(bom..).unwrap_or_default().to_owned() } else { text };
+    let text = if bom > 0 {
+        text.get(bom..).unwrap_or_default().to_owned()
+    } else {
+        text
+    };
     let file = report.add(path, text);
-    let Some((line, col)) = place else { return Some(file) };
+    let Some((line, col)) = place else {
+        return Some(file);
+    };
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let at = Place { file, line: number(line), col: number(col) };
-    report.error_help("encoding", at, "octets that are not UTF-8", "save the file as UTF-8");
+    let at = Place {
+        file,
+        line: number(line),
+        col: number(col),
+    };
+    report.error_help(
+        "encoding",
+        at,
+        "octets that are not UTF-8",
+        "save the file as UTF-8",
+    );
     None
 }
 
 /// A pattern that no file names.
 pub(crate) fn built_in(report: &Report, text: &str) -> Pattern {
-    let place = Place { file: 0, line: 1, col: 1 };
-    Pattern { text: text.to_owned(), origin: report.origin(place) }
+    let place = Place {
+        file: 0,
+        line: 1,
+        col: 1,
+    };
+    Pattern {
+        text: text.to_owned(),
+        origin: report.origin(place),
+    }
 }
 
 /// Code points of each entry, as written.
@@ -115,10 +154,16 @@ pub(crate) fn check_length(report: &mut Report, lines: &Lines, range: Range) {
     for line in &lines.0 {
         let chars = line.text.chars().count() as u64;
         if chars < range.min {
-            let message = format!("an entry of {chars} characters, at least {} are wanted", range.min);
+            let message = format!(
+                "an entry of {chars} characters, at least {} are wanted",
+                range.min
+            );
             report.error("too-short", line.place, message);
         } else if chars > range.max {
-            let message = format!("an entry of {chars} characters, at most {} are allowed", range.max);
+            let message = format!(
+                "an entry of {chars} characters, at most {} are allowed",
+                range.max
+            );
             report.error("too-long", line.place, message);
         }
     }
@@ -128,7 +173,10 @@ pub(crate) fn check_length(report: &mut Report, lines: &Lines, range: Range) {
 pub(crate) fn check_total(report: &mut Report, name: &str, lines: &Lines, most: u64) {
     let most_index = usize::try_from(most).unwrap_or(usize::MAX);
     if let (1.., Some(first)) = (most, lines.0.get(most_index)) {
-        let message = format!("{} entries in `{name}`, at most {most} are allowed", lines.0.len());
+        let message = format!(
+            "{} entries in `{name}`, at most {most} are allowed",
+            lines.0.len()
+        );
         report.error("too-many", first.place, message);
     }
 }
@@ -145,7 +193,13 @@ pub(crate) fn check_duplicates(
         if let Some(first) = seen.insert(fold(&line.text), line.place.line) {
             let message = format!("the same entry as in line {first}");
             let help = "remove one; case, width and kana forms make no difference";
-            report.push(severity, "duplicate", line.place, message, Some(help.to_owned()));
+            report.push(
+                severity,
+                "duplicate",
+                line.place,
+                message,
+                Some(help.to_owned()),
+            );
         }
     }
 }
@@ -154,7 +208,10 @@ pub(crate) fn check_duplicates(
 pub(crate) fn check_bytes(report: &mut Report, list: NamedList<'_>, lines: &Lines, most: u64) {
     let bytes: u64 = lines.0.iter().map(|l| l.text.len() as u64 + 1).sum();
     if bytes > most {
-        let message = format!("`{}` has {bytes} bytes, at most {most} are allowed", list.name);
+        let message = format!(
+            "`{}` has {bytes} bytes, at most {most} are allowed",
+            list.name
+        );
         report.error("too-big", list.key(), message);
     }
 }

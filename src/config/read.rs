@@ -27,9 +27,18 @@ where
     let node = tree::read(report, file)?;
     let value = {
         let report = RefCell::new(&mut *report);
-        let reader = Reader { report: &report, file };
-        let root = Value { reader, node: &node, key: node.place };
-        T::deserialize(root).map_err(|error| reader.say(node.place, error)).ok()?
+        let reader = Reader {
+            report: &report,
+            file,
+        };
+        let root = Value {
+            reader,
+            node: &node,
+            key: node.place,
+        };
+        T::deserialize(root)
+            .map_err(|error| reader.say(node.place, error))
+            .ok()?
     };
     if !report.has_errors() {
         second_opinion(report, file, &value);
@@ -39,15 +48,26 @@ where
 
 /// YAML 1.1 and 1.2 differ in rare texts (a line separator, a lone CR): such a text is refused.
 fn second_opinion<T: DeserializeOwned + PartialEq>(report: &mut Report, file: u16, value: &T) {
-    let text = report.source(file).map(super::source::Source::text).unwrap_or_default();
+    let text = report
+        .source(file)
+        .map(super::source::Source::text)
+        .unwrap_or_default();
     let (line, col, why) = match serde_yaml::from_str::<T>(text) {
         Ok(other) if other == *value => return,
         Ok(_) => {
             let odd = |c: char| matches!(c, '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
             let lines = text.lines().map(|l| l.strip_suffix('\r').unwrap_or(l));
             let line = lines.clone().position(|l| l.contains(odd)).unwrap_or(0);
-            let col = lines.clone().nth(line).and_then(|l| l.chars().position(odd)).unwrap_or(0);
-            (line + 1, col + 1, "YAML 1.1 and 1.2 read this file differently".to_owned())
+            let col = lines
+                .clone()
+                .nth(line)
+                .and_then(|l| l.chars().position(odd))
+                .unwrap_or(0);
+            (
+                line + 1,
+                col + 1,
+                "YAML 1.1 and 1.2 read this file differently".to_owned(),
+            )
         }
         Err(error) => {
             let at = error.location().map_or((1, 1), |l| (l.line(), l.column()));
@@ -55,8 +75,17 @@ fn second_opinion<T: DeserializeOwned + PartialEq>(report: &mut Report, file: u1
         }
     };
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let at = Place { file, line: number(line), col: number(col) };
-    report.error_help("dialect", at, why, "quote the value, or write it on lines of its own");
+    let at = Place {
+        file,
+        line: number(line),
+        col: number(col),
+    };
+    report.error_help(
+        "dialect",
+        at,
+        why,
+        "quote the value, or write it on lines of its own",
+    );
 }
 
 /// An error that has its place already, or the words of one that gets it one level up.
@@ -118,7 +147,12 @@ impl<'a> Value<'a, '_> {
             Kind::Refused => ReadError::Reported,
             Kind::Null => {
                 let help = "leave the key out, or give it a value; quote text with `#` or `~`";
-                self.reader.fail("null", self.key, format!("no value, {what} is wanted"), help)
+                self.reader.fail(
+                    "null",
+                    self.key,
+                    format!("no value, {what} is wanted"),
+                    help,
+                )
             }
             kind => {
                 let message = format!("{} where {what} is wanted", kind.in_words());
@@ -129,7 +163,11 @@ impl<'a> Value<'a, '_> {
 
     fn plain(&self) -> Option<&'a str> {
         match &self.node.kind {
-            Kind::Scalar(Scalar { text, style: ScalarStyle::Plain, .. }) => Some(text),
+            Kind::Scalar(Scalar {
+                text,
+                style: ScalarStyle::Plain,
+                ..
+            }) => Some(text),
             _ => None,
         }
     }
@@ -137,9 +175,12 @@ impl<'a> Value<'a, '_> {
     fn lines(&self) -> Result<Vec<Line>, ReadError> {
         let mut report = self.reader.report.borrow_mut();
         match &self.node.kind {
-            Kind::Scalar(scalar) if !lines::is_number_or_bool(scalar) => {
-                Ok(lines::of_block(&mut report, scalar, self.node.place, self.key))
-            }
+            Kind::Scalar(scalar) if !lines::is_number_or_bool(scalar) => Ok(lines::of_block(
+                &mut report,
+                scalar,
+                self.node.place,
+                self.key,
+            )),
             Kind::Seq(items) => Ok(lines::of_list(&mut report, items)),
             _ => {
                 drop(report);
@@ -189,12 +230,17 @@ impl<'de> Deserializer<'de> for Value<'_, '_> {
         match self.plain() {
             Some("true") => visitor.visit_bool(true),
             Some("false") => visitor.visit_bool(false),
-            _ => Err(self.wanted("`true` or `false`", "write `true` or `false`, without quotes")),
+            _ => Err(self.wanted(
+                "`true` or `false`",
+                "write `true` or `false`, without quotes",
+            )),
         }
     }
 
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        let digits = self.plain().filter(|t| t.bytes().all(|b| b.is_ascii_digit()));
+        let digits = self
+            .plain()
+            .filter(|t| t.bytes().all(|b| b.is_ascii_digit()));
         let canonical = digits.filter(|t| *t == "0" || !t.starts_with('0'));
         match canonical.and_then(|t| t.parse().ok()) {
             Some(number) => visitor.visit_u64(number),
@@ -203,7 +249,9 @@ impl<'de> Deserializer<'de> for Value<'_, '_> {
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        let digits = self.plain().filter(|t| t.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
+        let digits = self
+            .plain()
+            .filter(|t| t.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
         match digits.and_then(|t| t.parse().ok()) {
             Some(number) => visitor.visit_f64(number),
             None => Err(self.wanted("a number", "digits and a point, without quotes")),
@@ -216,17 +264,24 @@ impl<'de> Deserializer<'de> for Value<'_, '_> {
         visitor: V,
     ) -> Result<V::Value, ReadError> {
         match name {
-            FIELD => visitor.visit_seq(FieldAccess { value: self, next: 0 }),
-            LINES => visitor.visit_seq(LinesAccess { lines: self.lines()?.into_iter(), line: None }),
+            FIELD => visitor.visit_seq(FieldAccess {
+                value: self,
+                next: 0,
+            }),
+            LINES => visitor.visit_seq(LinesAccess {
+                lines: self.lines()?.into_iter(),
+                line: None,
+            }),
             _ => visitor.visit_newtype_struct(self),
         }
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         match &self.node.kind {
-            Kind::Seq(items) => {
-                visitor.visit_seq(Items { reader: self.reader, items: items.iter() })
-            }
+            Kind::Seq(items) => visitor.visit_seq(Items {
+                reader: self.reader,
+                items: items.iter(),
+            }),
             _ => Err(self.wanted("a list", "write `[one, two]`")),
         }
     }
@@ -240,7 +295,12 @@ impl<'de> Deserializer<'de> for Value<'_, '_> {
         match &self.node.kind {
             Kind::Map(pairs) => {
                 let reader = self.reader;
-                visitor.visit_map(Keys { reader, pairs: pairs.iter(), fields, value: None })
+                visitor.visit_map(Keys {
+                    reader,
+                    pairs: pairs.iter(),
+                    fields,
+                    value: None,
+                })
             }
             _ => Err(self.wanted("a section", "write `key: value` below it")),
         }
@@ -288,14 +348,21 @@ impl<'de> de::SeqAccess<'de> for FieldAccess<'_, '_> {
         seed: T,
     ) -> Result<Option<T::Value>, ReadError> {
         let Value { reader, node, key } = self.value;
-        let places = [reader.file.into(), key.line, key.col, node.place.line, node.place.col];
+        let places = [
+            reader.file.into(),
+            key.line,
+            key.col,
+            node.place.line,
+            node.place.col,
+        ];
         let place: Option<u32> = places.get(self.next).copied();
         self.next += 1;
         match place {
             Some(number) => seed.deserialize(number.into_deserializer()).map(Some),
-            None => {
-                seed.deserialize(self.value).map(Some).map_err(|e| reader.say(node.place, e))
-            }
+            None => seed
+                .deserialize(self.value)
+                .map(Some)
+                .map_err(|e| reader.say(node.place, e)),
         }
     }
 }
@@ -339,8 +406,15 @@ impl<'de> de::SeqAccess<'de> for Items<'_, '_> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, ReadError> {
-        let Some(node) = self.items.next() else { return Ok(None) };
-        seed.deserialize(Value { reader: self.reader, node, key: node.place }).map(Some)
+        let Some(node) = self.items.next() else {
+            return Ok(None);
+        };
+        seed.deserialize(Value {
+            reader: self.reader,
+            node,
+            key: node.place,
+        })
+        .map(Some)
     }
 }
 
@@ -364,7 +438,12 @@ impl<'de> de::MapAccess<'de> for Keys<'_, '_> {
             let Some(index) = self.fields.iter().position(|f| *f == pair.key) else {
                 let help = suggestion(&pair.key, self.fields);
                 let short: String = pair.key.chars().take(40).collect();
-                self.reader.fail("unknown-key", pair.key_place, format!("unknown key `{short}`"), &help);
+                self.reader.fail(
+                    "unknown-key",
+                    pair.key_place,
+                    format!("unknown key `{short}`"),
+                    &help,
+                );
                 continue;
             };
             // The second of two equal keys was reported with the tree; a third would end serde.
@@ -374,14 +453,22 @@ impl<'de> de::MapAccess<'de> for Keys<'_, '_> {
             }
             seen |= bit;
             self.value = Some((pair, seen));
-            return seed.deserialize(pair.key.as_str().into_deserializer()).map(Some);
+            return seed
+                .deserialize(pair.key.as_str().into_deserializer())
+                .map(Some);
         }
         Ok(None)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
-        let Some((pair, _)) = self.value else { return Err(ReadError::Reported) };
-        seed.deserialize(Value { reader: self.reader, node: &pair.value, key: pair.key_place })
+        let Some((pair, _)) = self.value else {
+            return Err(ReadError::Reported);
+        };
+        seed.deserialize(Value {
+            reader: self.reader,
+            node: &pair.value,
+            key: pair.key_place,
+        })
     }
 }
 
@@ -409,7 +496,9 @@ fn distance(a: &str, b: &str) -> usize {
         let mut corner = i;
         let mut left = i + 1;
         for (y, above) in b.iter().zip(row.iter_mut().skip(1)) {
-            let here = (corner + usize::from(x != *y)).min(left + 1).min(*above + 1);
+            let here = (corner + usize::from(x != *y))
+                .min(left + 1)
+                .min(*above + 1);
             corner = std::mem::replace(above, here);
             left = here;
         }

@@ -31,14 +31,23 @@ pub(crate) struct Source {
 
 impl Source {
     fn new(path: &Path, text: String) -> Self {
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into();
+        let name = path
+            .file_name()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy()
+            .into();
         let mut starts = vec![0];
         let bytes = text.as_bytes();
         starts.extend(memchr::memchr2_iter(b'\n', b'\r', bytes).filter_map(|at| {
             let crlf = bytes.get(at) == Some(&b'\r') && bytes.get(at + 1) == Some(&b'\n');
             (!crlf).then_some(at + 1)
         }));
-        Self { path: path.to_owned(), name, text, starts }
+        Self {
+            path: path.to_owned(),
+            name,
+            text,
+            starts,
+        }
     }
 
     /// The text, without a byte order mark.
@@ -49,9 +58,18 @@ impl Source {
     /// Line `number` (from 1) without its end; empty when there is none.
     pub(crate) fn line(&self, number: u32) -> &str {
         let index = (number as usize).saturating_sub(1);
-        let Some(&from) = self.starts.get(index) else { return "" };
-        let to = self.starts.get(index + 1).copied().unwrap_or(self.text.len());
-        self.text.get(from..to).unwrap_or_default().trim_end_matches(['\r', '\n'])
+        let Some(&from) = self.starts.get(index) else {
+            return "";
+        };
+        let to = self
+            .starts
+            .get(index + 1)
+            .copied()
+            .unwrap_or(self.text.len());
+        self.text
+            .get(from..to)
+            .unwrap_or_default()
+            .trim_end_matches(['\r', '\n'])
     }
 }
 
@@ -84,13 +102,20 @@ impl Report {
 
     /// The folder that relative paths at `place` belong to.
     pub(crate) fn folder(&self, place: Place) -> &Path {
-        self.source(place.file).and_then(|s| s.path.parent()).unwrap_or(Path::new(""))
+        self.source(place.file)
+            .and_then(|s| s.path.parent())
+            .unwrap_or(Path::new(""))
     }
 
     /// The place as why-records name it.
     pub(crate) fn origin(&self, place: Place) -> Origin {
-        let file = self.source(place.file).map_or_else(|| "".into(), |s| Arc::clone(&s.name));
-        Origin { file, line: place.line }
+        let file = self
+            .source(place.file)
+            .map_or_else(|| "".into(), |s| Arc::clone(&s.name));
+        Origin {
+            file,
+            line: place.line,
+        }
     }
 
     pub(crate) fn error(&mut self, id: &'static str, at: Place, message: impl Into<String>) {
@@ -128,10 +153,17 @@ impl Report {
 
     /// The findings in the order of files and places.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
-        self.found.sort_by(|a, b| (&a.file, a.line, a.col).cmp(&(&b.file, b.line, b.col)));
+        self.found
+            .sort_by(|a, b| (&a.file, a.line, a.col).cmp(&(&b.file, b.line, b.col)));
         if let (Some(last), n @ 1..) = (self.found.last().cloned(), self.left_off) {
             let message = format!("{n} more findings are not listed");
-            self.found.push(Diagnostic { id: "more", message, snippet: None, help: None, ..last });
+            self.found.push(Diagnostic {
+                id: "more",
+                message,
+                snippet: None,
+                help: None,
+                ..last
+            });
         }
         self.found
     }

@@ -26,7 +26,9 @@ where
 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map(Self).map_err(|words| D::Error::custom(format!("{text:?}: {words}")))
+        text.parse()
+            .map(Self)
+            .map_err(|words| D::Error::custom(format!("{text:?}: {words}")))
     }
 }
 
@@ -47,7 +49,10 @@ impl FromStr for Size {
             "GiB" => 30,
             _ => return Err(HELP),
         };
-        number.checked_mul(1 << shift).map(Self).ok_or("a size that no machine has")
+        number
+            .checked_mul(1 << shift)
+            .map(Self)
+            .ok_or("a size that no machine has")
     }
 }
 
@@ -70,7 +75,9 @@ impl FromStr for Time {
             _ => return Err(HELP),
         };
         let seconds = number.checked_mul(seconds).filter(|s| *s <= LONGEST);
-        seconds.map(|s| Self(Duration::from_secs(s))).ok_or("over 100 years")
+        seconds
+            .map(|s| Self(Duration::from_secs(s)))
+            .ok_or("over 100 years")
     }
 }
 
@@ -88,7 +95,9 @@ impl FromStr for Mail {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Address::parse(text).map(Self).map_err(|error| error.to_string())
+        Address::parse(text)
+            .map(Self)
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -96,7 +105,11 @@ impl FromStr for NamedAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (name, address) = match text.trim().strip_suffix('>').and_then(|t| t.rsplit_once('<')) {
+        let (name, address) = match text
+            .trim()
+            .strip_suffix('>')
+            .and_then(|t| t.rsplit_once('<'))
+        {
             Some((name, address)) => (name.trim().trim_matches('"').trim(), address.trim()),
             None => ("", text.trim()),
         };
@@ -104,7 +117,10 @@ impl FromStr for NamedAddress {
             return Err("a control character in the name".to_owned());
         }
         let Mail(address) = address.parse()?;
-        Ok(Self { name: name.to_owned(), address })
+        Ok(Self {
+            name: name.to_owned(),
+            address,
+        })
     }
 }
 
@@ -118,7 +134,9 @@ impl FromStr for Endpoint {
                 port => Ok(Self::Tcp { host, port }),
             };
         }
-        path(text).map(Self::Unix).ok_or("a place is `host:port`, `[address]:port` or a path")
+        path(text)
+            .map(Self::Unix)
+            .ok_or("a place is `host:port`, `[address]:port` or a path")
     }
 }
 
@@ -130,7 +148,11 @@ impl FromStr for Listen {
             "a place is `host:port`, `[::1]:port`, `/path/to.sock` or `systemd:NAME`";
         if let Some(name) = text.strip_prefix("systemd:") {
             let good = !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b':');
-            return if good { Ok(Self::Systemd(name.to_owned())) } else { Err(HELP) };
+            return if good {
+                Ok(Self::Systemd(name.to_owned()))
+            } else {
+                Err(HELP)
+            };
         }
         if let Some((host, port)) = host_and_port(text) {
             return Ok(Self::Tcp { host, port });
@@ -141,7 +163,11 @@ impl FromStr for Listen {
 
 fn host_and_port(text: &str) -> Option<(String, u16)> {
     let (host, port) = text.rsplit_once(':')?;
-    let port = port.bytes().all(|b| b.is_ascii_digit()).then(|| port.parse().ok()).flatten()?;
+    let port = port
+        .bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| port.parse().ok())
+        .flatten()?;
     let bare = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
         Some(inner) => inner.parse::<core::net::Ipv6Addr>().ok().map(|_| inner)?,
         None => is_host(host).then_some(host)?,
@@ -153,7 +179,8 @@ fn host_and_port(text: &str) -> Option<(String, u16)> {
 pub(crate) fn is_host(text: &str) -> bool {
     let label = |l: &str| {
         (1..=63).contains(&l.len())
-            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && l.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     text.len() <= 253 && text.split('.').all(label)
 }
@@ -168,7 +195,9 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const HELP: &str = "a network is an address or `address/bits` (`127.0.0.0/8`, `::1`)";
-        let (address, bits) = text.split_once('/').map_or((text, None), |(a, b)| (a, Some(b)));
+        let (address, bits) = text
+            .split_once('/')
+            .map_or((text, None), |(a, b)| (a, Some(b)));
         let address: IpAddr = address.parse().map_err(|_| HELP)?;
         let most = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match bits {
@@ -177,14 +206,14 @@ impl FromStr for Network {
         };
         let network = Self { address, prefix };
         let base = match address {
-            IpAddr::V4(a) => {
-                a.to_bits() & u32::MAX.checked_shr(prefix.into()).unwrap_or(0) == 0
-            }
-            IpAddr::V6(a) => {
-                a.to_bits() & u128::MAX.checked_shr(prefix.into()).unwrap_or(0) == 0
-            }
+            IpAddr::V4(a) => a.to_bits() & u32::MAX.checked_shr(prefix.into()).unwrap_or(0) == 0,
+            IpAddr::V6(a) => a.to_bits() & u128::MAX.checked_shr(prefix.into()).unwrap_or(0) == 0,
         };
-        if base { Ok(network) } else { Err("bits are set behind the prefix") }
+        if base {
+            Ok(network)
+        } else {
+            Err("bits are set behind the prefix")
+        }
     }
 }
 

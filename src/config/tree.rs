@@ -47,7 +47,10 @@ pub(crate) struct Pair {
 
 /// Reads file `file` of the report. `None` when there is no tree worth reading; the report says why.
 pub(crate) fn read(report: &mut Report, file: u16) -> Option<Node> {
-    let mut builder = Builder { file, ..Builder::default() };
+    let mut builder = Builder {
+        file,
+        ..Builder::default()
+    };
     {
         let source = report.source(file)?;
         let mut parser = Parser::new_from_str(source.text());
@@ -68,16 +71,36 @@ pub(crate) fn read(report: &mut Report, file: u16) -> Option<Node> {
             }
         }
     }
-    let Builder { findings, root, broken, .. } = builder;
-    for Finding { id, at, message, help } in findings {
+    let Builder {
+        findings,
+        root,
+        broken,
+        ..
+    } = builder;
+    for Finding {
+        id,
+        at,
+        message,
+        help,
+    } in findings
+    {
         report.error_help(id, at, message, help);
     }
     if broken {
         return None;
     }
     if root.is_none() {
-        let at = Place { file, line: 1, col: 1 };
-        report.error_help("version", at, "the file is empty", "it begins with `version: 1`");
+        let at = Place {
+            file,
+            line: 1,
+            col: 1,
+        };
+        report.error_help(
+            "version",
+            at,
+            "the file is empty",
+            "it begins with `version: 1`",
+        );
     }
     root
 }
@@ -97,7 +120,12 @@ const MOST_FINDINGS: usize = 600;
 
 enum Open {
     Seq(Place, Vec<Node>),
-    Map { place: Place, pairs: Vec<Pair>, seen: HashSet<String>, key: Option<(String, Place)> },
+    Map {
+        place: Place,
+        pairs: Vec<Pair>,
+        seen: HashSet<String>,
+        key: Option<(String, Place)>,
+    },
 }
 
 #[derive(Default)]
@@ -115,12 +143,21 @@ struct Builder {
 impl Builder {
     fn place(&self, mark: Marker) -> Place {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Place { file: self.file, line: number(mark.line()), col: number(mark.col()) + 1 }
+        Place {
+            file: self.file,
+            line: number(mark.line()),
+            col: number(mark.col()) + 1,
+        }
     }
 
     fn finding(&mut self, id: &'static str, at: Place, message: String, help: &'static str) {
         if self.findings.len() < MOST_FINDINGS {
-            self.findings.push(Finding { id, at, message, help });
+            self.findings.push(Finding {
+                id,
+                at,
+                message,
+                help,
+            });
         }
     }
 
@@ -132,14 +169,27 @@ impl Builder {
                 self.documents += 1;
                 if self.documents > 1 {
                     let message = "a second document begins here".to_owned();
-                    self.finding("documents", place, message, "one file, one document: remove `---`");
+                    self.finding(
+                        "documents",
+                        place,
+                        message,
+                        "one file, one document: remove `---`",
+                    );
                     return false;
                 }
             }
             Event::Alias(_) => {
                 let message = "a YAML alias (`*name`)".to_owned();
-                self.finding("alias", place, message, "write the value out; quote text with `*`");
-                self.add(Node { place, kind: Kind::Refused });
+                self.finding(
+                    "alias",
+                    place,
+                    message,
+                    "write the value out; quote text with `*`",
+                );
+                self.add(Node {
+                    place,
+                    kind: Kind::Refused,
+                });
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let refused = self.refuse(anchor, tag.is_some(), span.start, source);
@@ -149,7 +199,11 @@ impl Builder {
                     Kind::Null
                 } else {
                     let last_line = self.place(span.end).line;
-                    Kind::Scalar(Scalar { text: text.into_owned(), style, last_line })
+                    Kind::Scalar(Scalar {
+                        text: text.into_owned(),
+                        style,
+                        last_line,
+                    })
                 };
                 self.add(Node { place, kind });
             }
@@ -159,8 +213,12 @@ impl Builder {
             }
             Event::MappingStart(anchor, tag) => {
                 self.refuse(anchor, tag.is_some(), span.start, source);
-                let map =
-                    Open::Map { place, pairs: Vec::new(), seen: HashSet::new(), key: None };
+                let map = Open::Map {
+                    place,
+                    pairs: Vec::new(),
+                    seen: HashSet::new(),
+                    key: None,
+                };
                 return self.open(map, place);
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
@@ -175,7 +233,12 @@ impl Builder {
         if anchor > 0 {
             let at = self.behind_last('&', start, source);
             let message = "a YAML anchor (`&name`)".to_owned();
-            self.finding("anchor", at, message, "write the value out; quote text with `&`");
+            self.finding(
+                "anchor",
+                at,
+                message,
+                "write the value out; quote text with `&`",
+            );
         }
         if tag {
             let at = self.behind_last('!', start, source);
@@ -187,14 +250,24 @@ impl Builder {
 
     /// The first `sign` between the event before and `start`: the parser gives no place for tags.
     fn behind_last(&self, sign: char, start: Marker, source: &Source) -> Place {
-        let Some(before) = self.before else { return self.place(start) };
+        let Some(before) = self.before else {
+            return self.place(start);
+        };
         let (from, to) = (self.place(before), self.place(start));
         for line in from.line..=to.line {
-            let skip = if line == from.line { from.col as usize - 1 } else { 0 };
+            let skip = if line == from.line {
+                from.col as usize - 1
+            } else {
+                0
+            };
             let mut blank = true;
             for (col, c) in source.line(line).chars().enumerate().skip(skip) {
                 if c == sign {
-                    return Place { file: self.file, line, col: u32::try_from(col).unwrap_or(0) + 1 };
+                    return Place {
+                        file: self.file,
+                        line,
+                        col: u32::try_from(col).unwrap_or(0) + 1,
+                    };
                 }
                 if c == '#' && blank {
                     break;
@@ -218,8 +291,14 @@ impl Builder {
 
     fn close(&mut self) {
         let node = match self.stack.pop() {
-            Some(Open::Seq(place, items)) => Node { place, kind: Kind::Seq(items) },
-            Some(Open::Map { place, pairs, .. }) => Node { place, kind: Kind::Map(pairs) },
+            Some(Open::Seq(place, items)) => Node {
+                place,
+                kind: Kind::Seq(items),
+            },
+            Some(Open::Map { place, pairs, .. }) => Node {
+                place,
+                kind: Kind::Map(pairs),
+            },
             None => return,
         };
         self.add(node);
@@ -231,7 +310,9 @@ impl Builder {
         match self.stack.last_mut() {
             None => self.root = Some(node),
             Some(Open::Seq(_, items)) => items.push(node),
-            Some(Open::Map { pairs, seen, key, .. }) => match key.take() {
+            Some(Open::Map {
+                pairs, seen, key, ..
+            }) => match key.take() {
                 None => match node.kind {
                     Kind::Scalar(Scalar { text, .. }) => {
                         if !seen.insert(text.clone()) {
@@ -246,7 +327,11 @@ impl Builder {
                         *key = Some((String::new(), place));
                     }
                 },
-                Some((key, key_place)) => pairs.push(Pair { key, key_place, value: node }),
+                Some((key, key_place)) => pairs.push(Pair {
+                    key,
+                    key_place,
+                    value: node,
+                }),
             },
         }
         if let Some((id, message)) = complaint {
