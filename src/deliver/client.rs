@@ -109,17 +109,22 @@ impl Connection {
                 reply: Reply::new(451, 4, 1, "the next hop cannot be reached"),
                 ..error
             })?;
-        let mut connection = Self {
-            stream,
-            parser: ReplyParser::new(),
-            offers: Offers::default(),
-            settings,
-            in_step: true,
-            closing: false,
-        };
+        let mut connection = Self::over(stream, settings);
         connection.greet(patience).await?;
         connection.log_in(patience).await?;
         Ok(connection)
+    }
+
+    /// A connection that has said and heard nothing yet.
+    pub(super) fn over(stream: Box<dyn Wire>, settings: impl Into<Arc<HopSettings>>) -> Self {
+        Self {
+            stream,
+            parser: ReplyParser::new(),
+            offers: Offers::default(),
+            settings: settings.into(),
+            in_step: true,
+            closing: false,
+        }
     }
 
     /// Nothing is open or left over: the connection may carry another mail.

@@ -295,3 +295,109 @@ fn ambiguous(error: DeliverError) -> DeliverError {
         ..error
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::deliver::{Endpoint, HopSettings, Recipient, Tls};
+    use crate::mail::ReversePath;
+
+    fn hop(protocol: Protocol) -> HopSettings {
+        HopSettings {
+            protocol,
+            endpoint: Endpoint::Unix("unused".into()),
+            hostname: "mx.example".to_owned(),
+            tls: Tls::None,
+            auth: None,
+            timeout: Duration::from_secs(5),
+            max_connections: 1,
+        }
+    }
+
+    fn delivery(recipients: usize) -> Delivery {
+        let address = Address::parse("a@y.example").unwrap();
+        Delivery {
+            sender: ReversePath::Null,
+            recipients: vec![
+                Recipient {
+                    address: address.clone(),
+                    mailbox: address,
+                    key: "0".repeat(32),
+                };
+                recipients
+            ],
+            content: Content::new(Vec::new(), Arc::from(&b"A: b\r\n\r\nc\r\n"[..]), 8),
+            smtputf8: false,
+            eight_bit: false,
+            deadline: None,
+        }
+    }
+
+    /// Everything that the next hop will ever say stands ready from the start.
+    fn run(protocol: Protocol, said: &[u8], recipients: usize) -> (Vec<Outcome>, bool) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
+            theirs.write_all(said).await.unwrap();
+            theirs.shutdown().await.unwrap();
+            let server = tokio::spawn(async move { theirs.read_to_end(&mut Vec::new()).await });
+            let mut connection = Connection::over(Box::new(ours), hop(protocol));
+            let patience = Patience {
+                step: Duration::from_secs(5),
+                until: None,
+            };
+            let outcomes = connection.transact(&delivery(recipients), patience).await;
+            let in_step = connection.is_in_step();
+            drop(connection);
+            server.await.unwrap().unwrap();
+            (outcomes, in_step)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_is_accepted_without_a_reply_of_his_own(
+            said in proptest::collection::vec(
+                prop_oneof![
+                    4 => Just("250 ok\r\n"), 2 => Just("354 go\r\n"), 1 => Just("550 no\r\n"),
+                    1 => Just("451 later\r\n"), 1 => Just("250-a\r\n"), 1 => Just("x\r\n"),
+                ],
+                0..12,
+            ),
+            recipients in 1usize..4,
+            lmtp in any::<bool>(),
+        ) {
+            let protocol = if lmtp { Protocol::Lmtp } else { Protocol::Smtp };
+            let (outcomes, in_step) = run(protocol, said.concat().as_bytes(), recipients);
+            prop_assert_eq!(outcomes.len(), recipients);
+            let accepted = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+            let ambiguous = outcomes.iter().any(|o| o.as_ref().is_err_and(|error| error.ambiguous));
+            let before = 1 + recipients;
+            if said.get(before) != Some(&"354 go\r\n") && !said.contains(&"250-a\r\n") {
+                prop_assert_eq!((accepted, ambiguous), (0, false));
+            }
+            let finals = said.iter().skip(before + 1).filter(|text| text.starts_with("250")).count();
+            if lmtp {
+                prop_assert!(accepted <= finals);
+            } else {
+                prop_assert!(accepted == 0 || finals > 0);
+            }
+            prop_assert!(!(ambiguous && in_step));
+        }
+
+        #[test]
+        fn any_octets(said in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let (outcomes, _) = run(Protocol::Lmtp, &said, 2);
+            prop_assert!(outcomes.iter().all(Result::is_err));
+        }
+    }
+}
