@@ -1,1 +1,261 @@
-//! store
+//! What must outlive a reply: quarantine, outgoing mail, hand-offs, the 24 h ledger, why-records.
+//!
+//! **Files are the truth, sled is the index.** A mail file is written and synced first
+//! ([`Store::write_mail`]), then one [`Batch`] names it ([`Store::commit`], durable when it
+//! returns); to remove, the index entry goes first and the file after it. A damaged index is moved
+//! aside and rebuilt from the mail files.
+//!
+//! Everything but [`Store::commit`], [`Store::submit`] and [`Store::begin`] blocks on the disk:
+//! asynchronous callers use `spawn_blocking`. A [`Store`] is a cheap handle; the last one to go
+//! closes it. All times are wall-clock unix milliseconds and always arguments.
+
+mod batch;
+mod committer;
+mod error;
+mod handoff;
+mod history;
+mod id;
+mod index;
+mod mailfile;
+mod outbox;
+mod quarantine;
+mod rebuild;
+mod record;
+mod report;
+mod seen;
+mod sweep;
+
+pub use batch::Batch;
+pub use error::StoreError;
+pub use handoff::{HandoffKey, HandoffKeyError, InflightGuard, MailDigest};
+pub use id::{Id, IdError};
+pub use mailfile::{FileEntry, MailHeader, Shelf};
+pub use record::{
+    Answer, Handoff, HandoffState, MAX_VALUE, OutgoingItem, OutgoingKind, OutgoingState,
+    QuarantineEntry, QuarantineState, WhyRecord,
+};
+pub use report::{
+    HistoryFilter, OpenReport, QuarantineFilter, RebuildReport, Settings, Swept, VerifyReport,
+};
+pub use seen::{Claim, SeenKey};
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use index::{Index, Place};
+use mailfile::Mails;
+
+/// Space that is given up when sled does not open on a full disk.
+const BALLAST: u64 = 16 << 20;
+/// What `has_room` leaves for the index and the ballast.
+const RESERVE: u64 = 32 << 20;
+/// Inodes that `has_room` leaves.
+const RESERVE_INODES: u64 = 64;
+
+/// The store of one daemon. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<Inner>);
+
+/// Fields are dropped in this order: the index is closed before the lock goes.
+#[derive(Debug)]
+struct Inner {
+    index: Index,
+    mails: Mails,
+    settings: Settings,
+    place: Place,
+    opened: OpenReport,
+    claims: seen::Held,
+    inflight: handoff::Inflight,
+    /// One for each last character of an id: a state is read and changed by one at a time.
+    moves: [Mutex<()>; 32],
+    sweeper: Mutex<sweep::Sweeper>,
+    _lock: File,
+}
+
+impl Store {
+    /// Opens or makes the store. Blocks; takes about a second per 100,000 entries.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`], [`StoreError::Permission`], and [`StoreError::Full`] only where even
+    /// the ballast did not make enough room.
+    pub fn open(settings: Settings, now: i64) -> Result<Self, StoreError> {
+        let path = &settings.path;
+        make_root(path)?;
+        let lock = take_lock(path)?;
+        let place = Place {
+            dir: path.join("index"),
+            seq: path.join("index.seq"),
+            ballast: path.join("ballast"),
+        };
+        let had_ballast = place.ballast.exists();
+        let mails = Mails::open(path.join("mail"))?;
+        let (index, mut opened) = rebuild::open(&place, &mails, now)?;
+        opened.ballast_dropped = had_ballast && !place.ballast.exists();
+        let store = Self(Arc::new(Inner {
+            index,
+            mails,
+            settings,
+            place,
+            opened,
+            claims: seen::Held::default(),
+            inflight: handoff::Inflight::default(),
+            moves: std::array::from_fn(|_| Mutex::new(())),
+            sweeper: Mutex::default(),
+            _lock: lock,
+        }));
+        store.keep_ballast();
+        Ok(store)
+    }
+
+    /// What opening found and did.
+    pub fn opened(&self) -> &OpenReport {
+        &self.0.opened
+    }
+
+    /// Writes `head` (whole lines to put before it, may be empty) and `raw` as one mail file, with
+    /// a link for each entry of `header`. Durable when it returns; on an error nothing is left.
+    /// Needs no entry in the index yet: what is never committed is never sent nor shown.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] and kin; [`StoreError::TooLarge`] for a header over 4 MiB;
+    /// [`StoreError::Conflict`] for a header without an entry.
+    pub fn write_mail(
+        &self,
+        header: &MailHeader,
+        head: &[u8],
+        raw: &[u8],
+    ) -> Result<(), StoreError> {
+        self.0.mails.write(header, head, raw)
+    }
+
+    /// `head` and `raw` of a mail file, verified.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Damaged`].
+    pub fn read_body(&self, shelf: Shelf, id: Id) -> Result<Vec<u8>, StoreError> {
+        self.0.mails.read(shelf, id).map(|(_, body)| body)
+    }
+
+    /// The header of a mail file, verified; the body is not read.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Damaged`].
+    pub fn read_header(&self, shelf: Shelf, id: Id) -> Result<MailHeader, StoreError> {
+        self.0.mails.read_header(shelf, id)
+    }
+
+    /// Removes one link of a mail file; one that is gone already is no error. The index entry must
+    /// be gone before (RELIABILITY C12).
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn remove_mail(&self, shelf: Shelf, id: Id) -> Result<(), StoreError> {
+        self.0.mails.remove(shelf, id).map(drop)
+    }
+
+    /// Makes a batch durable: all of it or nothing. Waiting commits share one sync. The batch is on
+    /// its way when this returns, so dropping the future does not take it back.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`] for a record that does not fit, [`StoreError::Full`],
+    /// [`StoreError::Failed`] after an earlier failed sync.
+    pub fn commit(
+        &self,
+        batch: Batch,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        self.0.index.commit(batch)
+    }
+
+    /// [`Store::commit`] for callers that may block. Not within an asynchronous task.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn commit_blocking(&self, batch: Batch) -> Result<(), StoreError> {
+        self.0.index.commit_blocking(batch)
+    }
+
+    /// Hands a batch over without waiting: visible soon, durable within about a second or with the
+    /// next commit. For why-records of mail that is only kept. An error is logged.
+    pub fn submit(&self, batch: Batch) {
+        self.0.index.submit(batch);
+    }
+
+    /// Waits until no identical hand-off is under way, and holds that until the guard goes. A task
+    /// that begins several takes them in the order of their keys, or two may wait for each other:
+    /// [`Store::begin_all`].
+    pub async fn begin(&self, key: HandoffKey) -> InflightGuard {
+        self.0.inflight.begin(key).await
+    }
+
+    /// [`Store::begin`] for all recipients of a mail, in any order and with repetitions.
+    pub async fn begin_all(&self, keys: &[HandoffKey]) -> Vec<InflightGuard> {
+        let keys: std::collections::BTreeSet<_> = keys.iter().copied().collect();
+        let mut guards = Vec::with_capacity(keys.len());
+        for key in keys {
+            guards.push(self.begin(key).await);
+        }
+        guards
+    }
+
+    /// Whether `bytes` fit on the disk with a reserve of 32 MiB and 64 inodes for the index; to be
+    /// asked at `MAIL`. A file system that does not say counts as having room.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        let Ok(stat) = rustix::fs::statvfs(&self.0.settings.path) else {
+            return true;
+        };
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let inodes = stat.f_files == 0 || stat.f_favail >= RESERVE_INODES;
+        free >= bytes.saturating_add(RESERVE) && inodes
+    }
+
+    /// Makes the ballast again once there is space for it.
+    fn keep_ballast(&self) {
+        let ballast = &self.0.place.ballast;
+        if ballast.exists() || !self.has_room(BALLAST) {
+            return;
+        }
+        if let Err(error) = make_ballast(ballast) {
+            tracing::warn!(%error, "no ballast for a full disk");
+            let _ = fs::remove_file(ballast);
+        }
+    }
+
+    /// Held while the state of an entry is read and changed.
+    fn move_lock(&self, id: Id) -> MutexGuard<'_, ()> {
+        let last = id.as_str().bytes().last().unwrap_or_default();
+        let lock = &self.0.moves[usize::from(last) % self.0.moves.len()];
+        lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn make_root(path: &Path) -> Result<(), StoreError> {
+    let mut builder = fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(path);
+    made.map_err(|error| StoreError::io(path, error))
+}
+
+fn take_lock(path: &Path) -> Result<File, StoreError> {
+    let name = path.join("lock");
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options
+        .open(&name)
+        .map_err(|error| StoreError::io(&name, error))?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Busy(path.to_owned())),
+        Err(error) => Err(StoreError::io(&name, error.into())),
+    }
+}
+
+fn make_ballast(path: &Path) -> std::io::Result<()> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, BALLAST)?;
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! The one thread that writes the index: it collects the batches that wait, applies them as one,
+//! syncs once and tells all who wait.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::StoreError;
+use super::batch::{tag, timed_key};
+use super::index::{
+    Found, Job, Place, Shared, Totals, Waiter, db_file, guarded, load, open_db, read_seq, write_seq,
+};
+use super::record::{self, Handoff, OutgoingItem, OutgoingState, QuarantineEntry};
+use super::seen;
+
+/// Batches applied as one.
+const MAX_GROUP: usize = 256;
+/// What nobody waits for is durable after this.
+const UNWAITED_SYNC: Duration = Duration::from_secs(1);
+/// Pause between two attempts to open sled again.
+const REOPEN_PAUSE: Duration = Duration::from_secs(1);
+/// Hand-offs, and outgoing mail that was never committed, live longer than an MTA retries (5 days).
+pub(crate) const HANDOFF_LIFE: i64 = 6 * 24 * 3_600_000;
+
+pub(crate) struct Committer {
+    shared: Arc<Shared>,
+    place: Place,
+    /// Our own descriptor of sled's file. Reopened with it, never after a failed sync.
+    sync: File,
+    seq_file: File,
+    totals: Totals,
+    /// Since when something is applied but not synced.
+    dirty: Option<Instant>,
+    /// Why sled is closed, and since when.
+    down: Option<(StoreError, Instant)>,
+}
+
+impl Committer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        place: Place,
+        sync: File,
+        seq_file: File,
+        totals: Totals,
+    ) -> Self {
+        Self {
+            shared,
+            place,
+            sync,
+            seq_file,
+            totals,
+            dirty: None,
+            down: None,
+        }
+    }
+
+    /// Until all senders are gone.
+    pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
+        while let Some(first) = self.wait(jobs) {
+            let mut group = vec![first];
+            group.extend(jobs.try_iter().take(MAX_GROUP - 1));
+            let result = self.commit(&group);
+            group.into_iter().for_each(|job| self.tell(job, &result));
+        }
+        self.sync_if_dirty();
+    }
+
+    fn wait(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
+        while let Some(since) = self.dirty {
+            let left = UNWAITED_SYNC.saturating_sub(since.elapsed());
+            match jobs.recv_timeout(left) {
+                Ok(job) => return Some(job),
+                Err(RecvTimeoutError::Timeout) => self.sync_if_dirty(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+        jobs.recv().ok()
+    }
+
+    fn tell(&self, job: Job, result: &Result<(), StoreError>) {
+        match job.waiter {
+            Waiter::Task(task) => drop(task.send(result.clone())),
+            Waiter::Thread(thread) => drop(thread.send(result.clone())),
+            Waiter::None => {
+                self.shared.unwaited.fetch_sub(1, Ordering::Relaxed);
+                if let Err(error) = result {
+                    tracing::warn!(%error, "a record was not stored");
+                }
+            }
+        }
+    }
+
+    fn commit(&mut self, group: &[Job]) -> Result<(), StoreError> {
+        self.ready()?;
+        let mut changes = BTreeMap::new();
+        for (key, value) in group.iter().flat_map(|job| &job.batch.changes) {
+            changes.insert(key.as_slice(), value.as_deref());
+        }
+        self.apply(&changes).map_err(|error| self.close(error))?;
+        let waited = group.iter().any(|job| !matches!(job.waiter, Waiter::None));
+        let since = *self.dirty.get_or_insert_with(Instant::now);
+        if waited || since.elapsed() >= UNWAITED_SYNC {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, changes: &BTreeMap<&[u8], Option<&[u8]>>) -> Result<(), StoreError> {
+        let db = self.db()?;
+        let mut totals = self.totals;
+        let failed = |error| StoreError::index(&self.place.dir, error);
+        guarded(|| {
+            let mut batch = sled::Batch::default();
+            for (key, value) in changes {
+                let old = match key.first() {
+                    Some(&(tag::HISTORY | tag::EXPIRY)) => None,
+                    _ => db.get(key).map_err(failed)?,
+                };
+                count(&mut totals, key, old.as_deref(), *value);
+                if let Some(timed) = timed_key_of(key, old.as_deref()) {
+                    batch.remove(timed);
+                }
+                if let Some(timed) = timed_key_of(key, *value) {
+                    batch.insert(timed, &[]);
+                }
+                match value {
+                    Some(value) => batch.insert(*key, *value),
+                    None => batch.remove(*key),
+                }
+            }
+            totals.seq += 1;
+            batch.insert(&Totals::KEY, totals.encode());
+            db.apply_batch(batch).map_err(failed)
+        })?;
+        self.totals = totals;
+        self.shared.publish(&totals);
+        Ok(())
+    }
+
+    /// Makes durable what is applied.
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let db = self.db()?;
+        let failed = |error| StoreError::index(&self.place.dir, error);
+        guarded(|| db.flush().map(drop).map_err(failed)).map_err(|error| self.close(error))?;
+        drop(db);
+        if let Err(error) = self.sync.sync_data() {
+            tracing::error!(%error, "the store could not be synced and takes no more writes");
+            self.shared.failed.store(true, Ordering::SeqCst);
+            return Err(StoreError::io(&self.place.dir, error));
+        }
+        self.dirty = None;
+        if let Err(error) = write_seq(&self.seq_file, self.totals.seq) {
+            tracing::warn!(%error, "{} is behind", self.place.seq.display());
+        }
+        Ok(())
+    }
+
+    fn sync_if_dirty(&mut self) {
+        if self.dirty.is_none() || self.shared.failed.load(Ordering::SeqCst) {
+            self.dirty = None;
+        } else if let Err(error) = self.sync() {
+            self.dirty = None;
+            tracing::warn!(%error, "records may not be durable");
+        }
+    }
+
+    /// After a write error sled takes nothing until it is opened again.
+    fn close(&mut self, error: StoreError) -> StoreError {
+        tracing::error!(%error, "the index is closed and will be opened again");
+        self.shared.replace(None);
+        self.dirty = None;
+        self.down = Some((error.clone(), Instant::now()));
+        error
+    }
+
+    fn ready(&mut self) -> Result<(), StoreError> {
+        if self.shared.failed.load(Ordering::SeqCst) {
+            return Err(StoreError::Failed);
+        }
+        let Some((error, since)) = &self.down else {
+            return Ok(());
+        };
+        if since.elapsed() < REOPEN_PAUSE {
+            return Err(error.clone());
+        }
+        match self.reopen() {
+            Ok(()) => {
+                self.down = None;
+                Ok(())
+            }
+            Err(error) => {
+                if matches!(error, StoreError::Damaged(_)) {
+                    self.shared.failed.store(true, Ordering::SeqCst);
+                }
+                self.down = Some((error.clone(), Instant::now()));
+                Err(error)
+            }
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        let db = open_db(&self.place)?;
+        let seq = read_seq(&self.seq_file);
+        let totals = guarded(|| load(&db, seq, &mut Found::default()))?;
+        self.sync = db_file(&self.place)?;
+        self.totals = totals.unwrap_or(self.totals);
+        self.shared.publish(&self.totals);
+        self.shared.replace(Some(db));
+        tracing::info!("the index is open again");
+        Ok(())
+    }
+
+    fn db(&self) -> Result<sled::Db, StoreError> {
+        let db = self.shared.db.read();
+        let db = db.unwrap_or_else(std::sync::PoisonError::into_inner);
+        db.clone().ok_or(StoreError::Closed)
+    }
+}
+
+/// Keeps the counts in step with a change.
+fn count(totals: &mut Totals, key: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) {
+    let step = |number: &mut u64, old: u64, new: u64| {
+        *number = number.saturating_add(new).saturating_sub(old);
+    };
+    let here = |value: Option<&[u8]>| u64::from(value.is_some());
+    let size = |value: Option<&[u8]>| {
+        let entry = value.and_then(|value| record::decode::<QuarantineEntry>(value).ok());
+        entry.map_or(0, |entry| entry.size)
+    };
+    match key.first() {
+        Some(&tag::QUARANTINE) => {
+            step(&mut totals.quarantine, here(old), here(new));
+            step(&mut totals.quarantine_bytes, size(old), size(new));
+        }
+        Some(&tag::OUTGOING) => step(&mut totals.outgoing, here(old), here(new)),
+        _ => {}
+    }
+}
+
+/// The key in the order of time that belongs to an entry. A value that cannot be read has none;
+/// what it leaves behind the sweep clears.
+fn timed_key_of(key: &[u8], value: Option<&[u8]>) -> Option<Vec<u8>> {
+    let value = value?;
+    let (&kind, name) = key.split_first()?;
+    let expiry = |time| Some(timed_key(tag::EXPIRY, time, key));
+    match kind {
+        tag::QUARANTINE => expiry(record::decode::<QuarantineEntry>(value).ok()?.expires_at),
+        tag::OUTGOING => {
+            let item = record::decode::<OutgoingItem>(value).ok()?;
+            match item.state {
+                OutgoingState::Ready => Some(timed_key(tag::DUE, item.next_attempt_at, name)),
+                OutgoingState::Sending => None,
+                OutgoingState::Held | OutgoingState::Dead => expiry(outgoing_expiry(&item)?),
+            }
+        }
+        tag::HANDOFF => expiry(handoff_expiry(&record::decode(value).ok()?)),
+        tag::SEEN => expiry(seen::decode(value)?),
+        _ => None,
+    }
+}
+
+/// When an outgoing item is swept away; one that is ready or being sent never is.
+pub(crate) fn outgoing_expiry(item: &OutgoingItem) -> Option<i64> {
+    match item.state {
+        OutgoingState::Held => Some(item.created_at.saturating_add(HANDOFF_LIFE)),
+        OutgoingState::Dead => Some(item.next_attempt_at),
+        OutgoingState::Ready | OutgoingState::Sending => None,
+    }
+}
+
+/// When a hand-off is swept away.
+pub(crate) fn handoff_expiry(handoff: &Handoff) -> i64 {
+    handoff.created_at.saturating_add(HANDOFF_LIFE)
+}

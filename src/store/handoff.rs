@@ -1,0 +1,278 @@
+//! The key of a hand-off (RELIABILITY 5c) and the lock that lets a retry wait for its first try (D12).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use serde::{Deserialize, Serialize};
+
+/// Header fields that a delivering MTA writes anew at each try.
+const VOLATILE: [&str; 5] = [
+    "Delivery-date",
+    "Envelope-to",
+    "Return-Path",
+    "Delivered-To",
+    "X-Original-To",
+];
+/// Names with no holder left are swept out once the table has this many.
+const INFLIGHT_SWEEP: usize = 1024;
+
+/// What the received octets of a mail are, but for what changes from try to try. Computed once a
+/// mail, used for each of its recipients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MailDigest([u8; 32]);
+
+impl MailDigest {
+    /// Hashes `raw` without the volatile fields that stand above the first `Received` field.
+    /// Linear in the length of `raw`.
+    pub fn of(raw: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        let mut rest = raw;
+        while let Some((field, after)) = next_field(rest) {
+            if has_name(field, "Received") {
+                break;
+            }
+            if !VOLATILE.iter().any(|name| has_name(field, name)) {
+                hasher.update(field);
+            }
+            rest = after;
+        }
+        hasher.update(rest);
+        Self(*hasher.finalize().as_bytes())
+    }
+}
+
+/// The name of one hand-off of one mail to one mailbox: the same over the MTA's retries, new for a
+/// real re-send, because the MTA's own `Received` field is in it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HandoffKey([u8; 32]);
+
+impl HandoffKey {
+    /// The key of a mail whose digest is known. `mailbox` is the mailbox's key (address without
+    /// extension, folded), `sender` the reverse path as text, empty for the null path.
+    pub fn new(mailbox: &str, sender: &str, digest: &MailDigest) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for part in [
+            "sekimori-v1".as_bytes(),
+            mailbox.as_bytes(),
+            sender.as_bytes(),
+            &digest.0,
+        ] {
+            hasher.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+            hasher.update(part);
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+
+    /// [`HandoffKey::new`] with the digest of `raw`; hashes all of it.
+    pub fn compute(mailbox: &str, sender: &str, raw: &[u8]) -> Self {
+        Self::new(mailbox, sender, &MailDigest::of(raw))
+    }
+
+    /// Its octets.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for HandoffKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for HandoffKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is not 64 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a hand-off key (64 hexadecimal digits)")]
+pub struct HandoffKeyError;
+
+impl FromStr for HandoffKey {
+    type Err = HandoffKeyError;
+
+    fn from_str(text: &str) -> Result<Self, HandoffKeyError> {
+        let hash = blake3::Hash::from_hex(text).map_err(|_| HandoffKeyError)?;
+        Ok(Self(*hash.as_bytes()))
+    }
+}
+
+impl TryFrom<String> for HandoffKey {
+    type Error = HandoffKeyError;
+
+    fn try_from(text: String) -> Result<Self, HandoffKeyError> {
+        text.parse()
+    }
+}
+
+impl From<HandoffKey> for String {
+    fn from(key: HandoffKey) -> Self {
+        key.to_string()
+    }
+}
+
+/// One lock a hand-off that is under way.
+#[derive(Debug, Default)]
+pub(crate) struct Inflight {
+    locks: Mutex<HashMap<HandoffKey, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl Inflight {
+    pub(crate) async fn begin(&self, key: HandoffKey) -> InflightGuard {
+        let lock = {
+            let mut locks = self.table();
+            if locks.len() >= INFLIGHT_SWEEP {
+                locks.retain(|_, lock| lock.strong_count() > 0);
+            }
+            let known = locks.get(&key).and_then(Weak::upgrade);
+            known.unwrap_or_else(|| {
+                let lock = Arc::new(tokio::sync::Mutex::new(()));
+                locks.insert(key, Arc::downgrade(&lock));
+                lock
+            })
+        };
+        InflightGuard {
+            _lock: lock.lock_owned().await,
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<HandoffKey, Weak<tokio::sync::Mutex<()>>>> {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Held while a hand-off is under way; dropping it lets the next identical one go on.
+#[derive(Debug)]
+pub struct InflightGuard {
+    _lock: tokio::sync::OwnedMutexGuard<()>,
+}
+
+/// The first header field of `text` with its continuation lines, and what follows; `None` at the
+/// end of the header section and at whatever is no field.
+fn next_field(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    if text.is_empty() || text.starts_with(b"\n") || text.starts_with(b"\r\n") {
+        return None;
+    }
+    let mut end = line_end(text, 0);
+    if !text[..end].contains(&b':') {
+        return None;
+    }
+    while matches!(text.get(end), Some(b' ' | b'\t')) {
+        end = line_end(text, end);
+    }
+    Some(text.split_at(end))
+}
+
+fn line_end(text: &[u8], from: usize) -> usize {
+    memchr::memchr(b'\n', &text[from..]).map_or(text.len(), |at| from + at + 1)
+}
+
+fn has_name(field: &[u8], name: &str) -> bool {
+    field
+        .split_at_checked(name.len())
+        .is_some_and(|(start, rest)| {
+            start.eq_ignore_ascii_case(name.as_bytes()) && rest.trim_ascii_start().starts_with(b":")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(raw: &str) -> HandoffKey {
+        HandoffKey::compute("taro@example.jp", "a@b.example", raw.as_bytes())
+    }
+
+    #[test]
+    fn only_volatile_fields_of_the_top_block_are_left_out() {
+        let base = "Received: by mx id 1\r\nSubject: x\r\n\r\nReturn-Path: <b>\r\n";
+        let table = [
+            ("Return-Path: <a@b>\r\n", "", true),
+            ("return-path : <a@b>\r\n", "", true),
+            (
+                "Delivery-date: Mon\r\n\tmore\r\nEnvelope-to: t@e\r\n",
+                "",
+                true,
+            ),
+            ("Delivered-To: t@e\nX-Original-To: t@e\n", "", true),
+            ("X-Foo: 1\r\n", "", false),
+            ("X-Foo: 1\r\nDelivered-To: t@e\r\n", "X-Foo: 1\r\n", true),
+            ("Return-Pathology: 1\r\n", "", false),
+            ("Received: by other\r\n", "", false),
+            (
+                "Received: a\r\nDelivered-To: t\r\n",
+                "Received: a\r\n",
+                false,
+            ),
+        ];
+        for (top, other, same) in table {
+            let left = key(&format!("{top}{base}"));
+            let right = key(&format!("{other}{base}"));
+            assert_eq!(left == right, same, "{top:?} and {other:?}");
+        }
+        assert_ne!(
+            key("Subject: x\r\n\r\nReturn-Path: <b>\r\n"),
+            key("Subject: x\r\n\r\n")
+        );
+    }
+
+    #[test]
+    fn mailbox_and_sender_are_in_the_key_and_do_not_run_together() {
+        let digest = MailDigest::of(b"x");
+        let table = [
+            ("a", "bc"),
+            ("ab", "c"),
+            ("abc", ""),
+            ("", "abc"),
+            ("a", "b"),
+        ];
+        for (index, left) in table.iter().enumerate() {
+            for right in &table[index + 1..] {
+                let keys = [left, right].map(|(m, s)| HandoffKey::new(m, s, &digest));
+                assert_ne!(keys[0], keys[1], "{left:?} {right:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_identical_hand_off_waits() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let inflight = Inflight::default();
+            let (same, other) = (key("a"), key("b"));
+            let first = inflight.begin(same).await;
+            drop(inflight.begin(other).await);
+            let mut second = Box::pin(inflight.begin(same));
+            tokio::select! {
+                biased;
+                _ = &mut second => panic!("two hold the same key"),
+                () = std::future::ready(()) => {}
+            }
+            drop(first);
+            second.await;
+        });
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_have_a_digest(raw in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(MailDigest::of(&raw), MailDigest::of(&raw));
+        }
+
+        #[test]
+        fn a_key_comes_back_from_its_text(raw in ".{0,20}") {
+            let key = key(&raw);
+            prop_assert_eq!(key.to_string().parse::<HandoffKey>(), Ok(key));
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What was decided and answered: hand-offs, why-records, the 24 h ledger.
+
+use super::batch::{self, tag};
+use super::{
+    Batch, Claim, Handoff, HandoffKey, HistoryFilter, Id, SeenKey, Store, StoreError, WhyRecord,
+    seen,
+};
+
+/// An id may be this much older than the `received_at` of its record.
+const ID_SLACK: i64 = 3_600_000;
+
+impl Store {
+    /// One hand-off.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and kin.
+    pub fn handoff_get(&self, key: &HandoffKey) -> Result<Option<Handoff>, StoreError> {
+        self.0.index.get_record(tag::HANDOFF, key.as_bytes())
+    }
+
+    /// The right to answer a sender once within `window` milliseconds; `None` when he had his
+    /// answer or another mail is about to give it. A mark that lies further ahead than `window`
+    /// (the clock went back, or the setting was shortened) is cut to it (D15).
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and kin.
+    pub fn claim(&self, key: SeenKey, now: i64, window: i64) -> Result<Option<Claim>, StoreError> {
+        self.0.claims.claim(key, now, window, || {
+            let value = self.0.index.get(&batch::key(tag::SEEN, &key.0))?;
+            let until = value.and_then(|value| seen::decode(&value));
+            let latest = now.saturating_add(window);
+            if until.is_some_and(|until| until > latest) {
+                let mut batch = Batch::new();
+                batch.put_seen(key, latest);
+                self.submit(batch);
+                return Ok(Some(latest));
+            }
+            Ok(until)
+        })
+    }
+
+    /// One why-record.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and kin.
+    pub fn history_get(&self, id: Id) -> Result<Option<WhyRecord>, StoreError> {
+        self.0
+            .index
+            .get_record(tag::HISTORY, id.as_str().as_bytes())
+    }
+
+    /// The why-records that match, in the order of time, read as they are asked for. A record that
+    /// cannot be read is an error in its place.
+    pub fn history_list(
+        &self,
+        filter: HistoryFilter,
+    ) -> impl Iterator<Item = Result<WhyRecord, StoreError>> + Send + use<> {
+        let since = filter.since.unwrap_or(0).saturating_sub(ID_SLACK);
+        let from = Id::floor(since);
+        let all = self.0.index.records(tag::HISTORY, from.as_str().as_bytes());
+        all.filter(move |why: &Result<WhyRecord, _>| {
+            why.as_ref().map_or(true, |why| {
+                let mailbox = filter.mailbox.as_ref();
+                filter.since.is_none_or(|since| why.received_at >= since)
+                    && mailbox.is_none_or(|name| name.to_lowercase() == why.mailbox.to_lowercase())
+            })
+        })
+    }
+}

@@ -1,0 +1,497 @@
+//! sled, held the way that survives (RELIABILITY F1-F3): one thread writes, every commit is synced
+//! on a descriptor of our own, opening is guarded, loss is noticed.
+//!
+//! * `flush` does not reach the disk, so `fdatasync` on `db` follows, shared by all waiting commits.
+//! * sled may open a damaged file and miss records. Each commit stores a sequence number and the
+//!   counts of entries; the number goes, after the sync, into the file `index.seq` too. A smaller
+//!   number in sled is a lost tail, other counts are lost pages.
+//! * After a write error sled refuses everything until it is opened again, which needs space; the
+//!   committer opens it again by itself. After a sync error nothing is believed any more.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use sled::IVec;
+
+use super::batch::{self, Batch, tag};
+use super::committer::Committer;
+use super::mailfile::sync_folder;
+use super::record::{self, Record, checksum};
+use super::{Id, OutgoingItem, OutgoingState, QuarantineEntry, QuarantineState, Shelf, StoreError};
+
+/// sled's own default is 1 GiB.
+const CACHE: u64 = 64 << 20;
+/// Entries that a scan reads at once.
+const CHUNK: usize = 256;
+/// Batches that nobody waits for, at most; more are dropped, so that a slow disk costs no memory.
+const MAX_UNWAITED: u64 = 10_000;
+/// sled's threads may still hold its lock for a moment after it was closed.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// Where the index lies and what else it needs on the disk.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// sled's folder.
+    pub(crate) dir: PathBuf,
+    /// The last durable sequence number.
+    pub(crate) seq: PathBuf,
+    /// Space that is given up so that sled opens on a full disk.
+    pub(crate) ballast: PathBuf,
+}
+
+/// What the index counts, kept in every commit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// Commits so far.
+    pub(crate) seq: u64,
+    /// Quarantine entries.
+    pub(crate) quarantine: u64,
+    /// Sum of their sizes.
+    pub(crate) quarantine_bytes: u64,
+    /// Outgoing items.
+    pub(crate) outgoing: u64,
+}
+
+impl Totals {
+    /// The key under which they lie.
+    pub(crate) const KEY: [u8; 1] = [tag::META];
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let numbers = [
+            self.seq,
+            self.quarantine,
+            self.quarantine_bytes,
+            self.outgoing,
+        ];
+        let numbers: Vec<u8> = numbers
+            .iter()
+            .flat_map(|number| number.to_be_bytes())
+            .collect();
+        let mut value = checksum(&numbers).to_vec();
+        value.extend_from_slice(&numbers);
+        value
+    }
+
+    fn decode(value: &[u8]) -> Option<Self> {
+        let (sum, numbers) = value.split_first_chunk::<4>()?;
+        if *sum != checksum(numbers) || numbers.len() != 32 {
+            return None;
+        }
+        let mut words = numbers.chunks_exact(8).map(|word| {
+            word.iter()
+                .fold(0_u64, |number, byte| (number << 8) | u64::from(*byte))
+        });
+        Some(Self {
+            seq: words.next()?,
+            quarantine: words.next()?,
+            quarantine_bytes: words.next()?,
+            outgoing: words.next()?,
+        })
+    }
+}
+
+/// What opening saw in the entries.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Items that were being sent.
+    pub(crate) sending: Vec<OutgoingItem>,
+    /// Entries that were being released.
+    pub(crate) releasing: Vec<Id>,
+}
+
+/// What readers and the committer share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// `None` while it is closed after a write error, and at the end.
+    pub(crate) db: RwLock<Option<sled::Db>>,
+    /// Set once a sync failed; never cleared.
+    pub(crate) failed: AtomicBool,
+    pub(crate) quarantine_bytes: AtomicU64,
+    pub(crate) outgoing: AtomicU64,
+    /// Batches on their way that nobody waits for.
+    pub(crate) unwaited: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn publish(&self, totals: &Totals) {
+        self.quarantine_bytes
+            .store(totals.quarantine_bytes, Ordering::Relaxed);
+        self.outgoing.store(totals.outgoing, Ordering::Relaxed);
+    }
+
+    pub(crate) fn replace(&self, db: Option<sled::Db>) {
+        *self.db.write().unwrap_or_else(PoisonError::into_inner) = db;
+    }
+
+    /// Runs `read` on the open database; a panic of sled becomes [`StoreError::Damaged`].
+    fn read<T>(&self, read: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, StoreError> {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        let db = db.as_ref().ok_or(StoreError::Closed)?;
+        guarded(|| read(db).map_err(|error| StoreError::index(Path::new("index"), error)))
+    }
+}
+
+/// Who waits for a batch.
+#[derive(Debug)]
+pub(crate) enum Waiter {
+    /// A task.
+    Task(tokio::sync::oneshot::Sender<Result<(), StoreError>>),
+    /// A thread.
+    Thread(SyncSender<Result<(), StoreError>>),
+    /// Nobody.
+    None,
+}
+
+/// A batch on its way to the committer.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) batch: Batch,
+    pub(crate) waiter: Waiter,
+}
+
+/// The open index. Dropping it syncs what is open and closes sled.
+#[derive(Debug)]
+pub(crate) struct Index {
+    shared: Arc<Shared>,
+    sender: Option<Sender<Job>>,
+    committer: Option<JoinHandle<()>>,
+}
+
+impl Index {
+    /// Opens or makes the index and looks for loss. `None` for one that is new and empty and has to
+    /// be filled; its first commit makes it whole.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when it must be rebuilt; [`StoreError::Full`] and kin.
+    pub(crate) fn open(place: &Place) -> Result<(Self, Option<Found>), StoreError> {
+        let seq_file = open_seq(&place.seq)?;
+        let seq = read_seq(&seq_file);
+        let db = open_db(place)?;
+        let mut found = Found::default();
+        let totals = guarded(|| load(&db, seq, &mut found))?;
+        let sync = db_file(place)?;
+        let shared = Arc::new(Shared {
+            db: RwLock::new(Some(db)),
+            failed: AtomicBool::new(false),
+            quarantine_bytes: AtomicU64::new(0),
+            outgoing: AtomicU64::new(0),
+            unwaited: AtomicU64::new(0),
+        });
+        let start = totals.unwrap_or(Totals {
+            seq,
+            ..Totals::default()
+        });
+        shared.publish(&start);
+        let (sender, receiver) = channel();
+        let committer = Committer::new(Arc::clone(&shared), place.clone(), sync, seq_file, start);
+        let committer = thread::Builder::new()
+            .name("store-commit".to_owned())
+            .spawn(move || committer.run(&receiver))
+            .map_err(|error| StoreError::io(&place.dir, error))?;
+        let index = Self {
+            shared,
+            sender: Some(sender),
+            committer: Some(committer),
+        };
+        Ok((index, totals.map(|_| found)))
+    }
+
+    pub(crate) fn commit(
+        &self,
+        batch: Batch,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let sent = self.send(batch, Waiter::Task(sender));
+        async move {
+            sent?;
+            receiver.await.unwrap_or(Err(StoreError::Failed))
+        }
+    }
+
+    pub(crate) fn commit_blocking(&self, batch: Batch) -> Result<(), StoreError> {
+        let (sender, receiver) = sync_channel(1);
+        self.send(batch, Waiter::Thread(sender))?;
+        receiver.recv().unwrap_or(Err(StoreError::Failed))
+    }
+
+    pub(crate) fn submit(&self, batch: Batch) {
+        let waiting = self.shared.unwaited.fetch_add(1, Ordering::Relaxed);
+        let sent = if waiting < MAX_UNWAITED {
+            self.send(batch, Waiter::None)
+        } else {
+            Err(StoreError::Failed)
+        };
+        if let Err(error) = sent {
+            self.shared.unwaited.fetch_sub(1, Ordering::Relaxed);
+            tracing::warn!(%error, "a record was not stored");
+        }
+    }
+
+    pub(crate) fn quarantine_bytes(&self) -> u64 {
+        self.shared.quarantine_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn outgoing_count(&self) -> u64 {
+        self.shared.outgoing.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        self.shared.read(|db| db.get(key))
+    }
+
+    pub(crate) fn get_record<R: Record>(
+        &self,
+        tag: u8,
+        name: &[u8],
+    ) -> Result<Option<R>, StoreError> {
+        let value = self.get(&batch::key(tag, name))?;
+        value.map(|value| record::decode(&value)).transpose()
+    }
+
+    /// The first key of a kind.
+    pub(crate) fn first(&self, tag: u8) -> Result<Option<IVec>, StoreError> {
+        self.shared.read(|db| {
+            let first = db.range([tag].as_slice()..[tag + 1].as_slice()).next();
+            first.map(|pair| pair.map(|(key, _)| key)).transpose()
+        })
+    }
+
+    /// Whether a mail file has an entry.
+    pub(crate) fn has_file(&self, shelf: Shelf, id: Id) -> Result<bool, StoreError> {
+        let tag = match shelf {
+            Shelf::Quarantine => tag::QUARANTINE,
+            Shelf::Outgoing => tag::OUTGOING,
+        };
+        let key = batch::key(tag, id.as_str().as_bytes());
+        self.shared.read(|db| db.contains_key(key))
+    }
+
+    /// Keys and values from `from` up to but without `to`, read in small chunks.
+    pub(crate) fn scan(&self, from: Vec<u8>, to: Vec<u8>) -> Scan {
+        Scan {
+            shared: Arc::clone(&self.shared),
+            next: Some(from),
+            to,
+            chunk: VecDeque::new(),
+        }
+    }
+
+    /// All records of a kind from a name on.
+    pub(crate) fn records<R: Record>(
+        &self,
+        tag: u8,
+        from: &[u8],
+    ) -> impl Iterator<Item = Result<R, StoreError>> + Send + use<R> {
+        let scan = self.scan(batch::key(tag, from), vec![tag + 1]);
+        scan.map(|pair| pair.and_then(|(_, value)| record::decode(&value)))
+    }
+
+    fn send(&self, batch: Batch, waiter: Waiter) -> Result<(), StoreError> {
+        batch.check()?;
+        let sender = self.sender.as_ref().ok_or(StoreError::Failed)?;
+        sender
+            .send(Job { batch, waiter })
+            .map_err(|_| StoreError::Failed)
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        drop(self.sender.take());
+        if let Some(committer) = self.committer.take() {
+            let _ = committer.join();
+        }
+        self.shared.replace(None);
+    }
+}
+
+/// A walk through the index that holds nothing open between its chunks.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    shared: Arc<Shared>,
+    /// Where the next chunk starts; `None` at the end.
+    next: Option<Vec<u8>>,
+    to: Vec<u8>,
+    chunk: VecDeque<(IVec, IVec)>,
+}
+
+impl Iterator for Scan {
+    type Item = Result<(IVec, IVec), StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.chunk.is_empty() {
+            let from = self.next.take()?;
+            if from >= self.to {
+                return None;
+            }
+            let to = self.to.as_slice();
+            let read = self.shared.read(|db| {
+                let range = db.range(from.as_slice()..to);
+                range.take(CHUNK).collect::<sled::Result<VecDeque<_>>>()
+            });
+            match read {
+                Ok(chunk) => self.chunk = chunk,
+                Err(error) => return Some(Err(error)),
+            }
+            if self.chunk.len() == CHUNK {
+                self.next = self
+                    .chunk
+                    .back()
+                    .map(|(key, _)| [key, [0].as_slice()].concat());
+            }
+        }
+        self.chunk.pop_front().map(Ok)
+    }
+}
+
+/// Opens sled on a thread of its own, with all its panics caught; gives up the ballast if that is
+/// what it takes.
+///
+/// # Errors
+/// [`StoreError::Damaged`] for what is not a matter of space or permission.
+pub(crate) fn open_db(place: &Place) -> Result<sled::Db, StoreError> {
+    let opened = open_locked(&place.dir);
+    match opened {
+        Err(error) if error.is_full() && std::fs::remove_file(&place.ballast).is_ok() => {
+            tracing::error!("the disk is full: the ballast is given up to open the store");
+            open_locked(&place.dir)
+        }
+        opened => opened,
+    }
+}
+
+/// What a database holds and whether anything is missing; `None` for a new one.
+pub(crate) fn load(
+    db: &sled::Db,
+    seq: u64,
+    found: &mut Found,
+) -> Result<Option<Totals>, StoreError> {
+    let failed = |error| StoreError::index(Path::new("index"), error);
+    let Some(value) = db.get(Totals::KEY).map_err(failed)? else {
+        return match db.first().map_err(failed)? {
+            None => Ok(None),
+            Some(_) => Err(StoreError::Damaged("index: the counts are lost".to_owned())),
+        };
+    };
+    let totals = Totals::decode(&value)
+        .ok_or_else(|| StoreError::Damaged("index: wrong checksum of the counts".to_owned()))?;
+    if totals.seq < seq {
+        return Err(StoreError::Damaged(format!(
+            "index: commit {seq} is lost, the last is {}",
+            totals.seq
+        )));
+    }
+    let mut seen = Totals {
+        seq: totals.seq,
+        ..Totals::default()
+    };
+    for pair in db.scan_prefix([tag::QUARANTINE]) {
+        let entry: QuarantineEntry = record::decode(&pair.map_err(failed)?.1)?;
+        seen.quarantine += 1;
+        seen.quarantine_bytes += entry.size;
+        if entry.state == QuarantineState::Releasing {
+            found.releasing.push(entry.id);
+        }
+    }
+    for pair in db.scan_prefix([tag::OUTGOING]) {
+        let item: OutgoingItem = record::decode(&pair.map_err(failed)?.1)?;
+        seen.outgoing += 1;
+        if item.state == OutgoingState::Sending {
+            found.sending.push(item);
+        }
+    }
+    if seen == totals {
+        Ok(Some(totals))
+    } else {
+        Err(StoreError::Damaged(format!(
+            "index: {seen:?} is there of {totals:?}"
+        )))
+    }
+}
+
+/// The file that sled writes, on a descriptor of our own, and all its names durable.
+pub(crate) fn db_file(place: &Place) -> Result<File, StoreError> {
+    let path = place.dir.join("db");
+    let open = |path: &Path| {
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let file = file.and_then(|file| file.sync_all().map(|()| file));
+        file.map_err(|error| StoreError::io(path, error))
+    };
+    let file = open(&path)?;
+    open(&place.dir.join("conf"))?;
+    sync_folder(&place.dir)?;
+    place.dir.parent().map_or(Ok(()), sync_folder)?;
+    Ok(file)
+}
+
+/// The last sequence number that was durable; 0 when it cannot be read, which only weakens the
+/// check.
+pub(crate) fn read_seq(file: &File) -> u64 {
+    let mut value = [0; 12];
+    if file.read_exact_at(&mut value, 0).is_err() {
+        return 0;
+    }
+    let (number, sum) = value.split_at(8);
+    if sum != checksum(number) {
+        return 0;
+    }
+    number
+        .iter()
+        .fold(0, |seq, byte| (seq << 8) | u64::from(*byte))
+}
+
+/// Written after each sync and never synced itself: it may lag, it must not lead.
+pub(crate) fn write_seq(file: &File, seq: u64) -> std::io::Result<()> {
+    let number = seq.to_be_bytes();
+    let value = [number.as_slice(), &checksum(&number)].concat();
+    file.write_all_at(&value, 0)
+}
+
+/// Runs `work`; a panic of sled becomes [`StoreError::Damaged`].
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(StoreError::Damaged("index: sled panicked".to_owned())))
+}
+
+fn open_seq(path: &Path) -> Result<File, StoreError> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    options
+        .open(path)
+        .map_err(|error| StoreError::io(path, error))
+}
+
+fn open_locked(dir: &Path) -> Result<sled::Db, StoreError> {
+    for _ in 0..LOCK_TRIES {
+        match open_guarded(dir) {
+            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                thread::sleep(LOCK_PAUSE);
+            }
+            opened => return opened.map_err(|error| StoreError::index(dir, error)),
+        }
+    }
+    Err(StoreError::Busy(dir.to_owned()))
+}
+
+fn open_guarded(dir: &Path) -> sled::Result<sled::Db> {
+    let config = sled::Config::new()
+        .path(dir)
+        .cache_capacity(CACHE)
+        .flush_every_ms(None)
+        .use_compression(false);
+    let opener = thread::Builder::new()
+        .name("store-open".to_owned())
+        .spawn(move || config.open())?;
+    opener
+        .join()
+        .unwrap_or_else(|_| Err(sled::Error::ReportableBug("panic while opening".to_owned())))
+}

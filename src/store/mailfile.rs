@@ -1,0 +1,362 @@
+//! A mail file: what it is and for whom, and its octets, with checksums over both.
+//!
+//! One file serves all recipients and effects of a mail: each entry has its own hard link to it,
+//! so the disk space goes with the last of them and there is no counter to go wrong. Layout:
+//! magic (8), version (4), header length (4), body length (8), BLAKE3 of these and the header (32),
+//! header as JSON, body, BLAKE3 of the body (32), end mark (8); numbers are little-endian.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Id, OutgoingItem, QuarantineEntry, StoreError};
+
+const MAGIC: &[u8; 8] = b"SKMRMAIL";
+const END: &[u8; 8] = b"SKMREND\n";
+const VERSION: u32 = 1;
+/// Magic, version, both lengths.
+const PREAMBLE: usize = 24;
+/// A BLAKE3 hash.
+const HASH: usize = 32;
+/// The largest header: 10,000 entries are about 4 MiB.
+const MAX_HEADER: usize = 4 << 20;
+/// A folder for each last character of an id. They are made once, so that a write never has to
+/// make one and sync its parent.
+const SHARDS: &str = "0123456789abcdefghjkmnpqrstvwxyz";
+
+/// The two folders of mail files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shelf {
+    /// `mail/quarantine`
+    Quarantine,
+    /// `mail/outgoing`
+    Outgoing,
+}
+
+impl Shelf {
+    /// Both.
+    pub(crate) const ALL: [Self; 2] = [Self::Quarantine, Self::Outgoing];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Quarantine => "quarantine",
+            Self::Outgoing => "outgoing",
+        }
+    }
+}
+
+/// What a mail file is for; the index can be rebuilt from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileEntry {
+    /// It is held.
+    Quarantine(QuarantineEntry),
+    /// It goes out.
+    Outgoing(OutgoingItem),
+}
+
+impl FileEntry {
+    /// Its name, also of its link to the file.
+    pub fn id(&self) -> Id {
+        match self {
+            Self::Quarantine(entry) => entry.id,
+            Self::Outgoing(item) => item.id,
+        }
+    }
+
+    /// Its folder.
+    pub fn shelf(&self) -> Shelf {
+        match self {
+            Self::Quarantine(_) => Shelf::Quarantine,
+            Self::Outgoing(_) => Shelf::Outgoing,
+        }
+    }
+}
+
+/// The head of a mail file. At most 4 MiB as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailHeader {
+    /// Reverse path as received, empty for the null path.
+    pub sender: String,
+    /// Who handed it over, for people to read.
+    pub client: String,
+    /// When it came in.
+    pub received_at: i64,
+    /// At least one; each gets a link of its own.
+    pub entries: Vec<FileEntry>,
+}
+
+impl MailHeader {
+    /// The entry that a link stands for.
+    pub fn entry(&self, shelf: Shelf, id: Id) -> Option<&FileEntry> {
+        let mut entries = self.entries.iter();
+        entries.find(|entry| entry.id() == id && entry.shelf() == shelf)
+    }
+}
+
+/// The folder of mail files.
+#[derive(Debug)]
+pub(crate) struct Mails {
+    root: PathBuf,
+}
+
+impl Mails {
+    /// Makes what is missing of the folders below `root`, durably.
+    pub(crate) fn open(root: PathBuf) -> Result<Self, StoreError> {
+        make_folder(&root)?;
+        make_folder(&root.join("tmp"))?;
+        for shelf in Shelf::ALL {
+            let folder = root.join(shelf.name());
+            make_folder(&folder)?;
+            for shard in shards() {
+                make_folder(&folder.join(shard))?;
+            }
+            sync_folder(&folder)?;
+        }
+        sync_folder(&root)?;
+        Ok(Self { root })
+    }
+
+    /// See [`super::Store::write_mail`].
+    pub(crate) fn write(
+        &self,
+        header: &MailHeader,
+        head: &[u8],
+        raw: &[u8],
+    ) -> Result<(), StoreError> {
+        let Some(first) = header.entries.first() else {
+            return Err(StoreError::Conflict(
+                "a mail file needs an entry".to_owned(),
+            ));
+        };
+        let start = encode_start(header, head.len() + raw.len())?;
+        let tmp = self.root.join("tmp").join(first.id().as_str());
+        let written = write_synced(&tmp, &start, head, raw)
+            .map_err(|error| StoreError::io(&tmp, error))
+            .and_then(|()| self.link_all(&tmp, header));
+        // It has its links, or is of no use.
+        let _ = fs::remove_file(&tmp);
+        written
+    }
+
+    /// Header and body, verified.
+    pub(crate) fn read(&self, shelf: Shelf, id: Id) -> Result<(MailHeader, Vec<u8>), StoreError> {
+        let path = self.path(shelf, id);
+        let (mut file, header, body_len) = self.open_file(shelf, id)?;
+        let damaged = |what: &str| StoreError::Damaged(format!("{}: {what}", path.display()));
+        let mut body = Vec::new();
+        file.read_to_end(&mut body)
+            .map_err(|error| StoreError::io(&path, error))?;
+        let Some((content, trailer)) = body.split_at_checked(body_len) else {
+            return Err(damaged("cut off"));
+        };
+        if trailer.get(..HASH) != Some(blake3::hash(content).as_bytes().as_slice()) {
+            return Err(damaged("wrong checksum of the body"));
+        }
+        if trailer.get(HASH..) != Some(END.as_slice()) {
+            return Err(damaged("wrong end"));
+        }
+        body.truncate(body_len);
+        Ok((header, body))
+    }
+
+    /// The header, verified; of the body only its length is looked at.
+    pub(crate) fn read_header(&self, shelf: Shelf, id: Id) -> Result<MailHeader, StoreError> {
+        self.open_file(shelf, id).map(|(_, header, _)| header)
+    }
+
+    /// Removes a link; whether it was there.
+    pub(crate) fn remove(&self, shelf: Shelf, id: Id) -> Result<bool, StoreError> {
+        let path = self.path(shelf, id);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::io(&path, error)),
+        }
+    }
+
+    /// Where a link lies.
+    pub(crate) fn path(&self, shelf: Shelf, id: Id) -> PathBuf {
+        let shard = &id.as_str()[id.as_str().len().saturating_sub(1)..];
+        let folder = self.root.join(shelf.name()).join(shard);
+        folder.join(id.as_str())
+    }
+
+    /// All links of a folder, in no order; what has no id for a name is not ours and left alone.
+    pub(crate) fn walk(
+        &self,
+        shelf: Shelf,
+    ) -> impl Iterator<Item = Result<(Id, PathBuf), StoreError>> + '_ {
+        shards().flat_map(move |shard| list(&self.root.join(shelf.name()).join(shard)))
+    }
+
+    /// Files that a crash left before they had a link.
+    pub(crate) fn unfinished(&self) -> Vec<Result<(Id, PathBuf), StoreError>> {
+        list(&self.root.join("tmp"))
+    }
+
+    /// A file's own link for each entry, then all of it durable; undone on an error.
+    fn link_all(&self, tmp: &Path, header: &MailHeader) -> Result<(), StoreError> {
+        let mut made = Vec::with_capacity(header.entries.len());
+        let result = self.link_each(tmp, header, &mut made);
+        if result.is_err() {
+            for path in made {
+                let _ = fs::remove_file(path);
+            }
+        }
+        result
+    }
+
+    fn link_each(
+        &self,
+        tmp: &Path,
+        header: &MailHeader,
+        made: &mut Vec<PathBuf>,
+    ) -> Result<(), StoreError> {
+        let mut folders = BTreeSet::new();
+        for entry in &header.entries {
+            let path = self.path(entry.shelf(), entry.id());
+            fs::hard_link(tmp, &path).map_err(|error| StoreError::io(&path, error))?;
+            folders.extend(path.parent().map(Path::to_owned));
+            made.push(path);
+        }
+        folders.iter().try_for_each(|folder| sync_folder(folder))
+    }
+
+    /// A file behind its verified header, and the length of its body.
+    fn open_file(&self, shelf: Shelf, id: Id) -> Result<(File, MailHeader, usize), StoreError> {
+        let path = self.path(shelf, id);
+        let damaged = |what: &str| StoreError::Damaged(format!("{}: {what}", path.display()));
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => StoreError::NotFound(id.to_string()),
+            io::ErrorKind::UnexpectedEof => damaged("cut off"),
+            _ => StoreError::io(&path, error),
+        };
+        let mut file = File::open(&path).map_err(failed)?;
+        let file_len = file.metadata().map_err(failed)?.len();
+        let mut start = [0; PREAMBLE + HASH];
+        file.read_exact(&mut start).map_err(failed)?;
+        let (preamble, hash) = start.split_at(PREAMBLE);
+        let (header_len, body_len) = decode_preamble(preamble).map_err(damaged)?;
+        let whole = PREAMBLE + HASH + header_len + HASH + END.len();
+        let whole = u64::try_from(whole).unwrap_or(u64::MAX);
+        if whole.checked_add(body_len) != Some(file_len) {
+            return Err(damaged("wrong length"));
+        }
+        let mut json = vec![0; header_len];
+        file.read_exact(&mut json).map_err(failed)?;
+        if hash != header_hash(preamble, &json).as_bytes() {
+            return Err(damaged("wrong checksum of the header"));
+        }
+        let header = serde_json::from_slice(&json).map_err(|error| damaged(&error.to_string()))?;
+        let body_len = usize::try_from(body_len).map_err(|_| damaged("wrong length"))?;
+        Ok((file, header, body_len))
+    }
+}
+
+/// Syncs a folder, so that the names in it are durable.
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
+    File::open(folder)
+        .and_then(|open| open.sync_all())
+        .map_err(|error| StoreError::io(folder, error))
+}
+
+/// Makes a folder that only we may enter; one that is there is no error.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), StoreError> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(StoreError::io(folder, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn shards() -> impl Iterator<Item = &'static str> {
+    (0..SHARDS.len()).map(|at| &SHARDS[at..=at])
+}
+
+fn encode_start(header: &MailHeader, body_len: usize) -> Result<Vec<u8>, StoreError> {
+    let json =
+        serde_json::to_vec(header).map_err(|error| StoreError::Damaged(error.to_string()))?;
+    if json.len() > MAX_HEADER {
+        return Err(StoreError::TooLarge(format!(
+            "a mail file header of {} octets, {MAX_HEADER} are allowed",
+            json.len()
+        )));
+    }
+    let header_len = u32::try_from(json.len()).unwrap_or(u32::MAX);
+    let body_len = u64::try_from(body_len).unwrap_or(u64::MAX);
+    let mut start = Vec::with_capacity(PREAMBLE + HASH + json.len());
+    start.extend_from_slice(MAGIC);
+    start.extend_from_slice(&VERSION.to_le_bytes());
+    start.extend_from_slice(&header_len.to_le_bytes());
+    start.extend_from_slice(&body_len.to_le_bytes());
+    let hash = header_hash(&start, &json);
+    start.extend_from_slice(hash.as_bytes());
+    start.extend_from_slice(&json);
+    Ok(start)
+}
+
+/// Header and body length.
+fn decode_preamble(preamble: &[u8]) -> Result<(usize, u64), &'static str> {
+    let rest = preamble
+        .strip_prefix(MAGIC.as_slice())
+        .ok_or("not a mail file")?;
+    let (version, rest) = rest.split_first_chunk::<4>().ok_or("cut off")?;
+    let (header_len, rest) = rest.split_first_chunk::<4>().ok_or("cut off")?;
+    let (body_len, _) = rest.split_first_chunk::<8>().ok_or("cut off")?;
+    if u32::from_le_bytes(*version) != VERSION {
+        return Err("unknown version");
+    }
+    let header_len = usize::try_from(u32::from_le_bytes(*header_len)).unwrap_or(usize::MAX);
+    if header_len > MAX_HEADER {
+        return Err("header too long");
+    }
+    Ok((header_len, u64::from_le_bytes(*body_len)))
+}
+
+fn header_hash(preamble: &[u8], json: &[u8]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(preamble);
+    hasher.update(json);
+    hasher.finalize()
+}
+
+fn write_synced(path: &Path, start: &[u8], head: &[u8], raw: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    let mut hasher = blake3::Hasher::new();
+    file.write_all(start)?;
+    for part in [head, raw] {
+        hasher.update(part);
+        file.write_all(part)?;
+    }
+    let mut trailer = hasher.finalize().as_bytes().to_vec();
+    trailer.extend_from_slice(END);
+    file.write_all(&trailer)?;
+    file.sync_all()
+}
+
+fn list(folder: &Path) -> Vec<Result<(Id, PathBuf), StoreError>> {
+    let failed = |error| StoreError::io(folder, error);
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => return vec![Err(failed(error))],
+    };
+    let named = entries.filter_map(|entry| match entry {
+        Ok(entry) => {
+            let id = entry.file_name().to_str()?.parse().ok()?;
+            Some(Ok((id, entry.path())))
+        }
+        Err(error) => Some(Err(failed(error))),
+    });
+    named.collect()
+}

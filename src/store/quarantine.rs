@@ -1,0 +1,164 @@
+//! Held mail: asking, releasing, deleting.
+
+use super::batch::tag;
+use super::{
+    Batch, Id, QuarantineEntry, QuarantineFilter, QuarantineState, Shelf, Store, StoreError,
+};
+
+/// Entries that a purge removes in one commit.
+const PURGE: usize = 1000;
+/// An id may be this much older than the `received_at` of its entry.
+const ID_SLACK: i64 = 3_600_000;
+
+impl QuarantineFilter {
+    /// Whether an entry is among those asked for.
+    pub fn matches(&self, entry: &QuarantineEntry) -> bool {
+        let same = |wanted: &Option<String>, have: &str| {
+            wanted
+                .as_ref()
+                .is_none_or(|wanted| wanted.to_lowercase() == have.to_lowercase())
+        };
+        let sender = self.sender.as_ref().is_none_or(|wanted| {
+            let wanted = wanted.to_lowercase();
+            [&entry.sender, &entry.from]
+                .iter()
+                .any(|have| have.to_lowercase().contains(&wanted))
+        });
+        sender
+            && same(&self.mailbox, &entry.mailbox)
+            && self
+                .stage
+                .as_ref()
+                .is_none_or(|stage| *stage == entry.stage)
+            && self.since.is_none_or(|since| entry.received_at >= since)
+    }
+}
+
+impl Store {
+    /// One quarantine entry.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and kin.
+    pub fn quarantine_get(&self, id: Id) -> Result<Option<QuarantineEntry>, StoreError> {
+        self.0
+            .index
+            .get_record(tag::QUARANTINE, id.as_str().as_bytes())
+    }
+
+    /// The quarantine entries that match, in the order of time, read as they are asked for. An
+    /// entry that cannot be read is an error in its place.
+    pub fn quarantine_list(
+        &self,
+        filter: QuarantineFilter,
+    ) -> impl Iterator<Item = Result<QuarantineEntry, StoreError>> + Send + use<> {
+        let since = filter.since.unwrap_or(0).saturating_sub(ID_SLACK);
+        let from = Id::floor(since);
+        let all = self
+            .0
+            .index
+            .records(tag::QUARANTINE, from.as_str().as_bytes());
+        all.filter(move |entry: &Result<QuarantineEntry, _>| {
+            entry.as_ref().map_or(true, |entry| filter.matches(entry))
+        })
+    }
+
+    /// Sum of the sizes of all quarantine entries, in octets.
+    pub fn quarantine_bytes(&self) -> u64 {
+        self.0.index.quarantine_bytes()
+    }
+
+    /// Whether `size` more octets stay within `quarantine.max_size`; else the verdict is answered
+    /// `452 4.3.1`.
+    pub fn quarantine_has_room(&self, size: u64) -> bool {
+        self.quarantine_bytes().saturating_add(size) <= self.0.settings.quarantine_max_bytes
+    }
+
+    /// Held → releasing. The caller then delivers, or writes an outgoing item of kind `release`.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] when it is being released already. A
+    /// released entry may be released again.
+    pub fn release_begin(&self, id: Id) -> Result<QuarantineEntry, StoreError> {
+        let _moving = self.move_lock(id);
+        let mut entry = self.quarantine_entry(id)?;
+        if entry.state == QuarantineState::Releasing {
+            return Err(StoreError::Conflict(format!(
+                "{id} is being released already"
+            )));
+        }
+        entry.state = QuarantineState::Releasing;
+        self.put_quarantine(&entry)?;
+        Ok(entry)
+    }
+
+    /// Releasing → released (`done`), or back to held. An entry that has gone meanwhile is no error.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn release_end(&self, id: Id, done: bool) -> Result<(), StoreError> {
+        let _moving = self.move_lock(id);
+        let Some(mut entry) = self.quarantine_get(id)? else {
+            return Ok(());
+        };
+        entry.state = if done {
+            QuarantineState::Released
+        } else {
+            QuarantineState::Held
+        };
+        self.put_quarantine(&entry)
+    }
+
+    /// Removes entry and file.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub fn quarantine_delete(&self, id: Id) -> Result<(), StoreError> {
+        let _moving = self.move_lock(id);
+        self.quarantine_entry(id)?;
+        self.quarantine_remove(&[id])
+    }
+
+    /// Removes all entries that match, with their files; how many.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn quarantine_purge(&self, filter: QuarantineFilter) -> Result<u64, StoreError> {
+        let mut purged = 0;
+        let mut ids = Vec::new();
+        for entry in self.quarantine_list(filter) {
+            ids.push(entry?.id);
+            if ids.len() == PURGE {
+                self.quarantine_remove(&ids)?;
+                purged += ids.len();
+                ids.clear();
+            }
+        }
+        self.quarantine_remove(&ids)?;
+        Ok(u64::try_from(purged + ids.len()).unwrap_or(u64::MAX))
+    }
+
+    /// The index entries first, then the files.
+    fn quarantine_remove(&self, ids: &[Id]) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        for id in ids {
+            batch.remove_quarantine(*id);
+        }
+        self.commit_blocking(batch)?;
+        ids.iter()
+            .try_for_each(|id| self.remove_mail(Shelf::Quarantine, *id))
+    }
+
+    fn quarantine_entry(&self, id: Id) -> Result<QuarantineEntry, StoreError> {
+        let entry = self.quarantine_get(id)?;
+        entry.ok_or_else(|| StoreError::NotFound(id.to_string()))
+    }
+
+    fn put_quarantine(&self, entry: &QuarantineEntry) -> Result<(), StoreError> {
+        let mut batch = Batch::new();
+        batch.put_quarantine(entry);
+        self.commit_blocking(batch)
+    }
+}

@@ -1,0 +1,214 @@
+//! Opening and its recoveries: the index is made anew from the mail files when it is damaged, what
+//! a crash interrupted goes on or is dropped, and `verify` compares both sides.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::batch::tag;
+use super::index::{Found, Index, Place};
+use super::mailfile::{Mails, sync_folder};
+use super::{
+    Batch, FileEntry, Id, OpenReport, OutgoingItem, OutgoingState, QuarantineEntry,
+    QuarantineState, RebuildReport, Shelf, Store, StoreError, VerifyReport,
+};
+
+/// Entries that a rebuild puts into one commit.
+const CHUNK: usize = 256;
+
+/// Opens the index, or makes it anew where it is missing or damaged, and ends what a crash
+/// interrupted.
+pub(crate) fn open(
+    place: &Place,
+    mails: &Mails,
+    now: i64,
+) -> Result<(Index, OpenReport), StoreError> {
+    let mut report = OpenReport::default();
+    let (index, found) = match Index::open(place) {
+        Err(StoreError::Damaged(what)) => {
+            tracing::error!(
+                what,
+                "the index is damaged and is made anew from the mail files"
+            );
+            let moved_to = move_aside(&place.dir, now)?;
+            let (index, _) = Index::open(place)?;
+            report.rebuilt = Some(rebuild(&index, mails, Some(moved_to), now)?);
+            (index, Found::default())
+        }
+        Ok((index, Some(found))) => (index, found),
+        Ok((index, None)) => {
+            let rebuilt = rebuild(&index, mails, None, now)?;
+            report.rebuilt = (rebuilt != RebuildReport::default()).then_some(rebuilt);
+            (index, Found::default())
+        }
+        Err(error) => return Err(error),
+    };
+    resume(&index, mails, found.sending, now, &mut report)?;
+    report.releasing = found.releasing;
+    for shelf in Shelf::ALL {
+        for file in mails.walk(shelf) {
+            report.orphans += u64::from(!index.has_file(shelf, file?.0)?);
+        }
+    }
+    Ok((index, report))
+}
+
+/// An empty index becomes whole with its first commit, which comes even where there is no file.
+fn rebuild(
+    index: &Index,
+    mails: &Mails,
+    moved_to: Option<PathBuf>,
+    now: i64,
+) -> Result<RebuildReport, StoreError> {
+    let mut report = RebuildReport {
+        moved_to,
+        ..RebuildReport::default()
+    };
+    let mut batch = Batch::new();
+    for shelf in Shelf::ALL {
+        for file in mails.walk(shelf) {
+            let (id, path) = file?;
+            adopt(mails, shelf, id, path, now, &mut batch, &mut report)?;
+            if batch.changes.len() >= CHUNK {
+                index.commit_blocking(std::mem::take(&mut batch))?;
+            }
+        }
+    }
+    index.commit_blocking(batch)?;
+    Ok(report)
+}
+
+/// The entry of one file as it was written. Whether it was ever committed nobody knows, so mail goes
+/// out, notices and replies do not (RELIABILITY C14).
+fn adopt(
+    mails: &Mails,
+    shelf: Shelf,
+    id: Id,
+    path: PathBuf,
+    now: i64,
+    batch: &mut Batch,
+    report: &mut RebuildReport,
+) -> Result<(), StoreError> {
+    let header = mails.read_header(shelf, id);
+    match header
+        .as_ref()
+        .ok()
+        .and_then(|header| header.entry(shelf, id))
+    {
+        Some(FileEntry::Quarantine(entry)) => {
+            batch.put_quarantine(&QuarantineEntry {
+                state: QuarantineState::Held,
+                ..entry.clone()
+            });
+            report.quarantine += 1;
+        }
+        Some(FileEntry::Outgoing(item)) if item.kind.at_most_once() => {
+            mails.remove(shelf, id)?;
+            report.dropped += 1;
+        }
+        Some(FileEntry::Outgoing(item)) => {
+            batch.put_outgoing(&ready(item.clone(), now));
+            report.outgoing += 1;
+        }
+        None => {
+            tracing::error!(path = %path.display(), "a mail file cannot be read");
+            report.unreadable.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// What was being sent: mail is sent again, a notice or reply was sent at most once (C10).
+fn resume(
+    index: &Index,
+    mails: &Mails,
+    sending: Vec<OutgoingItem>,
+    now: i64,
+    report: &mut OpenReport,
+) -> Result<(), StoreError> {
+    if sending.is_empty() {
+        return Ok(());
+    }
+    let mut batch = Batch::new();
+    let mut dropped = Vec::new();
+    for item in sending {
+        if item.kind.at_most_once() {
+            tracing::warn!(id = %item.id, kind = item.kind.as_str(), "dropped: it may have been sent");
+            batch.remove_outgoing(item.id);
+            dropped.push(item.id);
+        } else {
+            batch.put_outgoing(&ready(item, now));
+            report.resumed += 1;
+        }
+    }
+    index.commit_blocking(batch)?;
+    for id in dropped {
+        mails.remove(Shelf::Outgoing, id)?;
+        report.dropped += 1;
+    }
+    Ok(())
+}
+
+fn ready(item: OutgoingItem, now: i64) -> OutgoingItem {
+    OutgoingItem {
+        state: OutgoingState::Ready,
+        next_attempt_at: now,
+        ..item
+    }
+}
+
+/// Keeps the damaged index for people to look at.
+fn move_aside(dir: &Path, now: i64) -> Result<PathBuf, StoreError> {
+    let name = format!("index.bad-{}", Id::new(now));
+    let to = dir.with_file_name(name);
+    fs::rename(dir, &to).map_err(|error| StoreError::io(dir, error))?;
+    dir.parent().map_or(Ok(()), sync_folder)?;
+    Ok(to)
+}
+
+impl Store {
+    /// Reads every entry and every file with its checksums. Takes as long as the disk needs; what
+    /// comes and goes meanwhile may show up as a problem.
+    ///
+    /// # Errors
+    /// Those that keep it from looking; what it finds is in the report.
+    pub fn verify(&self) -> Result<VerifyReport, StoreError> {
+        let mut report = VerifyReport::default();
+        for entry in self
+            .0
+            .index
+            .records::<QuarantineEntry>(tag::QUARANTINE, b"")
+        {
+            report.quarantine += 1;
+            self.verify_file(Shelf::Quarantine, entry.map(|entry| entry.id), &mut report);
+        }
+        for item in self.outgoing_list() {
+            report.outgoing += 1;
+            self.verify_file(Shelf::Outgoing, item.map(|item| item.id), &mut report);
+        }
+        for shelf in Shelf::ALL {
+            for file in self.0.mails.walk(shelf) {
+                let (id, path) = file?;
+                report.files += 1;
+                report.bytes += path.metadata().map_or(0, |metadata| metadata.len());
+                if !self.0.index.has_file(shelf, id)? {
+                    report.orphans.push(path);
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    fn verify_file(&self, shelf: Shelf, id: Result<Id, StoreError>, report: &mut VerifyReport) {
+        let problem = id.and_then(|id| {
+            let (header, _) = self.0.mails.read(shelf, id)?;
+            let entry = header.entry(shelf, id);
+            entry.map(drop).ok_or_else(|| {
+                let path = self.0.mails.path(shelf, id);
+                StoreError::Damaged(format!("{}: names no such entry", path.display()))
+            })
+        });
+        if let Err(error) = problem {
+            report.problems.push(error.to_string());
+        }
+    }
+}

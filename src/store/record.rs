@@ -1,0 +1,542 @@
+//! The records of the index and how they lie in sled: version byte, checksum, JSON, at most 4 KiB.
+//!
+//! Values over 8 KiB were lost or broke the database in power cuts (RELIABILITY F2), so a record
+//! that is too long has its free texts shortened; one that consists of addresses is refused.
+//! All times are wall-clock unix milliseconds.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Id, StoreError};
+
+/// The most octets a value in sled may have.
+pub const MAX_VALUE: usize = 4096;
+/// Version octet of every value.
+const VERSION: u8 = 1;
+/// Version octet and checksum.
+const OVERHEAD: usize = 5;
+/// Free texts are not shortened below this; what is then still too long is refused.
+const MIN_TEXT: usize = 16;
+
+/// Where a quarantined mail is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuarantineState {
+    /// Nothing asked for it.
+    Held,
+    /// A release is on its way; a crash here releases it again (RELIABILITY C13).
+    Releasing,
+    /// It was released; the entry stays until it expires.
+    Released,
+}
+
+impl QuarantineState {
+    /// The word of JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Releasing => "releasing",
+            Self::Released => "released",
+        }
+    }
+}
+
+/// One held mail of one mailbox; serializes to the fields of `quarantine list --json`
+/// (CONTRACT section 4) but for the times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineEntry {
+    /// Its name, also of its file.
+    pub id: Id,
+    /// Whose it is.
+    pub mailbox: String,
+    /// The stage that held it, such as `reject.subject_contains`.
+    pub stage: String,
+    /// `user_rule`, `spam` or `virus`.
+    pub class: String,
+    /// The entry that decided, as written; may be shortened.
+    pub entry: Option<String>,
+    /// File and line of the entry; may be shortened.
+    pub origin: Option<String>,
+    /// Reverse path, empty for the null path.
+    pub sender: String,
+    /// Header From; may be shortened.
+    pub from: String,
+    /// Decoded Subject; may be shortened.
+    pub subject: String,
+    /// Octets of the mail as received.
+    pub size: u64,
+    /// When it came in.
+    pub received_at: i64,
+    /// From this moment on it is gone.
+    pub expires_at: i64,
+    /// On its way out or not.
+    pub state: QuarantineState,
+}
+
+/// What an outgoing mail is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutgoingKind {
+    /// The original octets to a forwarding target.
+    Forward,
+    /// A receipt notice.
+    Notify,
+    /// An automatic reply.
+    AutoReply,
+    /// The report that replaces an infected mail.
+    VirusReport,
+    /// The owner is told of a held mail.
+    QuarantineNotice,
+    /// A quarantined mail that was released.
+    Release,
+}
+
+impl OutgoingKind {
+    /// The word of JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Notify => "notify",
+            Self::AutoReply => "auto_reply",
+            Self::VirusReport => "virus_report",
+            Self::QuarantineNotice => "quarantine_notice",
+            Self::Release => "release",
+        }
+    }
+
+    /// Replies and notices are sent at most once (RFC 5436 2.7): after a crash in the middle they
+    /// are dropped, while mail itself is sent again (RELIABILITY C10, C14).
+    pub fn at_most_once(self) -> bool {
+        match self {
+            Self::Notify | Self::AutoReply | Self::QuarantineNotice => true,
+            Self::Forward | Self::VirusReport | Self::Release => false,
+        }
+    }
+}
+
+/// Where an outgoing mail is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutgoingState {
+    /// Prepared, its hand-off not committed: never sent, gone after six days.
+    Held,
+    /// Due at `next_attempt_at`.
+    Ready,
+    /// The courier has it.
+    Sending,
+    /// Given up, kept seven days for the operator to see; `next_attempt_at` is when it goes.
+    Dead,
+}
+
+impl OutgoingState {
+    /// The word of JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Ready => "ready",
+            Self::Sending => "sending",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// One mail on its way out. Its addresses are never shortened: about eight recipients of the
+/// longest legal size fit, so a caller with more makes several items.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutgoingItem {
+    /// Its name, also of its file.
+    pub id: Id,
+    /// What it is.
+    pub kind: OutgoingKind,
+    /// On whose behalf.
+    pub mailbox: String,
+    /// Reverse path, empty for the null path.
+    pub sender: String,
+    /// Forward paths that are still open.
+    pub recipients: Vec<String>,
+    /// When it was prepared.
+    pub created_at: i64,
+    /// Tries so far.
+    pub attempts: u32,
+    /// The next try; meaningful with [`OutgoingState::Ready`].
+    pub next_attempt_at: i64,
+    /// The next hop's last words; may be shortened.
+    pub last_reply: Option<String>,
+    /// Where it is.
+    pub state: OutgoingState,
+    /// After this moment a failed try is the last.
+    pub give_up_at: i64,
+    /// Forwards: a copy is in the mailbox already, so a refusal needs no fallback.
+    pub copy_kept: bool,
+    /// Forwards: refused for good, it now goes into its owner's mailbox with a note.
+    pub fallback: bool,
+    /// The hand-off that prepared it.
+    pub handoff: Option<super::HandoffKey>,
+    /// The envelope needs `SMTPUTF8` (RFC 6531).
+    pub smtputf8: bool,
+    /// The body has 8-bit octets (RFC 6152).
+    pub eight_bit: bool,
+}
+
+/// Why a mail went where it went, kept for the history's retention.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WhyRecord {
+    /// The `q=` of the reply.
+    pub id: Id,
+    /// Whose decision it is.
+    pub mailbox: String,
+    /// When the mail came in.
+    pub received_at: i64,
+    /// The rest, as `why ID --json` shows it. Its long texts and then its long lists are shortened
+    /// until the record fits.
+    pub body: Value,
+}
+
+/// How far a hand-off came (RELIABILITY 5d).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HandoffState {
+    /// Effects are held, the reply is open; `attempts` counts the tries, for mail that crashes us.
+    Prepared {
+        /// From 1.
+        attempts: u32,
+    },
+    /// Answered 2xx, or about to be: a retry gets the same answer and nothing is done again.
+    Committed,
+}
+
+/// What the reply said or will say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// `q=`.
+    pub id: Id,
+    /// `verdict=`.
+    pub verdict: String,
+    /// `stage=`, where there is one.
+    pub stage: Option<String>,
+}
+
+/// One hand-off of one mail to one mailbox, kept six days (longer than an MTA retries).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handoff {
+    /// How far it came.
+    pub state: HandoffState,
+    /// What is or will be replied.
+    pub answer: Answer,
+    /// Its outgoing items.
+    pub outgoing: Vec<Id>,
+    /// Its quarantine entry.
+    pub quarantine: Option<Id>,
+    /// When it was first seen.
+    pub created_at: i64,
+}
+
+/// What can lie in the index as a checked value.
+pub(crate) trait Record: Serialize + DeserializeOwned + Clone {
+    /// The texts that may be shortened.
+    fn texts(&mut self) -> Vec<&mut String>;
+
+    /// Drops what else can be missed; `false` when nothing is left to drop.
+    fn reduce(&mut self) -> bool {
+        false
+    }
+}
+
+impl Record for QuarantineEntry {
+    fn texts(&mut self) -> Vec<&mut String> {
+        let places = self.entry.iter_mut().chain(self.origin.iter_mut());
+        places.chain([&mut self.from, &mut self.subject]).collect()
+    }
+}
+
+impl Record for OutgoingItem {
+    fn texts(&mut self) -> Vec<&mut String> {
+        self.last_reply.iter_mut().collect()
+    }
+}
+
+impl Record for WhyRecord {
+    fn texts(&mut self) -> Vec<&mut String> {
+        let mut texts = Vec::new();
+        collect_texts(&mut self.body, &mut texts);
+        texts
+    }
+
+    fn reduce(&mut self) -> bool {
+        let mut lists = Vec::new();
+        collect_lists(&self.body, String::new(), &mut lists);
+        let longest = lists.into_iter().max_by_key(|(len, _)| *len);
+        if let Some(list) = longest.and_then(|(_, at)| self.body.pointer_mut(&at)?.as_array_mut()) {
+            list.truncate(list.len() / 2);
+            return true;
+        }
+        let had = !self.body.is_null();
+        self.body = Value::Null;
+        had
+    }
+}
+
+impl Record for Handoff {
+    fn texts(&mut self) -> Vec<&mut String> {
+        Vec::new()
+    }
+}
+
+/// The octets of a record for sled, at most [`MAX_VALUE`].
+///
+/// # Errors
+/// [`StoreError::TooLarge`] when it cannot be shortened enough.
+pub(crate) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, StoreError> {
+    let mut json = to_json(record)?;
+    if !fits(&json) {
+        json = to_short_json(record.clone())?;
+    }
+    let mut value = Vec::with_capacity(json.len() + OVERHEAD);
+    value.push(VERSION);
+    value.extend_from_slice(&checksum(&json));
+    value.extend_from_slice(&json);
+    Ok(value)
+}
+
+/// The record of such octets.
+///
+/// # Errors
+/// [`StoreError::Damaged`] for anything that [`encode`] did not make.
+pub(crate) fn decode<R: Record>(value: &[u8]) -> Result<R, StoreError> {
+    let damaged = |what: &str| StoreError::Damaged(format!("index record: {what}"));
+    let (head, json) = value
+        .split_at_checked(OVERHEAD)
+        .ok_or_else(|| damaged("cut off"))?;
+    if head.first() != Some(&VERSION) {
+        return Err(damaged("unknown version"));
+    }
+    if head[1..] != checksum(json) {
+        return Err(damaged("wrong checksum"));
+    }
+    serde_json::from_slice(json).map_err(|error| damaged(&error.to_string()))
+}
+
+/// The first four octets of a BLAKE3 hash: enough to find damage, not meant against forgery.
+pub(crate) fn checksum(bytes: &[u8]) -> [u8; 4] {
+    let hash = blake3::hash(bytes);
+    let [a, b, c, d, ..] = *hash.as_bytes();
+    [a, b, c, d]
+}
+
+fn to_json<R: Record>(record: &R) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(record).map_err(|error| StoreError::Damaged(error.to_string()))
+}
+
+fn fits(json: &[u8]) -> bool {
+    json.len() + OVERHEAD <= MAX_VALUE
+}
+
+/// Cuts all texts to half as long, again and again, and then drops the rest bit by bit.
+fn to_short_json<R: Record>(mut record: R) -> Result<Vec<u8>, StoreError> {
+    let mut limit = MAX_VALUE / 2;
+    while limit >= MIN_TEXT {
+        record.texts().into_iter().for_each(|text| cut(text, limit));
+        let json = to_json(&record)?;
+        if fits(&json) {
+            return Ok(json);
+        }
+        limit /= 2;
+    }
+    while record.reduce() {
+        let json = to_json(&record)?;
+        if fits(&json) {
+            return Ok(json);
+        }
+    }
+    Err(StoreError::TooLarge(format!(
+        "a record that does not fit into {MAX_VALUE} octets"
+    )))
+}
+
+/// Cuts a text over `limit` octets on a character boundary and ends it with `…`.
+fn cut(text: &mut String, limit: usize) {
+    if text.len() > limit {
+        let end = text.floor_char_boundary(limit.saturating_sub('…'.len_utf8()));
+        text.truncate(end);
+        text.push('…');
+    }
+}
+
+fn collect_texts<'a>(value: &'a mut Value, found: &mut Vec<&'a mut String>) {
+    match value {
+        Value::String(text) => found.push(text),
+        Value::Array(items) => items.iter_mut().for_each(|item| collect_texts(item, found)),
+        Value::Object(members) => {
+            members
+                .values_mut()
+                .for_each(|member| collect_texts(member, found));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Length and JSON pointer (RFC 6901) of every list that is not empty.
+fn collect_lists(value: &Value, at: String, found: &mut Vec<(usize, String)>) {
+    match value {
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                collect_lists(item, format!("{at}/{index}"), found);
+            }
+            if !items.is_empty() {
+                found.push((items.len(), at));
+            }
+        }
+        Value::Object(members) => {
+            for (name, member) in members {
+                let name = name.replace('~', "~0").replace('/', "~1");
+                collect_lists(member, format!("{at}/{name}"), found);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn entry(texts: [&str; 4]) -> QuarantineEntry {
+        let [entry, origin, from, subject] = texts.map(str::to_owned);
+        QuarantineEntry {
+            id: Id::new(5),
+            mailbox: "taro@example.jp".to_owned(),
+            stage: "spam".to_owned(),
+            class: "spam".to_owned(),
+            entry: Some(entry),
+            origin: Some(origin),
+            sender: "a@b.example".to_owned(),
+            from,
+            subject,
+            size: 1,
+            received_at: 2,
+            expires_at: 3,
+            state: QuarantineState::Held,
+        }
+    }
+
+    fn item(recipients: usize, reply: &str) -> OutgoingItem {
+        OutgoingItem {
+            id: Id::new(5),
+            kind: OutgoingKind::Forward,
+            mailbox: format!("{}@example.jp", "m".repeat(300)),
+            sender: format!("{}@example.jp", "s".repeat(300)),
+            recipients: vec![format!("{}@example.jp", "r".repeat(300)); recipients],
+            created_at: 1,
+            attempts: 1,
+            next_attempt_at: 2,
+            last_reply: Some(reply.to_owned()),
+            state: OutgoingState::Ready,
+            give_up_at: 3,
+            copy_kept: false,
+            fallback: false,
+            handoff: Some(crate::store::HandoffKey::compute("a", "b", b"c")),
+            smtputf8: false,
+            eight_bit: true,
+        }
+    }
+
+    #[test]
+    fn long_records_are_shortened_or_refused() {
+        let long = "あ".repeat(5000);
+        let controls = "\u{1}".repeat(5000);
+        for texts in [
+            [long.as_str(); 4],
+            [controls.as_str(); 4],
+            ["", "", "", &long],
+        ] {
+            let value = encode(&entry(texts)).unwrap();
+            assert!(value.len() <= MAX_VALUE, "{}", value.len());
+            let back: QuarantineEntry = decode(&value).unwrap();
+            assert!(back.subject.ends_with('…'));
+            assert_eq!(back.sender, "a@b.example");
+        }
+        let table = [(1, true), (8, true), (20, false)];
+        for (recipients, expected) in table {
+            let item = item(recipients, &long);
+            let value = encode(&item);
+            assert_eq!(value.is_ok(), expected, "{recipients}");
+            if let Ok(value) = value {
+                assert!(value.len() <= MAX_VALUE);
+                assert_eq!(
+                    decode::<OutgoingItem>(&value).unwrap().recipients,
+                    item.recipients
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_why_record_always_fits() {
+        let long = "x".repeat(100_000);
+        let many = vec![json!({"stage": "reject.subject_contains", "n": 1}); 2000];
+        let table = [
+            json!({"subject": long, "verdict": "deliver"}),
+            json!({"steps": many, "verdict": "deliver"}),
+            json!({"a/b~c": {"d": [[1, 2, 3], vec![0; 9000]]}, "verdict": "deliver"}),
+        ];
+        for body in table {
+            let why = WhyRecord {
+                id: Id::new(1),
+                mailbox: "taro@example.jp".to_owned(),
+                received_at: 1,
+                body,
+            };
+            let value = encode(&why).unwrap();
+            assert!(value.len() <= MAX_VALUE);
+            let back: WhyRecord = decode(&value).unwrap();
+            assert_eq!(back.body["verdict"], "deliver");
+        }
+        let keys: serde_json::Map<String, Value> = (0..3000)
+            .map(|n| (format!("key{n}"), Value::Bool(true)))
+            .collect();
+        let why = WhyRecord {
+            id: Id::new(1),
+            mailbox: String::new(),
+            received_at: 1,
+            body: Value::Object(keys),
+        };
+        assert!(
+            decode::<WhyRecord>(&encode(&why).unwrap())
+                .unwrap()
+                .body
+                .is_null()
+        );
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let value = encode(&entry(["e", "o", "f", "s"])).unwrap();
+        for at in 0..value.len() {
+            for bit in 0..8 {
+                let mut bad = value.clone();
+                bad[at] ^= 1 << bit;
+                assert!(decode::<QuarantineEntry>(&bad).is_err(), "{at} {bit}");
+            }
+            assert!(decode::<QuarantineEntry>(&value[..at]).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn records_come_back(texts in prop::array::uniform4(".{0,60}"), size: u64, time: i64) {
+            let mut entry = entry([&texts[0], &texts[1], &texts[2], &texts[3]]);
+            entry.size = size;
+            entry.received_at = time;
+            prop_assert_eq!(decode::<QuarantineEntry>(&encode(&entry).unwrap()).unwrap(), entry);
+        }
+
+        #[test]
+        fn no_octets_panic(value in prop::collection::vec(any::<u8>(), 0..100)) {
+            prop_assert!(decode::<Handoff>(&value).is_err());
+        }
+    }
+}

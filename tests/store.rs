@@ -1,0 +1,863 @@
+//! The store from outside: what was promised durable is there, what was not is not, and a damaged
+//! index comes back from the mail files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sekimori::store::{
+    Answer, Batch, FileEntry, Handoff, HandoffKey, HandoffState, HistoryFilter, Id, MailHeader,
+    OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry, QuarantineFilter, QuarantineState,
+    SeenKey, Settings, Shelf, Store, StoreError, WhyRecord,
+};
+use tempfile::TempDir;
+
+/// A wall time with room below it.
+const NOW: i64 = 1_790_000_000_000;
+const HOUR: i64 = 3_600_000;
+const DAY: i64 = 24 * HOUR;
+const RAW: &[u8] = b"Received: by mx\r\nSubject: x\r\n\r\nbody\r\n";
+
+fn open(path: &Path) -> Store {
+    try_open(path).unwrap()
+}
+
+fn try_open(path: &Path) -> Result<Store, StoreError> {
+    let settings = Settings {
+        path: path.to_owned(),
+        quarantine_max_bytes: 10_000,
+        history_retention_ms: 7 * DAY,
+    };
+    Store::open(settings, NOW)
+}
+
+fn entry(time: i64, mailbox: &str) -> QuarantineEntry {
+    QuarantineEntry {
+        id: Id::new(time),
+        mailbox: mailbox.to_owned(),
+        stage: "reject.subject_contains".to_owned(),
+        class: "user_rule".to_owned(),
+        entry: Some("未承諾広告".to_owned()),
+        origin: Some("taro.yaml:14".to_owned()),
+        sender: "Sender@b.example".to_owned(),
+        from: "Some One <one@c.example>".to_owned(),
+        subject: "x".to_owned(),
+        size: 100,
+        received_at: time,
+        expires_at: time + 7 * DAY,
+        state: QuarantineState::Held,
+    }
+}
+
+fn item(kind: OutgoingKind, state: OutgoingState, due: i64) -> OutgoingItem {
+    OutgoingItem {
+        id: Id::new(NOW),
+        kind,
+        mailbox: "taro@example.jp".to_owned(),
+        sender: "a@b.example".to_owned(),
+        recipients: vec!["t@c.example".to_owned()],
+        created_at: NOW,
+        attempts: 0,
+        next_attempt_at: due,
+        last_reply: None,
+        state,
+        give_up_at: NOW + DAY,
+        copy_kept: false,
+        fallback: false,
+        handoff: None,
+        smtputf8: false,
+        eight_bit: false,
+    }
+}
+
+fn header(entries: Vec<FileEntry>) -> MailHeader {
+    MailHeader {
+        sender: "a@b.example".to_owned(),
+        client: "127.0.0.1".to_owned(),
+        received_at: NOW,
+        entries,
+    }
+}
+
+/// File and index entry of a held mail.
+fn hold(store: &Store, entry: &QuarantineEntry) {
+    let entries = vec![FileEntry::Quarantine(entry.clone())];
+    store.write_mail(&header(entries), b"", RAW).unwrap();
+    let mut batch = Batch::new();
+    batch.put_quarantine(entry);
+    store.commit_blocking(batch).unwrap();
+}
+
+/// File and index entry of an outgoing mail.
+fn queue(store: &Store, item: &OutgoingItem) {
+    let entries = vec![FileEntry::Outgoing(item.clone())];
+    store
+        .write_mail(&header(entries), b"X-Head: 1\r\n", RAW)
+        .unwrap();
+    let mut batch = Batch::new();
+    batch.put_outgoing(item);
+    store.commit_blocking(batch).unwrap();
+}
+
+fn list(store: &Store) -> Vec<QuarantineEntry> {
+    let all = store.quarantine_list(QuarantineFilter::default());
+    all.map(Result::unwrap).collect()
+}
+
+/// All files below a folder.
+fn files(path: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn what_is_committed_outlives_a_restart_and_what_is_not_does_not() {
+    let dir = TempDir::new().unwrap();
+    let (kept, lost) = (
+        entry(NOW, "taro@example.jp"),
+        entry(NOW, "hanako@example.jp"),
+    );
+    let forward = item(OutgoingKind::Forward, OutgoingState::Held, NOW);
+    let key = HandoffKey::compute("taro@example.jp", "a@b.example", RAW);
+    let handoff = Handoff {
+        state: HandoffState::Committed,
+        answer: Answer {
+            id: kept.id,
+            verdict: "quarantine".to_owned(),
+            stage: None,
+        },
+        outgoing: vec![forward.id],
+        quarantine: Some(kept.id),
+        created_at: NOW,
+    };
+    let why = WhyRecord {
+        id: kept.id,
+        mailbox: "taro@example.jp".to_owned(),
+        received_at: NOW,
+        body: serde_json::json!({"verdict": "quarantine"}),
+    };
+    {
+        let store = open(dir.path());
+        assert!(store.opened().rebuilt.is_none());
+        hold(&store, &kept);
+        queue(&store, &forward);
+        let mut batch = Batch::new();
+        batch.put_handoff(&key, &handoff).put_why(&why);
+        store.commit_blocking(batch).unwrap();
+        let mut dropped = Batch::new();
+        dropped.put_quarantine(&lost);
+        drop(dropped);
+        let entries = vec![FileEntry::Quarantine(lost.clone())];
+        store.write_mail(&header(entries), b"", RAW).unwrap();
+    }
+    let store = open(dir.path());
+    assert_eq!(store.opened().orphans, 1);
+    assert_eq!(store.quarantine_get(kept.id).unwrap(), Some(kept.clone()));
+    assert_eq!(store.quarantine_get(lost.id).unwrap(), None);
+    assert_eq!(
+        store.outgoing_get(forward.id).unwrap(),
+        Some(forward.clone())
+    );
+    assert_eq!(store.handoff_get(&key).unwrap(), Some(handoff));
+    assert_eq!(store.history_get(why.id).unwrap(), Some(why));
+    assert_eq!(store.read_body(Shelf::Quarantine, kept.id).unwrap(), RAW);
+    let body = store.read_body(Shelf::Outgoing, forward.id).unwrap();
+    assert_eq!(body, [b"X-Head: 1\r\n".as_slice(), RAW].concat());
+    assert_eq!((store.quarantine_bytes(), store.outgoing_count()), (100, 1));
+    assert!(store.quarantine_has_room(9_900) && !store.quarantine_has_room(9_901));
+    let report = store.verify().unwrap();
+    assert_eq!(
+        (report.quarantine, report.outgoing, report.files),
+        (1, 1, 3)
+    );
+    assert_eq!((report.problems.len(), report.orphans.len()), (0, 1));
+}
+
+#[test]
+fn one_file_serves_all_entries_and_goes_with_the_last() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let held = entry(NOW, "taro@example.jp");
+    let forwards: Vec<_> = (0..3)
+        .map(|_| item(OutgoingKind::Forward, OutgoingState::Ready, NOW))
+        .collect();
+    let mut entries = vec![FileEntry::Quarantine(held.clone())];
+    entries.extend(forwards.iter().cloned().map(FileEntry::Outgoing));
+    store.write_mail(&header(entries), b"", RAW).unwrap();
+    let mut batch = Batch::new();
+    batch.put_quarantine(&held);
+    for forward in &forwards {
+        batch.put_outgoing(forward);
+    }
+    store.commit_blocking(batch).unwrap();
+    let links = |path: &Path| {
+        use std::os::unix::fs::MetadataExt;
+        path.metadata().unwrap().nlink()
+    };
+    let all = files(&dir.path().join("mail"));
+    assert_eq!(all.len(), 4);
+    assert!(all.iter().all(|path| links(path) == 4));
+    for forward in &forwards {
+        store.outgoing_remove(forward.id).unwrap();
+    }
+    assert_eq!(store.read_body(Shelf::Quarantine, held.id).unwrap(), RAW);
+    store.quarantine_delete(held.id).unwrap();
+    assert!(files(&dir.path().join("mail")).is_empty());
+    assert!(matches!(
+        store.quarantine_delete(held.id),
+        Err(StoreError::NotFound(_))
+    ));
+    assert!(matches!(
+        store.read_body(Shelf::Quarantine, held.id),
+        Err(StoreError::NotFound(_))
+    ));
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let first = open(dir.path());
+    let second = try_open(dir.path());
+    assert!(matches!(second, Err(StoreError::Busy(_))), "{second:?}");
+    assert!(
+        second
+            .unwrap_err()
+            .to_string()
+            .contains("another process holds the store")
+    );
+    drop(first);
+    open(dir.path());
+}
+
+#[test]
+fn a_failed_write_leaves_nothing() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let (first, second) = (entry(NOW, "a"), entry(NOW, "b"));
+    hold(&store, &second);
+    let entries = [&first, &second].map(|entry| FileEntry::Quarantine(entry.clone()));
+    assert!(
+        store
+            .write_mail(&header(entries.to_vec()), b"", RAW)
+            .is_err()
+    );
+    assert!(store.write_mail(&header(Vec::new()), b"", RAW).is_err());
+    assert_eq!(files(&dir.path().join("mail")).len(), 1);
+    assert_eq!(store.read_body(Shelf::Quarantine, second.id).unwrap(), RAW);
+}
+
+/// Ruins the index in one of several ways.
+fn damage(index: &Path, way: usize) {
+    let db = index.join("db");
+    let len = fs::metadata(&db).unwrap().len();
+    match way {
+        0 => {
+            let mut bytes = fs::read(&db).unwrap();
+            let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+            bytes.truncate(last / 2);
+            fs::write(&db, bytes).unwrap();
+        }
+        1 => fs::write(&db, b"").unwrap(),
+        2 => fs::remove_dir_all(index).unwrap(),
+        3 => fs::write(&db, vec![0xff; usize::try_from(len).unwrap()]).unwrap(),
+        _ => {
+            let mut bytes = fs::read(&db).unwrap();
+            let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+            let at = last * (way - 3) / 12;
+            bytes[at] ^= 0x10;
+            fs::write(&db, bytes).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_damaged_index_comes_back_from_the_files() {
+    for way in 0..14 {
+        let dir = TempDir::new().unwrap();
+        let held: Vec<_> = (0..20).map(|n| entry(NOW + n, "taro@example.jp")).collect();
+        let forward = item(OutgoingKind::Forward, OutgoingState::Held, NOW + DAY);
+        let reply = item(OutgoingKind::AutoReply, OutgoingState::Ready, NOW);
+        {
+            let store = open(dir.path());
+            held.iter().for_each(|entry| hold(&store, entry));
+            queue(&store, &forward);
+            queue(&store, &reply);
+        }
+        damage(&dir.path().join("index"), way);
+        let store = open(dir.path());
+        assert_eq!(list(&store), held, "way {way}");
+        assert_eq!(store.quarantine_bytes(), 2000, "way {way}");
+        if let Some(rebuilt) = &store.opened().rebuilt {
+            assert_eq!(
+                (rebuilt.quarantine, rebuilt.outgoing, rebuilt.dropped),
+                (20, 1, 1)
+            );
+            let due = store.outgoing_due(NOW, 10).unwrap();
+            assert_eq!(due.len(), 1, "way {way}");
+            assert_eq!(
+                (due[0].id, due[0].state),
+                (forward.id, OutgoingState::Ready)
+            );
+            assert_eq!(store.outgoing_get(reply.id).unwrap(), None);
+        } else {
+            assert!(way > 3, "way {way} cannot go unnoticed");
+            assert_eq!(store.outgoing_count(), 2);
+        }
+        let report = store.verify().unwrap();
+        assert!(
+            report.problems.is_empty() && report.orphans.is_empty(),
+            "{report:?}"
+        );
+        drop(store);
+        assert!(
+            open(dir.path()).opened().rebuilt.is_none(),
+            "way {way}: once is enough"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_file_is_found_and_never_served() {
+    let dir = TempDir::new().unwrap();
+    let held = entry(NOW, "taro@example.jp");
+    let store = open(dir.path());
+    hold(&store, &held);
+    let path = files(&dir.path().join("mail")).remove(0);
+    let good = fs::read(&path).unwrap();
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        fs::write(&path, &bad).unwrap();
+        let read = store.read_body(Shelf::Quarantine, held.id);
+        assert!(
+            matches!(read, Err(StoreError::Damaged(_))),
+            "octet {at}: {read:?}"
+        );
+    }
+    for len in [0, 10, 60, good.len() / 2, good.len() - 1] {
+        fs::write(&path, &good[..len]).unwrap();
+        let read = store.read_body(Shelf::Quarantine, held.id);
+        assert!(
+            matches!(read, Err(StoreError::Damaged(_))),
+            "length {len}: {read:?}"
+        );
+        assert_eq!(store.verify().unwrap().problems.len(), 1);
+    }
+    fs::write(&path, &good).unwrap();
+    assert_eq!(store.read_body(Shelf::Quarantine, held.id).unwrap(), RAW);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(store.verify().unwrap().problems.len(), 1);
+}
+
+#[test]
+fn concurrent_commits_are_all_there() {
+    let dir = TempDir::new().unwrap();
+    let acknowledged = AtomicU64::new(0);
+    {
+        let store = open(dir.path());
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let (store, acknowledged) = (&store, &acknowledged);
+                scope.spawn(move || {
+                    for n in 0..20 {
+                        let mut batch = Batch::new();
+                        batch.put_quarantine(&entry(NOW + n, &format!("m{thread}")));
+                        store.commit_blocking(batch).unwrap();
+                        acknowledged.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut batch = Batch::new();
+            batch.put_quarantine(&entry(NOW, "task"));
+            store.commit(batch).await.unwrap();
+            let mut batch = Batch::new();
+            batch.put_quarantine(&entry(NOW, "unwaited"));
+            store.submit(batch);
+        });
+    }
+    let store = open(dir.path());
+    assert!(store.opened().rebuilt.is_none());
+    assert_eq!(list(&store).len(), 162);
+    assert_eq!(store.quarantine_bytes(), 16_200);
+    assert_eq!(acknowledged.into_inner(), 160);
+}
+
+#[test]
+fn only_one_of_many_may_answer() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let key = SeenKey::new("taro@example.jp", "auto_reply", "a@b.example");
+    let claims: Vec<_> = std::thread::scope(|scope| {
+        let tasks: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| store.claim(key, NOW, DAY).unwrap()))
+            .collect();
+        tasks
+            .into_iter()
+            .filter_map(|task| task.join().unwrap())
+            .collect()
+    });
+    assert_eq!(claims.len(), 1);
+    drop(claims);
+    let claim = store.claim(key, NOW, DAY).unwrap().expect("free again");
+    let mut aborted = Batch::new();
+    aborted.mark_seen(claim);
+    assert!(store.claim(key, NOW, DAY).unwrap().is_none());
+    drop(aborted);
+    let mut batch = Batch::new();
+    batch.mark_seen(store.claim(key, NOW, DAY).unwrap().expect("free again"));
+    store.commit_blocking(batch).unwrap();
+    drop(store);
+
+    let store = open(dir.path());
+    let other = SeenKey::new("taro@example.jp", "notify", "a@b.example");
+    assert!(store.claim(other, NOW, DAY).unwrap().is_some());
+    let table = [(NOW, false), (NOW + DAY - 1, false), (NOW + DAY, true)];
+    for (now, free) in table {
+        assert_eq!(store.claim(key, now, DAY).unwrap().is_some(), free, "{now}");
+    }
+    // The clock goes back ten days: the mark counts one window from there, no more.
+    let back = NOW - 10 * DAY;
+    assert!(store.claim(key, back, DAY).unwrap().is_none());
+    store.commit_blocking(Batch::new()).unwrap();
+    assert!(store.claim(key, back + DAY, DAY).unwrap().is_some());
+}
+
+#[test]
+fn a_sweep_is_exact() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let (early, late) = (entry(NOW, "a"), entry(NOW + 1, "b"));
+    hold(&store, &early);
+    hold(&store, &late);
+    let expiry = early.expires_at;
+    assert_eq!(store.next_expiry().unwrap(), Some(expiry));
+    let before = store.sweep(expiry - 1, 0).unwrap();
+    assert_eq!(
+        (before.quarantine, before.held, before.next),
+        (0, false, expiry)
+    );
+    assert_eq!(list(&store).len(), 2);
+    let at = store.sweep(expiry, 1).unwrap();
+    assert_eq!((at.quarantine, at.next), (1, expiry + 1));
+    assert_eq!(list(&store), [late.clone()]);
+    assert_eq!(files(&dir.path().join("mail")).len(), 1);
+    assert_eq!(store.quarantine_bytes(), 100);
+    assert_eq!(store.sweep(expiry + 1, 2).unwrap().quarantine, 1);
+    assert!(files(&dir.path().join("mail")).is_empty());
+    assert_eq!(store.next_expiry().unwrap(), None);
+    assert_eq!(store.sweep(expiry + 1, 2).unwrap().next, expiry + 1 + HOUR);
+}
+
+#[test]
+fn all_kinds_expire_and_none_before_its_time() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let held = item(OutgoingKind::Forward, OutgoingState::Held, NOW);
+    let dead = item(OutgoingKind::Notify, OutgoingState::Dead, NOW + 7 * DAY);
+    let ready = item(OutgoingKind::Forward, OutgoingState::Ready, NOW);
+    for item in [&held, &dead, &ready] {
+        queue(&store, item);
+    }
+    let key = HandoffKey::compute("taro@example.jp", "", RAW);
+    let seen = SeenKey::new("a", "auto_reply", "b");
+    let why = |time| WhyRecord {
+        id: Id::new(time),
+        mailbox: "taro@example.jp".to_owned(),
+        received_at: time,
+        body: serde_json::Value::Null,
+    };
+    let mut batch = Batch::new();
+    batch
+        .put_handoff(
+            &key,
+            &Handoff {
+                state: HandoffState::Prepared { attempts: 1 },
+                answer: Answer {
+                    id: held.id,
+                    verdict: "forward".to_owned(),
+                    stage: None,
+                },
+                outgoing: vec![held.id],
+                quarantine: None,
+                created_at: NOW,
+            },
+        )
+        .mark_seen(store.claim(seen, NOW, DAY).unwrap().unwrap())
+        .put_why(&why(NOW))
+        .put_why(&why(NOW + 1));
+    store.commit_blocking(batch).unwrap();
+    let mut monotonic = 0;
+    // Hours step by step, as the clocks must agree; what is gone at each moment.
+    let table = [
+        (NOW + DAY - 1, [0, 0, 0, 0]),
+        (NOW + DAY, [1, 0, 0, 0]),
+        (NOW + 6 * DAY - 1, [0, 0, 0, 0]),
+        (NOW + 6 * DAY, [0, 1, 1, 0]),
+        (NOW + 7 * DAY - 1, [0, 0, 0, 0]),
+        (NOW + 7 * DAY, [0, 0, 1, 1]),
+        (NOW + 7 * DAY + 1, [0, 0, 0, 1]),
+        (NOW + 30 * DAY, [0, 0, 0, 0]),
+    ];
+    let mut last = NOW;
+    for (now, expected) in table {
+        monotonic += now - last;
+        last = now;
+        let swept = store.sweep(now, monotonic).unwrap();
+        let gone = [swept.seen, swept.handoffs, swept.outgoing, swept.history];
+        assert_eq!(gone, expected, "{}", now - NOW);
+    }
+    let left: Vec<_> = store.outgoing_list().map(Result::unwrap).collect();
+    assert_eq!(left, [ready]);
+    assert_eq!(store.history_list(HistoryFilter::default()).count(), 0);
+    assert_eq!(files(&dir.path().join("mail")).len(), 1);
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_purges_nothing_for_an_hour() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    hold(&store, &entry(NOW, "a"));
+    assert!(!store.sweep(NOW, 0).unwrap().held);
+    let jumped = store.sweep(NOW + 3650 * DAY, 1000).unwrap();
+    assert_eq!((jumped.held, jumped.quarantine), (true, 0));
+    assert_eq!(jumped.next, NOW + 3650 * DAY + HOUR);
+    assert_eq!(list(&store).len(), 1);
+    assert!(!store.sweep(NOW + 2000, 2000).unwrap().held);
+    assert_eq!(list(&store).len(), 1);
+}
+
+#[test]
+fn leftovers_of_a_crash_go_in_time() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let real = i64::try_from(
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_millis(),
+    )
+    .unwrap();
+    let mut orphan = entry(real, "a");
+    orphan.expires_at = real + 30 * DAY;
+    let entries = vec![FileEntry::Quarantine(orphan)];
+    store.write_mail(&header(entries), b"", RAW).unwrap();
+    let tmp = dir.path().join("mail/tmp").join(Id::new(real).to_string());
+    fs::write(&tmp, b"half").unwrap();
+    assert_eq!(store.sweep(real, 0).unwrap().orphans, 0);
+    assert!(tmp.exists());
+    store.sweep(real + 2 * HOUR, 2 * HOUR).unwrap();
+    assert!(!tmp.exists());
+    assert_eq!(store.sweep(real + 6 * DAY, 6 * DAY).unwrap().orphans, 0);
+    assert_eq!(store.sweep(real + 8 * DAY, 8 * DAY).unwrap().orphans, 1);
+    assert!(files(&dir.path().join("mail")).is_empty());
+}
+
+#[test]
+fn outgoing_mail_goes_its_way() {
+    let dir = TempDir::new().unwrap();
+    let later = item(OutgoingKind::Forward, OutgoingState::Ready, NOW + 2);
+    let first = item(OutgoingKind::VirusReport, OutgoingState::Ready, NOW + 1);
+    let held = item(OutgoingKind::Forward, OutgoingState::Held, NOW);
+    let notice = item(OutgoingKind::Notify, OutgoingState::Ready, NOW + 1);
+    {
+        let store = open(dir.path());
+        for item in [&later, &first, &held] {
+            queue(&store, item);
+        }
+        let due = |now, limit| {
+            let due = store.outgoing_due(now, limit).unwrap();
+            due.into_iter().map(|item| item.id).collect::<Vec<_>>()
+        };
+        assert_eq!(store.next_due_at().unwrap(), Some(NOW + 1));
+        assert_eq!(due(NOW, 10), []);
+        assert_eq!(due(NOW + 2, 10), [first.id, later.id]);
+        assert_eq!(due(NOW + 2, 1), [first.id]);
+        let mut sending = store.outgoing_begin(first.id).unwrap();
+        assert_eq!(
+            (sending.attempts, sending.state),
+            (1, OutgoingState::Sending)
+        );
+        assert!(matches!(
+            store.outgoing_begin(first.id),
+            Err(StoreError::Conflict(_))
+        ));
+        assert!(matches!(
+            store.outgoing_begin(held.id),
+            Err(StoreError::Conflict(_))
+        ));
+        assert!(matches!(
+            store.outgoing_retry(Some(held.id), NOW),
+            Err(StoreError::Conflict(_))
+        ));
+        assert_eq!(due(NOW + 2, 10), [later.id]);
+        sending.state = OutgoingState::Ready;
+        sending.next_attempt_at = NOW + 60;
+        sending.last_reply = Some("451 4.7.1 later".to_owned());
+        store.outgoing_update(&sending).unwrap();
+        assert_eq!(due(NOW + 60, 10), [later.id, first.id]);
+        assert_eq!(store.outgoing_retry(None, NOW).unwrap(), 2);
+        assert_eq!(due(NOW, 10).len(), 2);
+        store.outgoing_remove(later.id).unwrap();
+        assert!(matches!(
+            store.outgoing_update(&later),
+            Err(StoreError::NotFound(_))
+        ));
+        queue(&store, &notice);
+        store.outgoing_begin(first.id).unwrap();
+        store.outgoing_begin(notice.id).unwrap();
+        assert_eq!(store.next_due_at().unwrap(), None);
+    }
+    // A crash in the middle of both.
+    let store = open(dir.path());
+    assert_eq!((store.opened().resumed, store.opened().dropped), (1, 1));
+    let due = store.outgoing_due(NOW, 10).unwrap();
+    assert_eq!(
+        due.iter().map(|item| item.id).collect::<Vec<_>>(),
+        [first.id]
+    );
+    assert_eq!(due[0].last_reply.as_deref(), Some("451 4.7.1 later"));
+    assert_eq!(store.outgoing_get(notice.id).unwrap(), None);
+    assert_eq!(store.outgoing_get(held.id).unwrap(), Some(held));
+    assert!(store.verify().unwrap().orphans.is_empty());
+}
+
+#[test]
+fn held_mail_is_listed_released_and_purged() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let taro = entry(NOW, "taro@example.jp");
+    let mut hanako = entry(NOW + 10, "hanako@example.jp");
+    hanako.stage = "spam".to_owned();
+    hanako.sender = String::new();
+    for entry in [&hanako, &taro] {
+        hold(&store, entry);
+    }
+    let all = QuarantineFilter::default;
+    let table = [
+        (all(), 2),
+        (
+            QuarantineFilter {
+                mailbox: Some("TARO@example.jp".to_owned()),
+                ..all()
+            },
+            1,
+        ),
+        (
+            QuarantineFilter {
+                mailbox: Some("taro".to_owned()),
+                ..all()
+            },
+            0,
+        ),
+        (
+            QuarantineFilter {
+                stage: Some("spam".to_owned()),
+                ..all()
+            },
+            1,
+        ),
+        (
+            QuarantineFilter {
+                since: Some(NOW + 10),
+                ..all()
+            },
+            1,
+        ),
+        (
+            QuarantineFilter {
+                since: Some(NOW + 11),
+                ..all()
+            },
+            0,
+        ),
+        (
+            QuarantineFilter {
+                sender: Some("sender@B".to_owned()),
+                ..all()
+            },
+            1,
+        ),
+        (
+            QuarantineFilter {
+                sender: Some("one@c".to_owned()),
+                ..all()
+            },
+            2,
+        ),
+    ];
+    for (filter, expected) in table {
+        assert_eq!(
+            store.quarantine_list(filter.clone()).count(),
+            expected,
+            "{filter:?}"
+        );
+    }
+    assert_eq!(list(&store)[0], taro);
+    assert_eq!(
+        store.release_begin(taro.id).unwrap().state,
+        QuarantineState::Releasing
+    );
+    assert!(matches!(
+        store.release_begin(taro.id),
+        Err(StoreError::Conflict(_))
+    ));
+    drop(store);
+
+    let store = open(dir.path());
+    assert_eq!(store.opened().releasing, [taro.id]);
+    store.release_end(taro.id, false).unwrap();
+    store.release_begin(taro.id).unwrap();
+    store.release_end(taro.id, true).unwrap();
+    let released = store.quarantine_get(taro.id).unwrap().unwrap();
+    assert_eq!(released.state, QuarantineState::Released);
+    let filter = QuarantineFilter {
+        stage: Some("spam".to_owned()),
+        ..all()
+    };
+    assert_eq!(store.quarantine_purge(filter).unwrap(), 1);
+    assert_eq!(store.quarantine_purge(all()).unwrap(), 1);
+    assert_eq!(store.quarantine_bytes(), 0);
+    assert!(files(&dir.path().join("mail")).is_empty());
+    store.release_end(taro.id, true).unwrap();
+}
+
+#[test]
+fn a_batch_with_a_record_that_does_not_fit_does_nothing() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let mut big = item(OutgoingKind::Forward, OutgoingState::Ready, NOW);
+    big.recipients = vec!["r".repeat(300); 50];
+    let mut batch = Batch::new();
+    batch.put_quarantine(&entry(NOW, "a")).put_outgoing(&big);
+    assert!(matches!(
+        store.commit_blocking(batch),
+        Err(StoreError::TooLarge(_))
+    ));
+    assert!(list(&store).is_empty());
+}
+
+#[test]
+fn long_lists_come_whole_and_in_order() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let mut batch = Batch::new();
+    for n in 0..1000 {
+        batch.put_quarantine(&entry(NOW + n, "a"));
+    }
+    store.commit_blocking(batch).unwrap();
+    let times: Vec<_> = list(&store).iter().map(|entry| entry.received_at).collect();
+    assert_eq!(times, (NOW..NOW + 1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn hand_offs_of_several_recipients_do_not_block_each_other() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let keys = ["a", "b", "a"].map(|mailbox| HandoffKey::compute(mailbox, "", RAW));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let guards = store.begin_all(&keys).await;
+        assert_eq!(guards.len(), 2);
+        drop(guards);
+        assert_eq!(store.begin_all(&[keys[1], keys[0]]).await.len(), 2);
+    });
+}
+
+/// `SEKIMORI_SMALL_DISK` names a folder on a file system of its own of 64 MiB or so, such as a
+/// tmpfs.
+#[test]
+#[ignore = "needs a small file system"]
+fn a_full_disk_is_survived() {
+    let disk = PathBuf::from(std::env::var_os("SEKIMORI_SMALL_DISK").unwrap());
+    let path = disk.join("store");
+    let filler = disk.join("filler");
+    let mut stored = Vec::new();
+    let fill = || {
+        use std::io::Write;
+        let mut file = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(&filler)
+            .unwrap();
+        let chunk = [0_u8; 4096];
+        while file.write_all(&chunk).is_ok() {}
+    };
+    let commit = |store: &Store, entry: &QuarantineEntry| {
+        let mut batch = Batch::new();
+        batch.put_quarantine(entry);
+        store.commit_blocking(batch)
+    };
+    {
+        let store = open(&path);
+        assert!(path.join("ballast").exists() && store.has_room(0));
+        fill();
+        assert!(!store.has_room(0));
+        let entries = vec![FileEntry::Quarantine(entry(NOW, "a"))];
+        let written = store.write_mail(&header(entries), b"", &vec![0; 1 << 20]);
+        assert!(written.unwrap_err().is_full());
+        assert!(files(&path.join("mail")).is_empty());
+        for n in 0..20_000 {
+            let entry = entry(NOW + n, "a");
+            match commit(&store, &entry) {
+                Ok(()) => stored.push(entry.id),
+                Err(error) => {
+                    assert!(error.is_full(), "{error}");
+                    break;
+                }
+            }
+        }
+        assert!(stored.len() < 20_000, "the disk did not fill");
+        fill();
+    }
+    let known = |store: &Store| {
+        let all: Vec<_> = list(store).iter().map(|entry| entry.id).collect();
+        stored.iter().all(|id| all.binary_search(id).is_ok())
+    };
+    {
+        let store = open(&path);
+        assert!(store.opened().ballast_dropped && store.opened().rebuilt.is_none());
+        assert!(known(&store));
+        fs::remove_file(&filler).unwrap();
+        store.sweep(NOW, 0).unwrap();
+        assert!(path.join("ballast").exists());
+        commit(&store, &entry(NOW, "again")).unwrap();
+    }
+    // Full and free again while it runs.
+    let store = open(&path);
+    fill();
+    let mut full = 0;
+    for n in 0..50_000 {
+        match commit(&store, &entry(NOW + n, "b")) {
+            Ok(()) => {}
+            Err(error) => {
+                assert!(error.is_full(), "{error}");
+                full += 1;
+                break;
+            }
+        }
+    }
+    assert_eq!(full, 1);
+    fs::remove_file(&filler).unwrap();
+    let started = std::time::Instant::now();
+    while let Err(error) = commit(&store, &entry(NOW, "after")) {
+        assert!(error.is_temporary(), "{error}");
+        assert!(started.elapsed().as_secs() < 10, "{error}");
+        std::thread::yield_now();
+    }
+    assert!(known(&store));
+}
