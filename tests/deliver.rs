@@ -6,14 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use sekimori::deliver::{
     Auth, Content, Delivery, Endpoint, HopSettings, Maildir, MaildirSettings, Mechanism, NextHop,
     Outcome, Pool, Protocol, Recipient, Tls,
 };
 use sekimori::mail::{Address, ReversePath};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::{TlsAcceptor, rustls};
 
 const KEY: &str = "00112233445566778899aabbccddeeff";
 const MAIL: &[u8] = b"Subject: x\r\nFrom: a@b.example\r\n\r\n.dot\r\nbody\r\n";
@@ -82,10 +85,13 @@ async fn serve(scripts: Vec<Vec<Do>>) -> (Endpoint, JoinHandle<Vec<String>>) {
     (Endpoint::Tcp { host, port }, server)
 }
 
-async fn until(stream: &mut TcpStream, end: &str) -> String {
+async fn until(stream: &mut (impl AsyncRead + Unpin), end: &str) -> String {
     let mut text = Vec::new();
     while !text.ends_with(end.as_bytes()) {
-        text.push(stream.read_u8().await.unwrap());
+        let Ok(octet) = stream.read_u8().await else {
+            break;
+        };
+        text.push(octet);
     }
     String::from_utf8(text).unwrap()
 }
@@ -452,6 +458,120 @@ async fn starttls_is_asked_for_and_never_given_up() {
         let outcomes = Pool::new(settings).send(&delivery(&["a@y.example"])).await;
         assert_eq!(codes(&outcomes), [(451, false)]);
     }
+}
+
+/// A self-signed certificate for 127.0.0.1 and its key, DER, made for this test alone.
+const CERTIFICATE: &str = "MIIBoTCCAUegAwIBAgIUPyZ45fI5IjrlYtdeV6ulGdUlILowCgYIKoZIzj0EAwIwFjEUMBIGA1UE\
+    AwwLaG9wLmV4YW1wbGUwIBcNMjYxMTIyMDQyMTU0WhgPMjEyNjEwMjkwNDIxNTRaMBYxFDASBgNV\
+    BAMMC2hvcC5leGFtcGxlMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAENvRONEuHtkcXrv7/D8AF\
+    /3tXBmkJp9ceW4J6sU8i9yiKc0ARuj9cdOH4Q1osodI6FPYUVTOCI3D7GmtzSlX9LqNxMG8wHQYD\
+    VR0OBBYEFGNUpn//wZoVX/ZDnrEI9RDBS8Q2MB8GA1UdIwQYMBaAFGNUpn//wZoVX/ZDnrEI9RDB\
+    S8Q2MA8GA1UdEwEB/wQFMAMBAf8wHAYDVR0RBBUwE4ILaG9wLmV4YW1wbGWHBH8AAAEwCgYIKoZI\
+    zj0EAwIDSAAwRQIhAPJowJzlWS5xmgT6llXfZ42WoHcNqxI1EpeOJa2wxWl9AiB0j+JUUV4ENM+T\
+    msYDObCIB/w9WwgzP3BDNq5hukko+Q==";
+const CERTIFICATE_KEY: &str = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgjBNRTEftfJZCaFSw7lccuCLzdtIg\
+    SI5imXD4pBazUymhRANCAAQ29E40S4e2Rxeu/v8PwAX/e1cGaQmn1x5bgnqxTyL3KIpzQBG6P1x0\
+    4fhDWiyh0joU9hRVM4IjcPsaa3NKVf0u";
+
+fn acceptor() -> TlsAcceptor {
+    let der = |text: &str| BASE64.decode(text).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(der(CERTIFICATE_KEY));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![der(CERTIFICATE).into()], key.into())
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A server with TLS; `injected` comes in clear text right behind the reply to `STARTTLS`.
+async fn tls_server(implicit: bool, injected: &'static str) -> Endpoint {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        if !implicit {
+            stream.write_all(b"220 hop\r\n").await.unwrap();
+            until(&mut stream, "\r\n").await;
+            stream
+                .write_all(b"250-hop\r\n250 STARTTLS\r\n")
+                .await
+                .unwrap();
+            until(&mut stream, "\r\n").await;
+            let go = format!("220 go\r\n{injected}");
+            stream.write_all(go.as_bytes()).await.unwrap();
+        }
+        let Ok(mut stream) = acceptor().accept(stream).await else {
+            return;
+        };
+        if implicit {
+            stream.write_all(b"220 hop\r\n").await.unwrap();
+        }
+        until(&mut stream, "\r\n").await;
+        stream.write_all(b"250 hop\r\n").await.unwrap();
+        until(&mut stream, "\r\n").await;
+        stream.write_all(b"550 5.7.1 seen\r\n").await.unwrap();
+        until(&mut stream, "\r\n").await;
+    });
+    let host = "127.0.0.1".to_owned();
+    Endpoint::Tcp { host, port }
+}
+
+#[tokio::test]
+async fn tls_looks_at_the_certificate_unless_opportunistic() {
+    for (tls, code) in [
+        (Tls::Opportunistic, 550),
+        (Tls::Starttls, 451),
+        (Tls::Implicit, 451),
+    ] {
+        let endpoint = tls_server(tls == Tls::Implicit, "").await;
+        let settings = HopSettings {
+            tls,
+            ..hop(Protocol::Smtp, endpoint)
+        };
+        let outcomes = Pool::new(settings).send(&delivery(&["a@y.example"])).await;
+        assert_eq!(codes(&outcomes), [(code, false)], "{tls:?} {outcomes:?}");
+    }
+}
+
+#[tokio::test]
+async fn clear_text_behind_starttls_does_not_count() {
+    let endpoint = tls_server(false, "250 hop\r\n554 5.0.0 no\r\n").await;
+    let settings = HopSettings {
+        tls: Tls::Opportunistic,
+        ..hop(Protocol::Smtp, endpoint)
+    };
+    let outcomes = Pool::new(settings).send(&delivery(&["a@y.example"])).await;
+    assert_eq!(codes(&outcomes), [(550, false)], "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn lmtp_over_a_unix_socket() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("lmtp");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        for (answer, end) in [
+            ("220 hop\r\n", "\r\n"),
+            ("250 hop\r\n", "\r\n"),
+            ("250 ok\r\n", "\r\n"),
+            ("250 ok\r\n", "\r\n"),
+            ("354 go\r\n", "\r\n.\r\n"),
+        ] {
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            until(&mut stream, end).await;
+        }
+        stream.write_all(b"250 2.0.0 kept\r\n").await.unwrap();
+    });
+    let outcomes = next_hop(Protocol::Lmtp, Endpoint::Unix(path.clone()))
+        .deliver(&delivery(&["a@y.example"]))
+        .await;
+    let accepted = outcomes[0].as_ref().unwrap();
+    assert_eq!(accepted.place, format!("lmtp:{}", path.display()));
+    server.await.unwrap();
 }
 
 fn maildir(root: &Path) -> Maildir {

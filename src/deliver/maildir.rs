@@ -169,7 +169,7 @@ impl Folder {
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = rustix::fs::openat2(&self.tmp, tmp, flags, mode, confined())?;
         let mut file = File::from(fd);
-        let mut lf = LfWriter::new(&mut file);
+        let mut lf = LfWriter::new(io::BufWriter::with_capacity(CHUNK, &mut file));
         lf.push(format!("Return-Path: <{}>\r\n", delivery.sender).as_bytes())?;
         lf.push(format!("Delivered-To: {}\r\n", recipient.address).as_bytes())?;
         lf.push(&delivery.content.head)?;
@@ -313,17 +313,14 @@ fn too_late() -> DeliverError {
 }
 
 /// Writes with CRLF as LF; a CR that stands alone stays.
-struct LfWriter<'a> {
-    out: io::BufWriter<&'a mut File>,
+struct LfWriter<W: Write> {
+    out: W,
     cr: bool,
 }
 
-impl<'a> LfWriter<'a> {
-    fn new(file: &'a mut File) -> Self {
-        Self {
-            out: io::BufWriter::with_capacity(CHUNK, file),
-            cr: false,
-        }
+impl<W: Write> LfWriter<W> {
+    fn new(out: W) -> Self {
+        Self { out, cr: false }
     }
 
     fn push(&mut self, octets: &[u8]) -> io::Result<()> {
@@ -349,5 +346,32 @@ impl<'a> LfWriter<'a> {
             self.out.write_all(b"\r")?;
         }
         self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn only_crlf_changes(pieces in proptest::collection::vec("[a\r\n]{0,5}", 0..8)) {
+            let mut out = Vec::new();
+            let mut writer = LfWriter::new(&mut out);
+            for piece in &pieces {
+                writer.push(piece.as_bytes()).unwrap();
+            }
+            writer.finish().unwrap();
+            let expected = pieces.concat().replace("\r\n", "\n");
+            prop_assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+
+        #[test]
+        fn a_part_of_a_path_stays_one(text in any::<String>()) {
+            let name = encode(&text);
+            prop_assert!(!name.starts_with('.') && !name.contains(['/', '\0']));
+            prop_assert!(name.is_ascii());
+        }
     }
 }

@@ -5,11 +5,13 @@
 //! may have arrived all the same (RFC 1047). Content with the same octets goes out in one
 //! transaction; the caller groups recipients.
 
-pub mod client;
+mod client;
+pub mod hop;
 pub mod loops;
 pub mod maildir;
 pub mod pool;
 mod tls;
+mod transaction;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +19,7 @@ use std::time::Instant;
 use crate::mail::{Address, ReversePath};
 use crate::smtp::Reply;
 
-pub use client::{Auth, Endpoint, HopSettings, Mechanism, Protocol, Tls};
+pub use hop::{Auth, Endpoint, HopSettings, Mechanism, Protocol, Tls};
 pub use maildir::{Maildir, MaildirSettings};
 pub use pool::Pool;
 

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::deliver::Outcome;
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// `relay.retry`, obeyed as configured: no jitter.
@@ -32,6 +34,38 @@ impl Retry {
         let wait =
             Duration::try_from_secs_f64(seconds).map_or(self.longest, |w| w.min(self.longest));
         Some(wait.min(left))
+    }
+}
+
+/// What becomes of an outgoing mail after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is out, or must be taken for it.
+    Sent,
+    /// Try again after so long.
+    Again(Duration),
+    /// It was refused for good, or is too old: a forward goes into its owner's mailbox, anything
+    /// else ends here.
+    Failed,
+}
+
+impl Retry {
+    /// The fate of one recipient's mail whose attempt number `attempts` ended with `outcome` at
+    /// `age` since it was queued. `at_most_once`: a mail that may have arrived is not sent again
+    /// (RFC 5436 2.7; notices and auto-replies, not forwards).
+    pub fn fate(
+        &self,
+        outcome: &Outcome,
+        at_most_once: bool,
+        attempts: u32,
+        age: Duration,
+    ) -> Fate {
+        match outcome {
+            Ok(_) => Fate::Sent,
+            Err(error) if error.ambiguous && at_most_once => Fate::Sent,
+            Err(error) if !error.is_temporary() => Fate::Failed,
+            Err(_) => self.next(attempts, age).map_or(Fate::Failed, Fate::Again),
+        }
     }
 }
 
@@ -84,6 +118,8 @@ impl RateLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deliver::DeliverError;
+    use crate::smtp::Reply;
     use proptest::prelude::*;
 
     fn seconds(n: u64) -> Duration {
@@ -123,6 +159,35 @@ mod tests {
             ..retry
         };
         assert_eq!(never.next(1, seconds(0)), None);
+    }
+
+    #[test]
+    fn fates() {
+        let retry = Retry {
+            first: seconds(60),
+            factor: 2.0,
+            longest: seconds(3600),
+            give_up: seconds(100),
+        };
+        let failed = |code, ambiguous| {
+            Err(DeliverError {
+                ambiguous,
+                ..DeliverError::new(Reply::new(code, 0, 0, "x"), "x")
+            })
+        };
+        let again = Fate::Again(seconds(60));
+        let rows: &[(Outcome, bool, u64, Fate)] = &[
+            (failed(451, false), true, 0, again),
+            (failed(451, false), false, 0, again),
+            (failed(451, true), true, 0, Fate::Sent),
+            (failed(451, true), false, 0, again),
+            (failed(550, false), false, 0, Fate::Failed),
+            (failed(451, false), false, 100, Fate::Failed),
+        ];
+        for (outcome, at_most_once, age, expected) in rows {
+            let fate = retry.fate(outcome, *at_most_once, 1, seconds(*age));
+            assert_eq!(fate, *expected, "{outcome:?} {at_most_once}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::deliver::{
 use crate::mail::{Address, ReversePath};
 use crate::smtp::{Reply, wire_data};
 
-pub use backoff::{RateLimit, Retry};
+pub use backoff::{Fate, RateLimit, Retry};
 
 /// `relay` of the daemon file, compiled.
 #[derive(Debug, Clone)]
