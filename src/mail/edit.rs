@@ -6,7 +6,7 @@ use core::net::IpAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Client, Envelope, Message, Protocol, header};
+use super::{Bounds, Client, Envelope, Message, Protocol, header};
 
 /// Octets of a header line that folding keeps to (RFC 5322 2.1.1).
 const LINE: usize = 78;
