@@ -367,9 +367,6 @@ fn handoff(task: &Task, mail: &Mail, effects: &Effects) -> Handoff {
 fn why(task: &Task, mail: &Mail, effects: &Effects) -> WhyRecord {
     let mailbox = task.mailbox.policy.mailbox.to_string();
     let mut body = view::plan(&mailbox, &task.plan);
-    let sent = effects.outgoing().map(|item| {
-        json!({"id": item.id, "kind": item.kind, "to": item.recipients, "state": "ready", "reply": null})
-    });
     let rest = json!({
         "id": task.id,
         "recipient": task.recipient.to_string(),
@@ -381,7 +378,7 @@ fn why(task: &Task, mail: &Mail, effects: &Effects) -> WhyRecord {
         "bounds": mail.message.exceeded.map(|exceeded| format!("{exceeded:?}")),
         "scan": {"virus": virus_word(&mail.scan.virus), "spam": spam_word(&mail.scan.spam)},
         "auth": {"dmarc": mail.auth.dmarc_pass},
-        "effects": effects.stored().chain(sent).collect::<Vec<_>>(),
+        "effects": effects.listed(),
         "facts": facts(&mail.message),
     });
     if let (Some(body), serde_json::Value::Object(rest)) = (body.as_object_mut(), rest) {

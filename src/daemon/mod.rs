@@ -24,7 +24,7 @@ use crate::relay::courier::{Courier, Hops};
 use crate::server::{Server, ServerError};
 use crate::store::{
     Batch, FileEntry, Id, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry,
-    QuarantineFilter, QuarantineState, Shelf, Store, StoreError,
+    QuarantineState, Shelf, Store, StoreError,
 };
 use crate::view;
 
@@ -333,19 +333,19 @@ impl Shared {
 
     /// Takes up releases that a crash caught before they were in the queue.
     async fn resume_releases(&self) {
-        let store = self.store.clone();
-        let halfway = blocking(move || {
-            let entries = store.quarantine_list(QuarantineFilter::default());
-            let releasing = entries
-                .filter_map(Result::ok)
-                .filter(|entry| entry.state == QuarantineState::Releasing);
-            Ok(releasing
-                .filter(|entry| matches!(store.outgoing_get(entry.id), Ok(None)))
-                .collect::<Vec<_>>())
-        });
-        for entry in halfway.await.unwrap_or_default() {
-            if let Err(error) = self.queue_release(&entry, None).await {
-                tracing::error!(id = %entry.id, %error, "release not resumed");
+        for id in self.store.opened().releasing.clone() {
+            let store = self.store.clone();
+            let halfway = blocking(move || {
+                let queued = store.outgoing_get(id)?.is_some();
+                Ok(store.quarantine_get(id)?.filter(|_| !queued))
+            });
+            let resumed = match halfway.await {
+                Ok(Some(entry)) => self.queue_release(&entry, None).await,
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = resumed {
+                tracing::error!(%id, %error, "release not resumed");
             }
         }
         self.courier.wake();

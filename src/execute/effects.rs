@@ -11,6 +11,9 @@ use crate::store::{
     QuarantineState, SeenKey, Shelf, Store, StoreError,
 };
 
+/// Targets in one outgoing mail: a record with so many addresses of the greatest length fits.
+const TARGETS: usize = 5;
+
 /// The effects of one task, prepared and not yet named in the index.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -22,6 +25,8 @@ pub struct Effects {
     pub letters: Vec<Letter>,
     /// The 24 h marks that go into the ledger with the commit.
     claims: Vec<Claim>,
+    /// The sender whose reply is left out, since he had one within the window.
+    answered: Option<Address>,
 }
 
 /// One mail of ours.
@@ -67,27 +72,23 @@ impl Effects {
         store: &Store,
         action: &Action,
     ) -> Result<(), StoreError> {
+        let owner = &task.mailbox.policy.mailbox;
         match action {
             Action::Redirect { to, keep_copy } => {
-                let item = OutgoingItem {
+                let forward = |to: &[Address]| OutgoingItem {
                     sender: mail.envelope.sender.to_string(),
                     copy_kept: *keep_copy,
                     smtputf8: mail.envelope.smtputf8,
                     eight_bit: mail.envelope.eight_bit,
                     ..outgoing(task, mail, OutgoingKind::Forward, to)
                 };
-                self.forwards.push(item);
+                self.forwards.extend(to.chunks(TARGETS).map(forward));
             }
             Action::Notify { to, fields } => {
                 for address in to {
-                    let item = outgoing(
-                        task,
-                        mail,
-                        OutgoingKind::Notify,
-                        std::slice::from_ref(address),
-                    );
-                    let bytes = letters::receipt_notice(task, mail, item.id, address, fields);
-                    self.letters.push(Letter { item, bytes });
+                    self.write(task, mail, OutgoingKind::Notify, address, |id| {
+                        letters::receipt_notice(task, mail, id, address, fields)
+                    });
                 }
             }
             Action::AutoReply {
@@ -96,50 +97,45 @@ impl Effects {
                 message,
                 window,
             } => {
-                let mailbox = task.mailbox.policy.mailbox.key();
-                let key = SeenKey::new(&mailbox, "auto_reply", &to.key());
-                let Some(claim) =
-                    store.claim(key, mail.received_at, window.saturating_mul(1000))?
-                else {
-                    return Ok(());
-                };
-                self.claims.push(claim);
-                let item = outgoing(
-                    task,
-                    mail,
-                    OutgoingKind::AutoReply,
-                    std::slice::from_ref(to),
-                );
-                let bytes = letters::auto_reply(task, mail, item.id, to, subject, message);
-                self.letters.push(Letter { item, bytes });
+                let key = SeenKey::new(&owner.key(), "auto_reply", &to.key());
+                match store.claim(key, mail.received_at, window.saturating_mul(1000))? {
+                    Some(claim) => {
+                        self.claims.push(claim);
+                        self.write(task, mail, OutgoingKind::AutoReply, to, |id| {
+                            letters::auto_reply(task, mail, id, to, subject, message)
+                        });
+                    }
+                    None => self.answered = Some(to.clone()),
+                }
             }
             Action::ReportVirus { name } => {
-                let owner = &task.mailbox.policy.mailbox;
-                let item = outgoing(
-                    task,
-                    mail,
-                    OutgoingKind::VirusReport,
-                    std::slice::from_ref(owner),
-                );
-                let bytes = letters::virus_report(task, mail, item.id, name, self.held.is_some());
-                self.letters.push(Letter { item, bytes });
+                let kept = self.held.is_some();
+                self.write(task, mail, OutgoingKind::VirusReport, owner, |id| {
+                    letters::virus_report(task, mail, id, name, kept)
+                });
             }
             Action::QuarantineNotice => {
-                let Some(held) = &self.held else {
-                    return Ok(());
-                };
-                let owner = &task.mailbox.policy.mailbox;
-                let item = outgoing(
-                    task,
-                    mail,
-                    OutgoingKind::QuarantineNotice,
-                    std::slice::from_ref(owner),
-                );
-                let bytes = letters::quarantine_notice(task, mail, item.id, held);
-                self.letters.push(Letter { item, bytes });
+                if let Some(held) = self.held.clone() {
+                    self.write(task, mail, OutgoingKind::QuarantineNotice, owner, |id| {
+                        letters::quarantine_notice(task, mail, id, &held)
+                    });
+                }
             }
         }
         Ok(())
+    }
+
+    fn write(
+        &mut self,
+        task: &Task,
+        mail: &Mail,
+        kind: OutgoingKind,
+        to: &Address,
+        compose: impl FnOnce(Id) -> Vec<u8>,
+    ) {
+        let item = outgoing(task, mail, kind, std::slice::from_ref(to));
+        let bytes = compose(item.id);
+        self.letters.push(Letter { item, bytes });
     }
 
     /// Nothing must outlive the reply.
@@ -189,11 +185,19 @@ impl Effects {
         }
     }
 
-    /// The held original as an effect of the why-record.
-    pub fn stored(&self) -> impl Iterator<Item = Value> {
-        self.held.iter().map(|held| {
+    /// All of it as the why-record lists it, before anything is sent.
+    pub fn listed(&self) -> Vec<Value> {
+        let held = self.held.iter().map(|held| {
             json!({"id": held.id, "kind": "quarantine", "to": [held.mailbox], "state": "held", "reply": null})
-        })
+        });
+        let sent = self.outgoing().map(|item| {
+            json!({"id": item.id, "kind": item.kind, "to": item.recipients, "state": "ready", "reply": null})
+        });
+        let left_out = self.answered.iter().map(|to| {
+            let reason = "had a reply within the interval";
+            json!({"id": null, "kind": OutgoingKind::AutoReply, "to": [to.to_string()], "state": "left_out", "reply": reason})
+        });
+        held.chain(sent).chain(left_out).collect()
     }
 }
 

@@ -4,7 +4,7 @@
 //! goes out at least once. A forward that is refused for good ends in its owner's mailbox with a
 //! note, unless its copy is there already.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,10 +15,14 @@ use super::Relay;
 use crate::deliver::{Content, DeliverError, Delivery, NextHop, Outcome, Recipient, loops};
 use crate::mail::{Address, ReversePath, edit};
 use crate::smtp::Reply;
-use crate::store::{Id, OutgoingItem, OutgoingKind, OutgoingState, Shelf, Store, StoreError};
+use crate::store::{
+    Batch, Id, OutgoingItem, OutgoingKind, OutgoingState, Shelf, Store, StoreError,
+};
 
 /// Mails that are being sent at a time; the relay's own limits lie below.
 const PARALLEL: usize = 32;
+/// How long a mail that cannot be sent stays in the queue as dead.
+const BURIED: Duration = Duration::from_secs(7 * 86_400);
 /// How long a store fault keeps the courier from looking again.
 const AFTER_FAULT: Duration = Duration::from_secs(5);
 
@@ -32,7 +36,9 @@ pub struct Hops {
 
 impl std::fmt::Debug for Hops {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hops").field("next_hop", &self.next_hop).finish_non_exhaustive()
+        f.debug_struct("Hops")
+            .field("next_hop", &self.next_hop)
+            .finish_non_exhaustive()
     }
 }
 
@@ -44,6 +50,8 @@ pub struct Courier {
     wake: Arc<Notify>,
     permits: Arc<Semaphore>,
     loop_secret: [u8; 32],
+    /// A why-record is read, changed and written by one task at a time.
+    telling: Arc<Mutex<()>>,
 }
 
 impl Courier {
@@ -60,6 +68,7 @@ impl Courier {
             wake,
             permits: Arc::new(Semaphore::new(PARALLEL)),
             loop_secret,
+            telling: Arc::default(),
         }
     }
 
@@ -268,7 +277,10 @@ impl Courier {
             Some(error) if item.kind == OutgoingKind::VirusReport => {
                 self.bury(item, &error.to_string()).await
             }
-            _ => self.finish(item).await,
+            refused => {
+                let state = if refused.is_some() { "refused" } else { "sent" };
+                self.finish(item, state).await
+            }
         }
     }
 
@@ -279,6 +291,7 @@ impl Courier {
         parcel: &Parcel,
         refused: &DeliverError,
     ) -> Result<(), StoreError> {
+        let mut state = "refused";
         let note = edit::field("X-Sekimori-Forward-Failed", &refused.reply.to_string());
         let delivery = parcel.delivery(
             &item,
@@ -297,6 +310,7 @@ impl Courier {
                 tracing::warn!(id = %item.id, mailbox = %item.mailbox, "forward refused; kept in the mailbox");
                 item.fallback = false;
                 item.copy_kept = true;
+                state = "in_mailbox";
             }
             Some(Err(error)) => {
                 tracing::error!(id = %item.id, %error, "refused forward not yet in the mailbox");
@@ -304,7 +318,7 @@ impl Courier {
             }
             None => {}
         }
-        self.finish(item).await
+        self.finish(item, state).await
     }
 
     async fn settle_fallback(&self, item: OutgoingItem, parcel: &Parcel) -> Result<(), StoreError> {
@@ -313,31 +327,73 @@ impl Courier {
         self.fall_back(item, parcel, &refused).await
     }
 
-    /// Removes what is done, else sets the next try.
-    async fn finish(&self, mut item: OutgoingItem) -> Result<(), StoreError> {
+    /// Removes what is done, else sets the next try. `state` is what the why-record says of what is
+    /// done.
+    async fn finish(&self, mut item: OutgoingItem, state: &'static str) -> Result<(), StoreError> {
         if item.recipients.is_empty() && !item.fallback {
             if item.kind == OutgoingKind::Release {
                 return self.end_release(item, true).await;
             }
+            self.tell(&item, state).await?;
             let id = item.id;
             return self.blocking(move |store| store.outgoing_remove(id)).await;
         }
         let age = Duration::from_millis(u64::try_from(now() - item.created_at).unwrap_or(0));
         let retry = *self.hops.load().relay.retry();
         let pause = retry.next(item.attempts, age).unwrap_or(retry.longest);
-        item.next_attempt_at =
-            now().saturating_add(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
+        item.next_attempt_at = now().saturating_add(millis(pause));
         item.state = OutgoingState::Ready;
+        self.tell(&item, "waiting").await?;
         self.blocking(move |store| store.outgoing_update(&item))
             .await
     }
 
-    /// Nothing more can be done: it stays for the operator to see.
+    /// Nothing more can be done: it stays for the operator to see, a week.
     async fn bury(&self, mut item: OutgoingItem, reason: &str) -> Result<(), StoreError> {
         item.last_reply = Some(reason.to_owned());
         item.state = OutgoingState::Dead;
+        item.next_attempt_at = now().saturating_add(millis(BURIED));
+        self.tell(&item, "dead").await?;
         self.blocking(move |store| store.outgoing_update(&item))
             .await
+    }
+
+    /// Writes into the why-record of the mail what became of an effect.
+    async fn tell(&self, item: &OutgoingItem, state: &'static str) -> Result<(), StoreError> {
+        let Some(handoff) = item.handoff else {
+            return Ok(());
+        };
+        let (telling, id, reply) = (
+            self.telling.clone(),
+            item.id.to_string(),
+            item.last_reply.clone(),
+        );
+        self.blocking(move |store| {
+            let _one_at_a_time = telling.lock().unwrap_or_else(PoisonError::into_inner);
+            let why = store
+                .handoff_get(&handoff)?
+                .map(|handoff| store.history_get(handoff.answer.id));
+            let Some(mut why) = why.transpose()?.flatten() else {
+                return Ok(());
+            };
+            let effects = why
+                .body
+                .get_mut("effects")
+                .and_then(|effects| effects.as_array_mut());
+            let Some(effect) = effects
+                .into_iter()
+                .flatten()
+                .find(|effect| effect["id"] == id.as_str())
+            else {
+                return Ok(());
+            };
+            effect["state"] = state.into();
+            effect["reply"] = reply.into();
+            let mut batch = Batch::new();
+            batch.put_why(&why);
+            store.commit_blocking(batch)
+        })
+        .await
     }
 
     /// A release carries the id of the entry that it releases.
@@ -397,6 +453,10 @@ impl Parcel {
 
 fn address(text: &str) -> Result<Address, StoreError> {
     Address::parse(text).map_err(|error| StoreError::Damaged(format!("{text:?}: {error}")))
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The wall clock, unix milliseconds.

@@ -63,7 +63,10 @@ pub(super) fn row(folder: &Path, store: &Store, handed: &Handed) -> Row {
         why: &why,
     };
     let found: Vec<Option<String>> = places.iter().map(|place| look.find(*place)).collect();
-    let effects = why["effects"].as_array().map_or(0, Vec::len);
+    let effects = why["effects"].as_array().into_iter().flatten();
+    let effects = effects
+        .filter(|effect| effect["state"] != "left_out")
+        .count();
     let meant = places
         .iter()
         .filter(|place| !matches!(place, Place::Mailbox | Place::Marked))
