@@ -634,6 +634,7 @@ async fn a_hand_off_that_fails_is_451() {
     for start in ["250", "451 4.3.0", "250"] {
         client.expect(start).await;
     }
+    drop(client);
     running.stop().await;
 }
 

@@ -202,7 +202,8 @@ fn from_manager(name: &str) -> io::Result<Listener> {
     })
 }
 
-/// An owned copy of a file handle that is known by its number only.
+/// An owned copy of a file handle that is known by its number only. A unit that filters system
+/// calls must allow `pidfd_getfd`, which is not in `@system-service`.
 fn duplicate(number: i32) -> io::Result<OwnedFd> {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
     let this_process = pidfd_open(getpid(), PidfdFlags::empty())?;
