@@ -1,4 +1,9 @@
 //! Settings from outside: text in, located findings or compiled settings out.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panic, too"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,13 +11,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use sekimori::config::{self, Config, Delivery, Diagnostic, Directory, Lookup, Mailbox, SpamNotice};
+use sekimori::config::{
+    self, Config, Delivery, Diagnostic, Directory, Lookup, Mailbox, SpamNotice,
+};
 use sekimori::mail::Address;
 use sekimori::mail::fold::{fold, fold_address};
 use sekimori::policy::Forwarding;
 
 fn places(found: &[Diagnostic]) -> Vec<String> {
-    found.iter().map(|d| format!("{}:{}", d.line, d.id)).collect()
+    found
+        .iter()
+        .map(|d| format!("{}:{}", d.line, d.id))
+        .collect()
 }
 
 fn daemon(text: &str) -> Vec<String> {
@@ -23,7 +33,9 @@ fn daemon(text: &str) -> Vec<String> {
 }
 
 fn built_in() -> Config {
-    Config::parse("version: 1\n", Path::new("/etc/sekimori")).unwrap().config
+    Config::parse("version: 1\n", Path::new("/etc/sekimori"))
+        .unwrap()
+        .config
 }
 
 fn parse(text: &str) -> Result<Mailbox, Vec<Diagnostic>> {
@@ -36,7 +48,10 @@ fn head(text: &str) -> String {
 
 /// Findings of a mailbox file whose first two lines are right.
 fn mailbox(text: &str) -> Vec<String> {
-    parse(&head(text)).err().map(|found| places(&found)).unwrap_or_default()
+    parse(&head(text))
+        .err()
+        .map(|found| places(&found))
+        .unwrap_or_default()
 }
 
 #[track_caller]
@@ -53,36 +68,55 @@ fn table(check: fn(&str) -> Vec<String>, rows: &[(&str, &[&str])]) {
 
 #[test]
 fn what_no_settings_file_needs_is_refused_with_its_line() {
-    table(daemon, &[
-        ("version: 1\n", &[]),
-        ("\u{feff}version: 1\r\nstore:\r\n  path: x\r\n", &[]),
-        ("---\nversion: 1\n", &[]),
-        ("", &["1:version"]),
-        ("# nothing\n", &["1:version"]),
-        ("store: {path: x}\n", &["1:version"]),
-        ("version: 2\n", &["1:version"]),
-        ("version: '1'\n", &["1:type"]),
-        ("version: 01\n", &["1:type"]),
-        ("version:\n", &["1:null"]),
-        ("- version\n", &["1:type"]),
-        ("version\n", &["1:type"]),
-        ("version: 1\nstore: &a {path: x}\n", &["2:anchor"]),
-        ("version: 1\nstore: {path: &a x}\nquarantine: *a\n", &["2:anchor", "3:alias"]),
-        ("version: 1\nstore: {path: !!str x}\n", &["2:tag"]),
-        ("version: 1\nstore: {path: x}\n---\nversion: 1\n", &["3:documents"]),
-        ("version: 1\nversion: 1\n", &["2:duplicate-key"]),
-        ("version: 1\nstore: {path: a, path: b, path: c}\n", &["2:duplicate-key", "2:duplicate-key"]),
-        ("version: 1\nstore:\n", &["2:null"]),
-        ("version: 1\nstore: ~\n", &["2:null"]),
-        ("version: 1\nstore: {path: null}\n", &["2:null"]),
-        ("version: 1\nstoer: {path: x}\n", &["2:unknown-key"]),
-        ("version: 1\n'': x\n", &["2:unknown-key"]),
-        ("version: 1\n? [a]\n: b\n", &["2:key", "2:unknown-key"]),
-        ("version: 1\n<<: {}\n", &["2:unknown-key"]),
-        ("version: 1\nstore: {path: x\n", &["3:syntax"]),
-        ("version: 1\n\tstore: x\n", &["2:syntax"]),
-        ("version: 1\nstore: a: b\n", &["2:syntax"]),
-    ]);
+    table(
+        daemon,
+        &[
+            ("version: 1\n", &[]),
+            ("\u{feff}version: 1\r\nstore:\r\n  path: x\r\n", &[]),
+            ("---\nversion: 1\n", &[]),
+            ("", &["1:version"]),
+            ("# nothing\n", &["1:version"]),
+            ("store: {path: x}\n", &["1:version"]),
+            ("version: 2\n", &["1:version"]),
+            ("version: '1'\n", &["1:type"]),
+            ("version: 01\n", &["1:type"]),
+            ("version:\n", &["1:null"]),
+            ("- version\n", &["1:type"]),
+            ("version\n", &["1:type"]),
+            ("version: 1\nstore: &a {path: x}\n", &["2:anchor"]),
+            (
+                "version: 1\nstore: {path: &a x}\nquarantine: *a\n",
+                &["2:anchor", "3:alias"],
+            ),
+            ("version: 1\nstore: {path: !!str x}\n", &["2:tag"]),
+            (
+                "version: 1\nstore: {path: x}\n---\nversion: 1\n",
+                &["3:documents"],
+            ),
+            ("version: 1\nversion: 1\n", &["2:duplicate-key"]),
+            (
+                "version: 1\nstore: {path: a, path: b, path: c}\n",
+                &["2:duplicate-key", "2:duplicate-key"],
+            ),
+            ("version: 1\nstore:\n", &["2:null"]),
+            ("version: 1\nstore: ~\n", &["2:null"]),
+            ("version: 1\nstore: {path: null}\n", &["2:null"]),
+            ("version: 1\nstoer: {path: x}\n", &["2:unknown-key"]),
+            ("version: 1\n'': x\n", &["2:unknown-key"]),
+            ("version: 1\n? [a]\n: b\n", &["2:key", "2:unknown-key"]),
+            ("version: 1\n<<: {}\n", &["2:unknown-key"]),
+            ("version: 1\nstore: {path: x\n", &["3:syntax"]),
+            ("version: 1\n\tstore: x\n", &["2:syntax"]),
+            ("version: 1\nstore:\n\tpath: x\n", &["3:syntax"]),
+            ("version: 1\nstore: a: b\n", &["2:syntax"]),
+            (
+                "version: 1\nstoer: x\nmailboxes: {watch: yes}\nstore: a: b\n",
+                &["2:unknown-key", "3:type", "4:syntax"],
+            ),
+            ("version: 1\n\0stoer: x\n", &["2:control"]),
+            ("version: 1\nstore: {path: \"a\x7fb\"}\n", &["2:control"]),
+        ],
+    );
 }
 
 #[test]
@@ -97,46 +131,129 @@ mailboxes: {writable: yes, unknown: maybe, watch: 'true'}
 relay: {port: 70000, retry: {factor: 0.5}}
 control: {mode: '0999'}
 ";
-    table(daemon, &[(text, &[
-        "3:unknown-key", "4:value", "4:value", "4:value", "5:value", "5:value", "5:value",
-        "6:type", "6:type", "6:type", "7:value", "7:value", "8:value",
-    ])]);
+    table(
+        daemon,
+        &[(
+            text,
+            &[
+                "3:unknown-key",
+                "4:value",
+                "4:value",
+                "4:value",
+                "5:value",
+                "5:value",
+                "5:value",
+                "6:type",
+                "6:type",
+                "6:type",
+                "7:value",
+                "7:value",
+                "8:value",
+            ],
+        )],
+    );
 }
 
 #[test]
 fn daemon_file() {
-    table(daemon, &[
-        ("version: 1\nmailboxes: {writable: True}\n", &["2:type"]),
-        ("version: 1\nmailboxes: {writable: on}\n", &["2:type"]),
-        ("version: 1\ncontrol: {mode: 0660}\n", &[]),
-        ("version: 1\nserver: {listeners: []}\n", &["2:empty"]),
-        ("version: 1\nserver:\n  listeners:\n    - {listen: 127.0.0.1:1}\n    - {listen: 127.0.0.1:2}\n", &["5:duplicate"]),
-        ("version: 1\nserver:\n  listeners:\n    - {name: a, listen: \"[::1]:24\"}\n    - {name: b, listen: \"[::1]:24\"}\n", &["5:duplicate"]),
-        ("version: 1\nserver:\n  listeners:\n    - {listen: nowhere:99999}\n", &["4:value"]),
-        ("version: 1\nserver:\n  listeners:\n    - {listen: run/lmtp.sock, protocol: smtp}\n", &[]),
-        ("version: 1\nserver:\n  listeners:\n    - {listen: \"systemd:lmtp\"}\n", &[]),
-        ("version: 1\nserver:\n  listeners:\n    - {clients: [10.0.0.1/8]}\n", &["4:value"]),
-        ("version: 1\nserver:\n  listeners:\n    - {clients: [0.0.0.0/0]}\n", &["4:open"]),
-        ("version: 1\nserver:\n  listeners:\n    - {listen: 127.0.0.1:25}\n", &["4:lmtp-port"]),
-        ("version: 1\nmailboxes: {domains: []}\n", &[]),
-        ("version: 1\nmailboxes: {domains: [a.jp, A.JP, \"b c\"]}\n", &["2:duplicate", "2:value"]),
-        ("version: 1\nmailboxes: {address_extension: \"++\"}\n", &["2:value"]),
-        ("version: 1\nmailboxes: {address_extension: \"\"}\n", &[]),
-        ("version: 1\nmailboxes:\n  defaults:\n    mailbox: a@b.jp\n", &["4:unknown-key"]),
-        ("version: 1\nmailboxes:\n  defaults:\n    notify:\n      to: [a@b.jp, a@c.jp, a@d.jp, a@e.jp]\n", &["5:too-many"]),
-        ("version: 1\nannouncement_senders: |\n  @a.jp\n", &[]),
-        ("version: 1\nannouncement_senders: []\n", &[]),
-        ("version: 1\ndelivery: {maildir: {path: \"%{user}\"}}\n", &["2:value"]),
-        ("version: 1\ndelivery: {maildir: {path: \"x/%{localpart}\"}}\n", &["2:shared-maildir"]),
-        ("version: 1\ndelivery: {method: smtp, smtp: {address: \"[::1]:25\"}}\n", &[]),
-        ("version: 1\nrelay: {auth: {mechanism: plain, username: a}}\n", &["2:missing"]),
-        ("version: 1\nrelay: {host: mx.example.net, auth: {mechanism: login, username: a, password_file: p}}\n", &["2:clear-password"]),
-        ("version: 1\nrelay: {tls: starttls, host: mx.example.net, auth: {mechanism: xoauth2, username: a, password_file: \"credential:p\"}}\n", &[]),
-        ("version: 1\nrelay: {from: \"nobody\"}\n", &["2:value"]),
-        ("version: 1\nquarantine: {notice: {daily_at: \"25:00\", timezone: Asia/Tokio}}\n", &["2:value", "2:value"]),
-        ("version: 1\nlimits: {subject_chars: {min: 9, max: 8}}\n", &["2:value"]),
-        ("version: 1\nlogging: {level: trace, redact: addresses}\n", &[]),
-    ]);
+    table(
+        daemon,
+        &[
+            ("version: 1\nmailboxes: {writable: True}\n", &["2:type"]),
+            ("version: 1\nmailboxes: {writable: on}\n", &["2:type"]),
+            ("version: 1\ncontrol: {mode: 0660}\n", &[]),
+            ("version: 1\nserver: {listeners: []}\n", &["2:empty"]),
+            (
+                "version: 1\nserver:\n  listeners:\n    - {listen: 127.0.0.1:1}\n    - {listen: 127.0.0.1:2}\n",
+                &["5:duplicate"],
+            ),
+            (
+                "version: 1\nserver:\n  listeners:\n    - {name: a, listen: \"[::1]:24\"}\n    - {name: b, listen: \"[::1]:24\"}\n",
+                &["5:duplicate"],
+            ),
+            (
+                "version: 1\nserver:\n  listeners:\n    - {listen: nowhere:99999}\n",
+                &["4:value"],
+            ),
+            (
+                "version: 1\nserver:\n  listeners:\n    - {listen: run/lmtp.sock, protocol: smtp}\n",
+                &[],
+            ),
+            (
+                "version: 1\nserver:\n  listeners:\n    - {listen: \"systemd:lmtp\"}\n",
+                &[],
+            ),
+            (
+                "version: 1\nserver:\n  listeners:\n    - {clients: [10.0.0.1/8]}\n",
+                &["4:value"],
+            ),
+            (
+                "version: 1\nserver:\n  listeners:\n    - {clients: [0.0.0.0/0]}\n",
+                &["4:open"],
+            ),
+            (
+                "version: 1\nserver:\n  listeners:\n    - {listen: 127.0.0.1:25}\n",
+                &["4:lmtp-port"],
+            ),
+            ("version: 1\nmailboxes: {domains: []}\n", &[]),
+            (
+                "version: 1\nmailboxes: {domains: [a.jp, A.JP, \"b c\"]}\n",
+                &["2:duplicate", "2:value"],
+            ),
+            (
+                "version: 1\nmailboxes: {address_extension: \"++\"}\n",
+                &["2:value"],
+            ),
+            ("version: 1\nmailboxes: {address_extension: \"\"}\n", &[]),
+            (
+                "version: 1\nmailboxes:\n  defaults:\n    mailbox: a@b.jp\n",
+                &["4:unknown-key"],
+            ),
+            (
+                "version: 1\nmailboxes:\n  defaults:\n    notify:\n      to: [a@b.jp, a@c.jp, a@d.jp, a@e.jp]\n",
+                &["5:too-many"],
+            ),
+            ("version: 1\nannouncement_senders: |\n  @a.jp\n", &[]),
+            ("version: 1\nannouncement_senders: []\n", &[]),
+            (
+                "version: 1\ndelivery: {maildir: {path: \"%{user}\"}}\n",
+                &["2:value"],
+            ),
+            (
+                "version: 1\ndelivery: {maildir: {path: \"x/%{localpart}\"}}\n",
+                &["2:shared-maildir"],
+            ),
+            (
+                "version: 1\ndelivery: {method: smtp, smtp: {address: \"[::1]:25\"}}\n",
+                &[],
+            ),
+            (
+                "version: 1\nrelay: {auth: {mechanism: plain, username: a}}\n",
+                &["2:missing"],
+            ),
+            (
+                "version: 1\nrelay: {host: mx.example.net, auth: {mechanism: login, username: a, password_file: p}}\n",
+                &["2:clear-password"],
+            ),
+            (
+                "version: 1\nrelay: {tls: starttls, host: mx.example.net, auth: {mechanism: xoauth2, username: a, password_file: \"credential:p\"}}\n",
+                &[],
+            ),
+            ("version: 1\nrelay: {from: \"nobody\"}\n", &["2:value"]),
+            (
+                "version: 1\nquarantine: {notice: {daily_at: \"25:00\", timezone: Asia/Tokio}}\n",
+                &["2:value", "2:value"],
+            ),
+            (
+                "version: 1\nlimits: {subject_chars: {min: 9, max: 8}}\n",
+                &["2:value"],
+            ),
+            (
+                "version: 1\nlogging: {level: trace, redact: addresses}\n",
+                &[],
+            ),
+        ],
+    );
 }
 
 #[test]
@@ -160,30 +277,58 @@ fn what_is_not_built_is_refused_and_says_so() {
 
 #[test]
 fn an_empty_pattern_would_hold_every_mail() {
-    table(mailbox, &[
-        ("reject:\n  subject_contains:\n    - good\n    - #1 offer\n    - !important\n    -\n    - ''\n    - ' '\n",
-            &["6:empty-pattern", "7:tag", "8:empty-pattern", "9:empty-pattern", "10:empty-pattern"]),
-        ("reject:\n  subject_contains: |\n    good\n\n    \u{200b}\u{feff}\n    #1 offer\n    !important\n", &["7:empty-pattern"]),
-        ("reject:\n  from_suffixes: [a.jp, ~, null, \"\\u200b\"]\n", &["4:empty-pattern", "4:empty-pattern", "4:empty-pattern"]),
-        ("reject:\n  from_suffixes:\n", &["4:null"]),
-        ("reject:\n  from_suffixes: \"\"\n", &["4:empty"]),
-        ("reject:\n  from_suffixes: |\n\n", &["4:empty"]),
-        ("reject:\n  from_suffixes: []\n", &[]),
-    ]);
+    table(
+        mailbox,
+        &[
+            (
+                "reject:\n  subject_contains:\n    - good\n    - #1 offer\n    - !important\n    -\n    - ''\n    - ' '\n",
+                &[
+                    "6:empty-pattern",
+                    "7:tag",
+                    "8:empty-pattern",
+                    "9:empty-pattern",
+                    "10:empty-pattern",
+                ],
+            ),
+            (
+                "reject:\n  subject_contains: |\n    good\n\n    \u{200b}\u{feff}\n    #1 offer\n    !important\n",
+                &["7:empty-pattern"],
+            ),
+            (
+                "reject:\n  from_suffixes: [a.jp, ~, null, \"\\u200b\"]\n",
+                &["4:empty-pattern", "4:empty-pattern", "4:empty-pattern"],
+            ),
+            ("reject:\n  from_suffixes:\n", &["4:null"]),
+            ("reject:\n  from_suffixes: \"\"\n", &["4:empty"]),
+            ("reject:\n  from_suffixes: |\n\n", &["4:empty"]),
+            ("reject:\n  from_suffixes: []\n", &[]),
+        ],
+    );
 }
 
 #[test]
 fn lists_take_strings_only() {
-    table(mailbox, &[
-        ("reject:\n  subject_contains: [2026, true, 1.5, 0x1f, .inf, -7, yes, 2026-01-01, 1.2.3, \"99\"]\n",
-            &["4:type", "4:type", "4:type", "4:type", "4:type", "4:type"]),
-        ("reject:\n  subject_contains: 2026\n", &["4:type"]),
-        ("reject:\n  subject_contains: free money\n", &[]),
-        ("reject:\n  subject_contains: {a: b}\n", &["4:type"]),
-        ("reject:\n  subject_contains:\n    - [a]\n    - ok then\n", &["5:type"]),
-        ("reject:\n  headers: [from_missing, from_mising, from_missing]\n", &["4:type", "4:duplicate"]),
-        ("reject:\n  headers: from_missing\n", &["4:type"]),
-    ]);
+    table(
+        mailbox,
+        &[
+            (
+                "reject:\n  subject_contains: [2026, true, 1.5, 0x1f, .inf, -7, yes, 2026-01-01, 1.2.3, \"99\"]\n",
+                &["4:type", "4:type", "4:type", "4:type", "4:type", "4:type"],
+            ),
+            ("reject:\n  subject_contains: 2026\n", &["4:type"]),
+            ("reject:\n  subject_contains: free money\n", &[]),
+            ("reject:\n  subject_contains: {a: b}\n", &["4:type"]),
+            (
+                "reject:\n  subject_contains:\n    - [a]\n    - ok then\n",
+                &["5:type"],
+            ),
+            (
+                "reject:\n  headers: [from_missing, from_mising, from_missing]\n",
+                &["4:type", "4:duplicate"],
+            ),
+            ("reject:\n  headers: from_missing\n", &["4:type"]),
+        ],
+    );
 }
 
 #[test]
@@ -195,19 +340,41 @@ fn limits_of_the_manual() {
         format!("forwarding:\n  mode: rules\n  rules:\n{rule}")
     };
     let pattern_list = |n: usize| {
-        let entries = (0..n).map(|i| format!("          {i:09}\n")).collect::<String>();
-        format!("forwarding:\n  mode: rules\n  rules:\n    - to: [a@b.jp]\n      subject_contains: |\n{entries}")
+        let entries = (0..n)
+            .map(|i| format!("          {i:09}\n"))
+            .collect::<String>();
+        format!(
+            "forwarding:\n  mode: rules\n  rules:\n    - to: [a@b.jp]\n      subject_contains: |\n{entries}"
+        )
     };
     let targets = |n: usize| {
         let to: String = (0..n).map(|i| format!("      - t{i}@b.jp\n")).collect();
         format!("forwarding:\n  mode: all\n  all:\n    to:\n{to}")
     };
-    let reply = |n: usize| format!("auto_reply:\n  enabled: true\n  message: {}\n", "x".repeat(n));
+    let reply = |n: usize| {
+        format!(
+            "auto_reply:\n  enabled: true\n  message: {}\n",
+            "x".repeat(n)
+        )
+    };
     let rows: Vec<(String, &[&str])> = vec![
-        (format!("reject:\n  from_suffixes: |\n    {fits}\n    {long}\n"), &["6:too-long"]),
-        (format!("reject:\n  subject_contains: |\n    {fits}\n    x\n    {long}\n    広告\n"), &["6:too-short", "7:too-long"]),
-        ("reject:\n  from_suffixes: |\n    a\n    B.example\n    b.EXAMPLE\n".into(), &["7:duplicate"]),
-        ("reject:\n  subject_contains: |\n    アダルト\n    x y\n    ｱﾀﾞﾙﾄ\n    x\u{3000} y\n".into(), &["7:duplicate", "8:duplicate"]),
+        (
+            format!("reject:\n  from_suffixes: |\n    {fits}\n    {long}\n"),
+            &["6:too-long"],
+        ),
+        (
+            format!("reject:\n  subject_contains: |\n    {fits}\n    x\n    {long}\n    広告\n"),
+            &["6:too-short", "7:too-long"],
+        ),
+        (
+            "reject:\n  from_suffixes: |\n    a\n    B.example\n    b.EXAMPLE\n".into(),
+            &["7:duplicate"],
+        ),
+        (
+            "reject:\n  subject_contains: |\n    アダルト\n    x y\n    ｱﾀﾞﾙﾄ\n    x\u{3000} y\n"
+                .into(),
+            &["7:duplicate", "8:duplicate"],
+        ),
         (rules(10), &[]),
         (rules(12), &["16:too-many"]),
         (targets(10), &[]),
@@ -215,8 +382,14 @@ fn limits_of_the_manual() {
         (pattern_list(10_240), &[]),
         (pattern_list(10_241), &["7:too-big"]),
         ("notify: {to: [a@b.jp, b@b.jp, c@b.jp]}\n".into(), &[]),
-        ("notify:\n  to:\n    - a@b.jp\n    - b@b.jp\n    - c@b.jp\n    - d@b.jp\n".into(), &["8:too-many"]),
-        ("notify:\n  to:\n    - a@b.jp\n    - A@B.jp\n".into(), &["6:duplicate"]),
+        (
+            "notify:\n  to:\n    - a@b.jp\n    - b@b.jp\n    - c@b.jp\n    - d@b.jp\n".into(),
+            &["8:too-many"],
+        ),
+        (
+            "notify:\n  to:\n    - a@b.jp\n    - A@B.jp\n".into(),
+            &["6:duplicate"],
+        ),
         (reply(65_536), &[]),
         (reply(65_537), &["5:too-big"]),
     ];
@@ -225,39 +398,89 @@ fn limits_of_the_manual() {
     }
     let total = Config::parse("version: 1\nlimits: {entries_total: 2}\n", Path::new("/e")).unwrap();
     let text = head("reject:\n  from_suffixes: |\n    a.jp\n\n    b.jp\n    c.jp\n    d.jp\n");
-    let found = total.config.parse_mailbox(&text, Path::new("/d/x.yaml")).unwrap_err();
+    let found = total
+        .config
+        .parse_mailbox(&text, Path::new("/d/x.yaml"))
+        .unwrap_err();
     assert_eq!(places(&found), ["8:too-many"]);
 }
 
 #[test]
 fn mailbox_file() {
-    table(mailbox, &[
-        ("mailbox: b@c.jp\n", &["3:duplicate-key"]),
-        ("aliases: [not-an-address]\n", &["3:value"]),
-        ("language: jp\n", &["3:type"]),
-        ("timezone: Mars/Olympus\n", &["3:value"]),
-        ("spam: {scan: true, mark_subject: \"a\\nb\"}\n", &["3:value"]),
-        ("spam: {mark_subject: \"\"}\n", &[]),
-        ("forwarding: {mode: all}\n", &["3:missing"]),
-        ("forwarding: {mode: rules}\n", &["3:missing"]),
-        ("forwarding:\n  mode: rules\n  all: {to: [a@b.jp]}\n  rules: [{attachment: true, to: [a@b.jp]}]\n", &["6:conflict"]),
-        ("forwarding:\n  mode: rules\n  rules:\n    - attachment: true\n", &["6:missing"]),
-        ("forwarding:\n  mode: rules\n  rules:\n    - attachment: true\n      to: []\n", &["7:missing"]),
-        ("forwarding:\n  mode: rules\n  rules:\n    - {size: {at_least: 1KiB, at_most: 2KiB}, to: [a@b.jp]}\n", &["6:conflict"]),
-        ("forwarding:\n  mode: rules\n  rules:\n    - {size: {}, to: [a@b.jp]}\n", &["6:missing"]),
-        ("forwarding:\n  mode: all\n  all: {to: [TARO@east.example.jp]}\n", &["5:own-address"]),
-        ("aliases: [t@b.jp]\nforwarding:\n  mode: all\n  all: {to: [t@b.jp]}\n", &["6:own-address"]),
-        ("notify: {to: [a@b.jp], fields: []}\n", &["3:empty"]),
-        ("notify: {to: [a@b.jp], fields: [from, from]}\n", &["3:duplicate"]),
-        ("auto_reply: {enabled: true}\n", &["3:missing"]),
-        ("auto_reply: {enabled: false}\n", &[]),
-        ("auto_reply: {start: tomorrow}\n", &["3:value"]),
-        ("auto_reply:\n  start: 2027-01-04T00:00:00+09:00\n  end: 2026-12-28T00:00:00+09:00\n", &["5:range"]),
-        ("auto_reply:\n  start: 2026-12-28T00:00:00\n  end: 2026-12-28T00:00:00\n", &[]),
-        ("auto_reply:\n  per_sender:\n    - {message: x}\n    - {senders: \"@a.jp\"}\n", &["5:missing", "6:missing"]),
-        ("reject: {from_suffixes: a.jp, from_suffixes_file: /nowhere}\n", &["3:conflict", "3:unreadable"]),
-        ("reject:\n  subject_contains: \"a\u{2028}b\"\n", &["4:dialect"]),
-    ]);
+    table(
+        mailbox,
+        &[
+            ("mailbox: b@c.jp\n", &["3:duplicate-key"]),
+            ("aliases: [not-an-address]\n", &["3:value"]),
+            ("language: jp\n", &["3:type"]),
+            ("timezone: Mars/Olympus\n", &["3:value"]),
+            (
+                "spam: {scan: true, mark_subject: \"a\\nb\"}\n",
+                &["3:value"],
+            ),
+            ("spam: {mark_subject: \"\"}\n", &[]),
+            ("forwarding: {mode: all}\n", &["3:missing"]),
+            ("forwarding: {mode: rules}\n", &["3:missing"]),
+            (
+                "forwarding:\n  mode: rules\n  all: {to: [a@b.jp]}\n  rules: [{attachment: true, to: [a@b.jp]}]\n",
+                &["6:conflict"],
+            ),
+            (
+                "forwarding:\n  mode: rules\n  rules:\n    - attachment: true\n",
+                &["6:missing"],
+            ),
+            (
+                "forwarding:\n  mode: rules\n  rules:\n    - attachment: true\n      to: []\n",
+                &["7:missing"],
+            ),
+            (
+                "forwarding:\n  mode: rules\n  rules:\n    - {size: {at_least: 1KiB, at_most: 2KiB}, to: [a@b.jp]}\n",
+                &["6:conflict"],
+            ),
+            (
+                "forwarding:\n  mode: rules\n  rules:\n    - {size: {}, to: [a@b.jp]}\n",
+                &["6:missing"],
+            ),
+            (
+                "forwarding:\n  mode: all\n  all: {to: [TARO@east.example.jp]}\n",
+                &["5:own-address"],
+            ),
+            (
+                "aliases: [t@b.jp]\nforwarding:\n  mode: all\n  all: {to: [t@b.jp]}\n",
+                &["6:own-address"],
+            ),
+            ("notify: {to: [a@b.jp], fields: []}\n", &["3:empty"]),
+            (
+                "notify: {to: [a@b.jp], fields: [from, from]}\n",
+                &["3:duplicate"],
+            ),
+            ("auto_reply: {enabled: true}\n", &["3:missing"]),
+            ("auto_reply: {enabled: false}\n", &[]),
+            ("auto_reply: {start: tomorrow}\n", &["3:value"]),
+            (
+                "auto_reply:\n  start: 2027-01-04T00:00:00+09:00\n  end: 2026-12-28T00:00:00+09:00\n",
+                &["5:range"],
+            ),
+            (
+                "auto_reply:\n  start: 2026-12-28T00:00:00\n  end: 2026-12-28T00:00:00\n",
+                &[],
+            ),
+            (
+                "auto_reply:\n  per_sender:\n    - {message: x}\n    - {senders: \"@a.jp\"}\n",
+                &["5:missing", "6:missing"],
+            ),
+            (
+                "reject: {from_suffixes: a.jp, from_suffixes_file: /nowhere}\n",
+                &["3:conflict", "3:unreadable"],
+            ),
+            ("reject:\n  subject_contains: \"a\u{2028}b\"\n", &[]),
+            (
+                "reject:\n  subject_contains: |\n    c d\n    a\u{2028}b\n",
+                &["6:dialect"],
+            ),
+            ("reject:\n  subject_contains:\n    - @a.jp\n", &["5:syntax"]),
+        ],
+    );
     let bare = parse("version: 1\n").unwrap_err();
     assert_eq!(places(&bare)[0], "1:missing");
 }
@@ -272,7 +495,10 @@ fn warnings_do_not_keep_a_file_from_counting() {
     );
     fs::write(&file, text).unwrap();
     let found = config::check(Path::new("/nowhere"), std::slice::from_ref(&file));
-    assert_eq!(places(&found), ["6:shadowed-allow", "11:no-condition", "12:own-address"]);
+    assert_eq!(
+        places(&found),
+        ["6:shadowed-allow", "11:no-condition", "12:own-address"]
+    );
     assert!(found.iter().all(|d| !d.is_error()));
 }
 
@@ -285,7 +511,13 @@ fn a_finding_shows_line_caret_and_help() {
          2 | stoer: {path: x}\n   | ^\n   help: did you mean `store`?"
     );
     let found = parse(&head("language: 日本\n")).unwrap_err();
-    assert!(found[0].to_string().contains("\n 3 | language: 日本\n   |           ^\n"), "{}", found[0]);
+    assert!(
+        found[0]
+            .to_string()
+            .contains("\n 3 | language: 日本\n   |           ^\n"),
+        "{}",
+        found[0]
+    );
 }
 
 #[test]
@@ -300,9 +532,15 @@ fn each_pattern_knows_its_line() {
         ("#3 three", "#3 three", "taro.yaml:9"),
     ] {
         let hit = policy.subject_contains.find(&fold(subject)).unwrap();
-        assert_eq!((hit.entry.as_str(), hit.origin.unwrap().to_string().as_str()), (entry, origin));
+        assert_eq!(
+            (hit.entry.as_str(), hit.origin.unwrap().to_string().as_str()),
+            (entry, origin)
+        );
     }
-    let hit = policy.from_suffixes.find(&fold_address("x@b.example")).unwrap();
+    let hit = policy
+        .from_suffixes
+        .find(&fold_address("x@b.example"))
+        .unwrap();
     assert_eq!(hit.origin.unwrap().to_string(), "taro.yaml:14");
 }
 
@@ -312,12 +550,16 @@ fn the_example_counts() {
     let found = config::check(&root.join("sekimori.yaml"), &[]);
     assert!(found.is_empty(), "{found:#?}");
     let loaded = config::load(&root.join("sekimori.yaml")).unwrap().config;
-    assert!(matches!(&loaded.delivery, Delivery::Maildir { path, fsync: true } if path.ends_with("config/mail/%{domain}/%{localpart}")));
+    assert!(
+        matches!(&loaded.delivery, Delivery::Maildir { path, fsync: true } if path.ends_with("config/mail/%{domain}/%{localpart}"))
+    );
     assert_eq!(loaded.relay.from.name, "Mail filter");
     assert_eq!(loaded.control.mode, 0o660);
     assert_eq!(loaded.server.timeouts.final_reply, Duration::from_secs(240));
     let taro = config::load_mailbox(&loaded, &root.join("mailboxes/example.jp/taro.yaml")).unwrap();
-    let Forwarding::Rules(rules) = &taro.policy.forwarding else { panic!() };
+    let Forwarding::Rules(rules) = &taro.policy.forwarding else {
+        panic!()
+    };
     assert_eq!(rules.len(), 2);
     let reply = taro.policy.auto_reply.unwrap();
     assert_eq!((reply.start, reply.interval), (Some(1_798_383_600), 86_400));
@@ -329,8 +571,14 @@ fn the_example_counts() {
 fn the_shared_defaults_are_those_of_the_example() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let text = fs::read_to_string(root.join("sekimori.yaml")).unwrap();
-    let text = text.replace("domains: [example.jp]", "domains: [east.example.jp, west.example.jp]");
-    let text = text.replace("default_domain: example.jp ", "default_domain: east.example.jp ");
+    let text = text.replace(
+        "domains: [example.jp]",
+        "domains: [east.example.jp, west.example.jp]",
+    );
+    let text = text.replace(
+        "default_domain: example.jp ",
+        "default_domain: east.example.jp ",
+    );
     let mut written = Config::parse(&text, Path::new("/e")).unwrap().config;
     let built_in = Config::parse("version: 1", Path::new("/e")).unwrap().config;
     written.mailboxes = built_in.mailboxes.clone();
@@ -350,39 +598,79 @@ mailboxes:
     virus: {scan: true}
     reject: {from_suffixes: a.example, subject_contains: lower}
 ";
-    let config = Config::parse(daemon, Path::new("/etc/sekimori")).unwrap().config;
-    let text = head("spam: {quarantine: false}\nreject: {subject_contains: [upper]}\nannouncements: false\n");
-    let mailbox = config.parse_mailbox(&text, Path::new("/draft/taro.yaml")).unwrap();
+    let config = Config::parse(daemon, Path::new("/etc/sekimori"))
+        .unwrap()
+        .config;
+    let text = head(
+        "spam: {quarantine: false}\nreject: {subject_contains: [upper]}\nannouncements: false\n",
+    );
+    let mailbox = config
+        .parse_mailbox(&text, Path::new("/draft/taro.yaml"))
+        .unwrap();
     let policy = &mailbox.policy;
     let spam = policy.spam.as_ref().unwrap();
-    assert_eq!((spam.quarantine, spam.mark_subject.as_str(), spam.notice_each), (false, "[x]", false));
+    assert_eq!(
+        (
+            spam.quarantine,
+            spam.mark_subject.as_str(),
+            spam.notice_each
+        ),
+        (false, "[x]", false)
+    );
     assert_eq!(mailbox.spam_notice, SpamNotice::Daily);
     assert!(policy.virus && policy.announcements.is_none());
     assert!(policy.subject_contains.find(&fold("lower")).is_none());
     assert!(policy.subject_contains.find(&fold("upper")).is_some());
-    let hit = policy.from_suffixes.find(&fold_address("x@a.example")).unwrap();
+    let hit = policy
+        .from_suffixes
+        .find(&fold_address("x@a.example"))
+        .unwrap();
     assert_eq!(hit.origin.unwrap().to_string(), "sekimori.yaml:8");
 }
 
 #[test]
 fn a_list_in_a_file_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("long.txt"), "\u{feff}one.example\r\n\r\n two.example \r\n").unwrap();
-    fs::write(dir.path().join("bad.txt"), "one.example\n\u{200b}\nONE.example\n").unwrap();
+    fs::write(
+        dir.path().join("long.txt"),
+        "\u{feff}one.example\r\n\r\n two.example \r\n",
+    )
+    .unwrap();
+    fs::write(
+        dir.path().join("bad.txt"),
+        "one.example\n\u{200b}\nONE.example\n",
+    )
+    .unwrap();
     fs::write(dir.path().join("latin1.txt"), b"one.example\nf\xfcr\n").unwrap();
     let file = dir.path().join("taro.yaml");
-    let write = |name: &str| fs::write(&file, head(&format!("reject: {{from_suffixes_file: {name}}}\n")));
+    let write = |name: &str| {
+        fs::write(
+            &file,
+            head(&format!("reject: {{from_suffixes_file: {name}}}\n")),
+        )
+    };
     write("long.txt").unwrap();
     let mailbox = config::load_mailbox(&built_in(), &file).unwrap();
-    let hit = mailbox.policy.from_suffixes.find(&fold_address("a@two.example")).unwrap();
-    assert_eq!((hit.entry.as_str(), hit.origin.unwrap().to_string()), ("two.example", "long.txt:3".into()));
+    let hit = mailbox
+        .policy
+        .from_suffixes
+        .find(&fold_address("a@two.example"))
+        .unwrap();
+    assert_eq!(
+        (hit.entry.as_str(), hit.origin.unwrap().to_string()),
+        ("two.example", "long.txt:3".into())
+    );
     for (name, expected) in [
         ("bad.txt", vec!["2:empty-pattern", "3:duplicate"]),
         ("latin1.txt", vec!["2:encoding"]),
         ("none.txt", vec!["3:unreadable"]),
     ] {
         write(name).unwrap();
-        assert_eq!(places(&config::load_mailbox(&built_in(), &file).unwrap_err()), expected, "{name}");
+        assert_eq!(
+            places(&config::load_mailbox(&built_in(), &file).unwrap_err()),
+            expected,
+            "{name}"
+        );
     }
 }
 
@@ -399,23 +687,41 @@ fn hostile_texts_end_soon() {
         wide("a: b\n"),
         wide("- !x y\n"),
         format!("version: 1\nreject: {{subject_contains: [{}]}}", wide("a,")),
-        format!("version: 1\nreject: {{subject_contains: \"{}\"}}", wide("ab\\n")),
-        format!("version: 1\nreject:\n  subject_contains: >\n{}", wide("    x y\n\n")),
-        format!("a: &a {}\nb: [{}]", "x".repeat(100_000), "*a,".repeat(20_000)),
+        format!(
+            "version: 1\nreject: {{subject_contains: \"{}\"}}",
+            wide("ab\\n")
+        ),
+        format!(
+            "version: 1\nreject:\n  subject_contains: >\n{}",
+            wide("    x y\n\n")
+        ),
+        format!(
+            "a: &a {}\nb: [{}]",
+            "x".repeat(100_000),
+            "*a,".repeat(20_000)
+        ),
     ] {
         let found = parse(&text).unwrap_err();
         assert!(!found.is_empty() && found.len() <= 501);
         assert!(found.iter().all(|d| d.to_string().len() < 2000));
     }
     // Generous: a quadratic step here takes minutes.
-    assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(120),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 #[test]
 fn a_million_entries_load() {
     let entries: String = (0..1_000_000).map(|n| format!("    s{n}.ex\n")).collect();
     let mailbox = parse(&head(&format!("reject:\n  from_suffixes: |\n{entries}"))).unwrap();
-    let hit = mailbox.policy.from_suffixes.find(&fold_address("a@s999999.ex")).unwrap();
+    let hit = mailbox
+        .policy
+        .from_suffixes
+        .find(&fold_address("a@s999999.ex"))
+        .unwrap();
     assert_eq!(hit.origin.unwrap().line, 1_000_004);
 }
 
@@ -426,7 +732,9 @@ struct Site {
 
 impl Site {
     fn new(files: &[(&str, &str)]) -> Self {
-        let site = Self { dir: tempfile::tempdir().unwrap() };
+        let site = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
         for (name, text) in files {
             site.write(name, text);
         }
@@ -445,7 +753,9 @@ impl Site {
 
     fn directory(&self, mailboxes: &str) -> Directory {
         let text = format!("version: 1\nmailboxes: {{domains: [], {mailboxes}}}\n");
-        Directory::new(Arc::new(Config::parse(&text, self.dir.path()).unwrap().config))
+        Directory::new(Arc::new(
+            Config::parse(&text, self.dir.path()).unwrap().config,
+        ))
     }
 }
 
@@ -453,7 +763,11 @@ fn look(directory: &Directory, address: &str) -> String {
     match directory.lookup(&Address::parse(address).unwrap()) {
         Lookup::Found(mailbox) => {
             let language = format!("{:?}", mailbox.policy.language);
-            let file = if mailbox.path.is_some() { "file" } else { "defaults" };
+            let file = if mailbox.path.is_some() {
+                "file"
+            } else {
+                "defaults"
+            };
             format!("{} {language} {file}", mailbox.policy.mailbox)
         }
         other => format!("{other:?}"),
@@ -468,8 +782,14 @@ fn a_recipient_finds_its_mailbox() {
         ("mailboxes/a.jp/taro.yaml", TARO),
         ("mailboxes/a.jp/taro+own.yaml", "version: 1\n"),
         ("mailboxes/a.jp/%2E.yaml", "version: 1\n"),
-        ("mailboxes/例え.jp/jiro.yaml", TARO.replace("t.yamada", "j").as_str()),
-        ("mailboxes/xn--r8jz45g.com/jiro.yaml", "version: 1\nlanguage: en\n"),
+        (
+            "mailboxes/例え.jp/jiro.yaml",
+            TARO.replace("t.yamada", "j").as_str(),
+        ),
+        (
+            "mailboxes/xn--r8jz45g.com/jiro.yaml",
+            "version: 1\nlanguage: en\n",
+        ),
         ("a.jp/evil.yaml", "version: 1\nlanguage: en\n"),
     ]);
     let directory = site.directory("unknown: reject");
@@ -495,14 +815,19 @@ fn a_recipient_finds_its_mailbox() {
     let directory = site.directory("unknown: accept");
     assert_eq!(look(&directory, "hanako+x@a.jp"), "hanako@a.jp Ja defaults");
     let text = "version: 1\nmailboxes: {domains: [A.jp]}\n";
-    let directory = Directory::new(Arc::new(Config::parse(text, site.dir.path()).unwrap().config));
+    let directory = Directory::new(Arc::new(
+        Config::parse(text, site.dir.path()).unwrap().config,
+    ));
     assert_eq!(look(&directory, "x@b.jp"), "UnknownDomain");
     assert_eq!(look(&directory, "taro@a.jp"), "taro@a.jp En file");
 }
 
 #[test]
 fn a_changed_file_counts_at_once_and_a_bad_one_keeps_the_old() {
-    let site = Site::new(&[("mailboxes/a.jp/taro.yaml", TARO), ("mailboxes/a.jp/bad.yaml", "nonsense")]);
+    let site = Site::new(&[
+        ("mailboxes/a.jp/taro.yaml", TARO),
+        ("mailboxes/a.jp/bad.yaml", "nonsense"),
+    ]);
     let directory = site.directory("watch: true");
     assert_eq!(look(&directory, "taro@a.jp"), "taro@a.jp En file");
     for n in 0..50 {
@@ -520,10 +845,19 @@ fn a_changed_file_counts_at_once_and_a_bad_one_keeps_the_old() {
     assert_eq!(look(&directory, "taro@a.jp"), "taro@a.jp Ja defaults");
     // A list in a file of its own counts, too.
     site.write("mailboxes/a.jp/list.txt", "x.example\n");
-    site.write("mailboxes/a.jp/taro.yaml", "version: 1\nlanguage: en\nreject: {from_suffixes_file: list.txt}\n");
+    site.write(
+        "mailboxes/a.jp/taro.yaml",
+        "version: 1\nlanguage: en\nreject: {from_suffixes_file: list.txt}\n",
+    );
     let rejects = |sender: &str| {
-        let Lookup::Found(mailbox) = directory.lookup(&Address::parse("taro@a.jp").unwrap()) else { panic!() };
-        mailbox.policy.from_suffixes.find(&fold_address(sender)).is_some()
+        let Lookup::Found(mailbox) = directory.lookup(&Address::parse("taro@a.jp").unwrap()) else {
+            panic!()
+        };
+        mailbox
+            .policy
+            .from_suffixes
+            .find(&fold_address(sender))
+            .is_some()
     };
     assert!(rejects("a@x.example") && !rejects("a@y.example"));
     site.write("mailboxes/a.jp/list.txt", "y.example\n");
@@ -532,6 +866,22 @@ fn a_changed_file_counts_at_once_and_a_bad_one_keeps_the_old() {
     assert!(rejects("a@y.example"), "a bad list keeps the old settings");
     site.write("mailboxes/a.jp/list.txt", "x.example\n");
     assert!(rejects("a@x.example"), "a mended list counts");
+}
+
+#[test]
+fn a_reload_keeps_what_a_bad_file_falls_back_to() {
+    let site = Site::new(&[
+        ("mailboxes/a.jp/taro.yaml", TARO),
+        ("mailboxes/a.jp/jiro.yaml", TARO),
+    ]);
+    let old = site.directory("watch: false");
+    assert_eq!(look(&old, "taro@a.jp"), "taro@a.jp En file");
+    assert_eq!(look(&old, "jiro@a.jp"), "jiro@a.jp En file");
+    site.write("mailboxes/a.jp/taro.yaml", "version: 1\nlanguage: xx\n");
+    site.write("mailboxes/a.jp/jiro.yaml", "version: 1\nlanguage: ja\n");
+    let new = Directory::reloaded(Arc::clone(old.config()), &old);
+    assert_eq!(look(&new, "taro@a.jp"), "taro@a.jp En file");
+    assert_eq!(look(&new, "jiro@a.jp"), "jiro@a.jp Ja file");
 }
 
 #[test]
@@ -557,10 +907,19 @@ fn aliases_are_watched() {
             std::thread::yield_now();
         }
     };
-    site.write("mailboxes/a.jp/taro.yaml", "version: 1\nlanguage: en\naliases: [new@a.jp]\n");
+    site.write(
+        "mailboxes/a.jp/taro.yaml",
+        "version: 1\nlanguage: en\naliases: [new@a.jp]\n",
+    );
     until("new@a.jp", "taro@a.jp En file");
-    assert_eq!(look(&directory, "t.yamada@a.jp"), "t.yamada@a.jp Ja defaults");
-    site.write("mailboxes/b.jp/jiro.yaml", "version: 1\nlanguage: en\naliases: [other@a.jp]\n");
+    assert_eq!(
+        look(&directory, "t.yamada@a.jp"),
+        "t.yamada@a.jp Ja defaults"
+    );
+    site.write(
+        "mailboxes/b.jp/jiro.yaml",
+        "version: 1\nlanguage: en\naliases: [other@a.jp]\n",
+    );
     until("other@a.jp", "jiro@b.jp En file");
     fs::remove_file(site.path("mailboxes/a.jp/taro.yaml")).unwrap();
     until("new@a.jp", "new@a.jp Ja defaults");
@@ -573,7 +932,11 @@ fn a_hundred_thousand_mailboxes_cost_nothing_at_start() {
         let folder = site.path(&format!("mailboxes/d{folder}.jp"));
         fs::create_dir_all(&folder).unwrap();
         for n in 0..10_000 {
-            fs::write(folder.join(format!("u{n}.yaml")), "version: 1\nlanguage: en\n").unwrap();
+            fs::write(
+                folder.join(format!("u{n}.yaml")),
+                "version: 1\nlanguage: en\n",
+            )
+            .unwrap();
         }
     }
     let directory = site.directory("cache: 1MiB");
@@ -583,12 +946,17 @@ fn a_hundred_thousand_mailboxes_cost_nothing_at_start() {
     }
     let stats = directory.stats();
     assert_eq!(stats.files_read, 1000, "one file a mailbox that had mail");
-    assert!(stats.cached_bytes <= 1 << 20 && stats.cached > 10, "{stats:?}");
+    assert!(
+        stats.cached_bytes <= 1 << 20 && stats.cached > 10,
+        "{stats:?}"
+    );
 }
 
 #[test]
 fn the_cache_forgets_the_longest_unused() {
-    let files: Vec<String> = (0..300).map(|n| format!("mailboxes/a.jp/u{n}.yaml")).collect();
+    let files: Vec<String> = (0..300)
+        .map(|n| format!("mailboxes/a.jp/u{n}.yaml"))
+        .collect();
     let files: Vec<(&str, &str)> = files.iter().map(|f| (f.as_str(), "version: 1\n")).collect();
     let site = Site::new(&files);
     let directory = site.directory("cache: 1MiB, watch: false");
@@ -607,29 +975,118 @@ fn the_cache_forgets_the_longest_unused() {
 fn check_looks_at_all_mailbox_files() {
     let site = Site::new(&[
         ("sekimori.yaml", "version: 1\n"),
-        ("mailboxes/a.jp/a.yaml", "version: 1\nmailbox: a@a.jp\naliases: [x@a.jp]\n"),
-        ("mailboxes/a.jp/b.yaml", "version: 1\nmailbox: c@a.jp\naliases: [y@a.jp]\n"),
-        ("mailboxes/a.jp/d.yaml", "version: 1\naliases: [z@a.jp, x@a.jp]\n"),
-        ("mailboxes/a.jp/e.yaml", "version: 1\nlangage: ja\nnotify: {to: [x]}\n"),
+        (
+            "mailboxes/a.jp/a.yaml",
+            "version: 1\nmailbox: a@a.jp\naliases: [x@a.jp]\n",
+        ),
+        (
+            "mailboxes/a.jp/b.yaml",
+            "version: 1\nmailbox: c@a.jp\naliases: [y@a.jp]\n",
+        ),
+        (
+            "mailboxes/a.jp/d.yaml",
+            "version: 1\naliases: [z@a.jp, x@a.jp]\n",
+        ),
+        (
+            "mailboxes/a.jp/e.yaml",
+            "version: 1\nlangage: ja\nnotify: {to: [x]}\n",
+        ),
     ]);
     let found = config::check(&site.path("sekimori.yaml"), &[]);
     let name = |d: &Diagnostic| d.file.file_name().unwrap().to_string_lossy().into_owned();
-    let listed: Vec<String> = found.iter().map(|d| format!("{}:{}:{}", name(d), d.line, d.id)).collect();
-    assert_eq!(listed, ["b.yaml:2:mailbox-path", "d.yaml:2:duplicate", "e.yaml:2:unknown-key", "e.yaml:3:value"]);
-    let one = config::check(&site.path("sekimori.yaml"), &[site.path("mailboxes/a.jp/a.yaml")]);
+    let listed: Vec<String> = found
+        .iter()
+        .map(|d| format!("{}:{}:{}", name(d), d.line, d.id))
+        .collect();
+    assert_eq!(
+        listed,
+        [
+            "b.yaml:2:mailbox-path",
+            "d.yaml:2:duplicate",
+            "e.yaml:2:unknown-key",
+            "e.yaml:3:value"
+        ]
+    );
+    let one = config::check(
+        &site.path("sekimori.yaml"),
+        &[site.path("mailboxes/a.jp/a.yaml")],
+    );
     assert!(one.is_empty(), "{one:?}");
-    assert_eq!(places(&config::check(&site.path("none.yaml"), &[])), ["1:unreadable"]);
-    let one = config::check(&site.path("sekimori.yaml"), &[site.path("mailboxes/none.yaml")]);
+    assert_eq!(
+        places(&config::check(&site.path("none.yaml"), &[])),
+        ["1:unreadable"]
+    );
+    site.write("sekimori.yaml", "version: 1\nstoer: x\n");
+    let all = config::check(&site.path("sekimori.yaml"), &[]);
+    assert_eq!(
+        places(&all)[..2],
+        ["2:unknown-key", "2:mailbox-path"],
+        "a bad daemon file hides nothing"
+    );
+    site.write("sekimori.yaml", "version: 1\n");
+    let one = config::check(
+        &site.path("sekimori.yaml"),
+        &[site.path("mailboxes/none.yaml")],
+    );
     assert_eq!(places(&one), ["1:unreadable"]);
 }
 
 fn yaml_soup() -> impl Strategy<Value = String> {
     let token = prop::sample::select(vec![
-        "version: 1\n", "mailbox: a@b.jp\n", "reject:", "allow:", "forwarding:", "from_suffixes:",
-        "subject_contains:", "rules:", "to:", "senders:", "\n", "\n  ", "\n    ", "\n      - ", " |\n",
-        " >\n", "- ", "[", "]", "{", "}", ", ", ": ", "\"", "'", "#", "&a ", "*a", "!t ", "~", "null",
-        "あ", "\u{200b}", "\u{feff}", "\u{2028}", "\u{85}", "\r", "\r\n", "\t", "a", "@x.jp", "true", "1", "%",
-        "---\n", "...\n", "? ", "\\", "\0", "|", ">-\n", "all", "mode: ", "size: {at_least: 1KiB}",
+        "version: 1\n",
+        "mailbox: a@b.jp\n",
+        "reject:",
+        "allow:",
+        "forwarding:",
+        "from_suffixes:",
+        "subject_contains:",
+        "rules:",
+        "to:",
+        "senders:",
+        "\n",
+        "\n  ",
+        "\n    ",
+        "\n      - ",
+        " |\n",
+        " >\n",
+        "- ",
+        "[",
+        "]",
+        "{",
+        "}",
+        ", ",
+        ": ",
+        "\"",
+        "'",
+        "#",
+        "&a ",
+        "*a",
+        "!t ",
+        "~",
+        "null",
+        "あ",
+        "\u{200b}",
+        "\u{feff}",
+        "\u{2028}",
+        "\u{85}",
+        "\r",
+        "\r\n",
+        "\t",
+        "a",
+        "@x.jp",
+        "true",
+        "1",
+        "%",
+        "---\n",
+        "...\n",
+        "? ",
+        "\\",
+        "\0",
+        "|",
+        ">-\n",
+        "all",
+        "mode: ",
+        "size: {at_least: 1KiB}",
     ]);
     prop::collection::vec(token, 0..40).prop_map(|tokens| tokens.concat())
 }

@@ -199,7 +199,7 @@ fn aliases_in(path: &Path, bytes: Vec<u8>) -> Vec<String> {
     let mut report = Report::default();
     let root =
         patterns::add_text(&mut report, path, bytes).and_then(|file| tree::read(&mut report, file));
-    let Some(Kind::Map(pairs)) = root.map(|node| node.kind) else {
+    let Some(Kind::Map(pairs)) = root.map(|tree| tree.root.kind) else {
         return Vec::new();
     };
     let items = pairs

@@ -25,7 +25,8 @@ const MINUTE: u64 = 60;
 const HOUR: u64 = 3600;
 const DAY: u64 = 86_400;
 
-/// Reads file 0 of the report. `None` when it has an error, in the report.
+/// Reads file 0 of the report, as well as it goes: the result counts only when the report has no
+/// error. `None` when there is too little to look at.
 pub(crate) fn config(report: &mut Report, path: &Path) -> Option<Config> {
     let raw: RawConfig = read::settings(report, 0)?;
     version(report, &raw.version, 0);
@@ -54,7 +55,7 @@ pub(crate) fn config(report: &mut Report, path: &Path) -> Option<Config> {
         control: compile.control(&raw.control.section()),
     };
     compile_mailbox::check_defaults(report, &config, &raw.mailboxes.section().defaults);
-    (!report.has_errors()).then_some(config)
+    Some(config)
 }
 
 /// Checks the one key that every file must have.

@@ -13,7 +13,7 @@ use super::patterns::{self, NamedList};
 use super::settings::{Config, Engine, Limits};
 use super::source::{Place, Report};
 use super::text::{Mail, Size, Text};
-use super::{Mailbox, SpamNotice};
+use super::{Mailbox, SpamNotice, location};
 use crate::mail::Address;
 use crate::mail::fold::{fold, fold_address};
 use crate::policy::*;
@@ -601,9 +601,8 @@ pub(crate) fn check_path(report: &mut Report, dir: &Path, path: &Path, raw: &Raw
     let Some(Text(Mail(address))) = raw.mailbox.get() else {
         return;
     };
-    let candidates = super::location::candidates(dir, address);
-    let found = |candidate: &PathBuf| candidate == path;
-    if !candidates.iter().any(found) {
+    let candidates = location::candidates(&location::absolute(dir), address);
+    if !candidates.contains(&location::absolute(path)) {
         let wanted = candidates
             .first()
             .map(|p| p.display().to_string())

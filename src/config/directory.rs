@@ -72,6 +72,14 @@ impl Directory {
         }
     }
 
+    /// The directory after a reload of the daemon file. What `old` knows stays what a mailbox file
+    /// that is bad by now falls back to; every file is read anew at its next use.
+    pub fn reloaded(config: Arc<Config>, old: &Self) -> Self {
+        let directory = Self::new(config);
+        *directory.lock() = old.lock().stale();
+        directory
+    }
+
     /// The settings it serves.
     pub fn config(&self) -> &Arc<Config> {
         &self.config
@@ -182,6 +190,7 @@ impl Directory {
     fn file(&self, path: &Path, address: &Address) -> Option<Result<Arc<Mailbox>, String>> {
         let old = self.lock().get(path);
         if let Some(entry) = &old
+            && !entry.stale
             && (!self.config.mailboxes.watch || entry.is_fresh())
         {
             return Some(Ok(Arc::clone(&entry.mailbox)));
@@ -258,6 +267,7 @@ impl Directory {
                 .collect(),
             cost: 4096 + 4 * attempt.octets as u64,
             bad,
+            stale: false,
             used: AtomicU64::new(0),
         };
         self.lock().insert(path, entry, self.config.mailboxes.cache);
@@ -343,6 +353,8 @@ struct Entry {
     cost: u64,
     /// The settings are older than the file: they must not be lost.
     bad: bool,
+    /// Made with the daemon file before: read the file before use.
+    stale: bool,
     /// When it was last asked for, by the cache's clock.
     used: AtomicU64,
 }
@@ -356,6 +368,25 @@ impl Entry {
 }
 
 impl Cache {
+    fn stale(&self) -> Self {
+        let entry = |(path, entry): (&PathBuf, &Arc<Entry>)| {
+            let stale = Entry {
+                mailbox: Arc::clone(&entry.mailbox),
+                stamps: Vec::new(),
+                cost: entry.cost,
+                bad: entry.bad,
+                stale: true,
+                used: AtomicU64::new(entry.used.load(Ordering::Relaxed)),
+            };
+            (path.clone(), Arc::new(stale))
+        };
+        Self {
+            entries: self.entries.iter().map(entry).collect(),
+            clock: self.clock,
+            total: self.total,
+        }
+    }
+
     fn get(&mut self, path: &Path) -> Option<Arc<Entry>> {
         self.clock += 1;
         let entry = self.entries.get(path)?;

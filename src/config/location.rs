@@ -45,6 +45,16 @@ pub(crate) fn address_of(path: &Path) -> Option<Address> {
     Address::parse(&format!("{}@{}", decode(local)?, decode(domain)?)).ok()
 }
 
+/// Whether a file lies below `dir`, by the words of the two paths.
+pub(crate) fn is_below(dir: &Path, path: &Path) -> bool {
+    absolute(path).starts_with(absolute(dir))
+}
+
+/// The path from the root; links are not followed.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 fn encode(part: &str, strict: bool) -> String {
     let mut name = String::with_capacity(part.len());
     for (at, c) in part.char_indices() {

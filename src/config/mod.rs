@@ -104,7 +104,7 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
 }
 
 /// Reads one mailbox file over the defaults of `config`. The mailbox is the one that `mailbox:`
-/// names, else the one that the path says; below `mailboxes.dir` the two must agree.
+/// names; below `mailboxes.dir` the path must agree, and says it where the key is left out.
 ///
 /// # Errors
 /// All errors and warnings when there is an error.
@@ -129,29 +129,29 @@ pub fn load_draft(
 /// folder stands for the mailbox files in it. A file is a mailbox file when it lies below
 /// `mailboxes.dir` or has the key `mailbox` at its top; else it is a daemon file.
 pub fn check(config: &Path, paths: &[PathBuf]) -> Vec<Diagnostic> {
-    let (config, mut found) = match load(config) {
-        Ok(Loaded { config, warnings }) => (Some(config), warnings),
-        Err(found) => (
-            Config::parse("version: 1", Path::new(""))
-                .ok()
-                .map(|l| l.config),
-            found,
-        ),
+    let (daemon, mut found) = match read_file(config) {
+        Ok(bytes) => attempt_config(config, bytes),
+        Err(found) => (None, found),
     };
-    let Some(config) = config else { return found };
     if paths.is_empty() {
-        let dir = config.mailboxes.dir.clone();
-        if found.iter().all(|d| !d.is_error()) {
-            check_files(&config, &aliases::files_below(&dir), &mut found);
+        if let Some(daemon) = daemon {
+            check_files(
+                &daemon,
+                &aliases::files_below(&daemon.mailboxes.dir),
+                &mut found,
+            );
         }
         return found;
     }
     found.retain(|d| paths.contains(&d.file));
-    for path in paths.iter().filter(|path| **path != config.path) {
+    // Without a daemon file the built-in limits count.
+    let daemon = daemon.or_else(|| attempt_config(config, b"version: 1".to_vec()).0);
+    let Some(daemon) = daemon else { return found };
+    for path in paths.iter().filter(|path| *path != config) {
         if path.is_dir() {
-            check_files(&config, &aliases::files_below(path), &mut found);
-        } else if path.starts_with(&config.mailboxes.dir) || is_mailbox_file(path) {
-            check_files(&config, std::slice::from_ref(path), &mut found);
+            check_files(&daemon, &aliases::files_below(path), &mut found);
+        } else if location::is_below(&daemon.mailboxes.dir, path) || is_mailbox_file(path) {
+            check_files(&daemon, std::slice::from_ref(path), &mut found);
         } else {
             found.extend(load(path).map_or_else(|found| found, |loaded| loaded.warnings));
         }
@@ -177,18 +177,24 @@ fn is_mailbox_file(path: &Path) -> bool {
 }
 
 fn read_config(path: &Path, bytes: Vec<u8>) -> Result<Loaded, Vec<Diagnostic>> {
+    match attempt_config(path, bytes) {
+        (Some(config), found) if found.iter().all(|d| !d.is_error()) => Ok(Loaded {
+            config,
+            warnings: found,
+        }),
+        (_, found) => Err(found),
+    }
+}
+
+/// What could be made of a daemon file, and the findings: with an error among them it is fit for
+/// finding the mailbox files only.
+fn attempt_config(path: &Path, bytes: Vec<u8>) -> (Option<Config>, Vec<Diagnostic>) {
     let mut report = Report::default();
     let config = match patterns::add_text(&mut report, path, bytes) {
         Some(_) => compile::config(&mut report, path),
         None => None,
     };
-    match config {
-        Some(config) => Ok(Loaded {
-            config,
-            warnings: report.finish(),
-        }),
-        None => Err(report.finish()),
-    }
+    (config, report.finish())
 }
 
 /// What came of reading a mailbox file.
@@ -253,15 +259,13 @@ fn mailbox_of(
     let file = patterns::add_text(report, path, bytes)?;
     let raw: RawMailbox = read::settings(report, file)?;
     compile::version(report, &raw.version, file);
-    if path.starts_with(&config.mailboxes.dir) {
+    let below = location::is_below(&config.mailboxes.dir, path);
+    if below {
         compile_mailbox::check_path(report, &config.mailboxes.dir, path, &raw);
     }
     let named = raw.mailbox.value.clone().map(|Text(Mail(address))| address);
-    let Some(address) = address
-        .cloned()
-        .or(named)
-        .or_else(|| location::address_of(path))
-    else {
+    let by_path = || location::address_of(path).filter(|_| below);
+    let Some(address) = address.cloned().or(named).or_else(by_path) else {
         let at = Place {
             file,
             line: 1,

@@ -74,11 +74,11 @@ pub(crate) fn load(report: &mut Report, list: NamedList<'_>, files: &mut Vec<Pat
 /// # Errors
 /// The system's words, or that it is too big.
 pub(crate) fn read_text(path: &Path, most: u64) -> Result<Vec<u8>, std::io::Error> {
-    let file = File::open(path)?;
-    let meta = file.metadata()?;
-    if meta.is_dir() {
-        return Err(std::io::Error::other("is a folder"));
+    // Opening a pipe would wait for its writer.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("is not a file"));
     }
+    let file = File::open(path)?;
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
@@ -106,27 +106,17 @@ pub(crate) fn add_text(report: &mut Report, path: &Path, bytes: Vec<u8>) -> Opti
     } else {
         0
     };
-    let place = good.map(|good| {
-        let before = text.get(bom..good.max(bom)).unwrap_or_default();
-        let line = before.replace("\r\n", "\n").matches(['\n', '\r']).count() + 1;
-        let last = before.rsplit(['\n', '\r']).next().unwrap_or_default();
-        (line, last.chars().count() + 1)
-    });
+    let place = good.map(|good| place_of(text.get(bom..good.max(bom)).unwrap_or_default()));
     let text = if bom > 0 {
         text.get(bom..).unwrap_or_default().to_owned()
     } else {
         text
     };
     let file = report.add(path, text);
-    let Some((line, col)) = place else {
+    let Some(place) = place else {
         return Some(file);
     };
-    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let at = Place {
-        file,
-        line: number(line),
-        col: number(col),
-    };
+    let at = Place { file, ..place };
     report.error_help(
         "encoding",
         at,
@@ -134,6 +124,18 @@ pub(crate) fn add_text(report: &mut Report, path: &Path, bytes: Vec<u8>) -> Opti
         "save the file as UTF-8",
     );
     None
+}
+
+/// The place in file 0 where `before` ends.
+pub(crate) fn place_of(before: &str) -> Place {
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let line = before.replace("\r\n", "\n").matches(['\n', '\r']).count() + 1;
+    let last = before.rsplit(['\n', '\r']).next().unwrap_or_default();
+    Place {
+        file: 0,
+        line: number(line),
+        col: number(last.chars().count() + 1),
+    }
 }
 
 /// A pattern that no file names.

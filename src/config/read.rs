@@ -15,8 +15,9 @@ use saphyr_parser::ScalarStyle;
 
 use super::field::FIELD;
 use super::lines::{self, LINES, Line};
-use super::source::{Place, Report};
-use super::tree::{self, Kind, Node, Pair, Scalar};
+use super::patterns;
+use super::source::{Place, Report, Source};
+use super::tree::{self, Kind, Node, Pair, Scalar, Tree};
 
 /// Reads file `file` of the report as a `T`. `None` when it is no YAML map; what else is wrong is
 /// in the report, and what is wrong is left out of `T`.
@@ -24,61 +25,44 @@ pub(crate) fn settings<T>(report: &mut Report, file: u16) -> Option<T>
 where
     T: DeserializeOwned + PartialEq,
 {
-    let node = tree::read(report, file)?;
+    let Tree { root, whole } = tree::read(report, file)?;
     let value = {
         let report = RefCell::new(&mut *report);
         let reader = Reader {
             report: &report,
             file,
         };
-        let root = Value {
+        let value = Value {
             reader,
-            node: &node,
-            key: node.place,
+            node: &root,
+            key: root.place,
         };
-        T::deserialize(root)
-            .map_err(|error| reader.say(node.place, error))
+        T::deserialize(value)
+            .map_err(|error| reader.say(root.place, error))
             .ok()?
     };
     if !report.has_errors() {
         second_opinion(report, file, &value);
     }
-    Some(value)
+    whole.then_some(value)
 }
 
 /// YAML 1.1 and 1.2 differ in rare texts (a line separator, a lone CR): such a text is refused.
 fn second_opinion<T: DeserializeOwned + PartialEq>(report: &mut Report, file: u16, value: &T) {
-    let text = report
-        .source(file)
-        .map(super::source::Source::text)
-        .unwrap_or_default();
-    let (line, col, why) = match serde_yaml::from_str::<T>(text) {
+    let text = report.source(file).map(Source::text).unwrap_or_default();
+    let (at, why) = match serde_yaml::from_str::<T>(text) {
         Ok(other) if other == *value => return,
-        Ok(_) => {
-            let odd = |c: char| matches!(c, '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
-            let lines = text.lines().map(|l| l.strip_suffix('\r').unwrap_or(l));
-            let line = lines.clone().position(|l| l.contains(odd)).unwrap_or(0);
-            let col = lines
-                .clone()
-                .nth(line)
-                .and_then(|l| l.chars().position(odd))
-                .unwrap_or(0);
-            (
-                line + 1,
-                col + 1,
-                "YAML 1.1 and 1.2 read this file differently".to_owned(),
-            )
-        }
-        Err(error) => {
-            let at = error.location().map_or((1, 1), |l| (l.line(), l.column()));
-            (at.0, at.1, error.to_string())
-        }
+        Ok(_) => (
+            None,
+            "YAML 1.1 and 1.2 read this file differently".to_owned(),
+        ),
+        Err(error) => (error.location().map(|l| l.index()), error.to_string()),
     };
-    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let odd = text.find(['\u{85}', '\u{2028}', '\u{2029}']);
+    let before = odd.or(at).and_then(|at| text.get(..at)).unwrap_or_default();
     let at = Place {
         file,
-        line: number(line),
-        col: number(col),
+        ..patterns::place_of(before)
     };
     report.error_help(
         "dialect",

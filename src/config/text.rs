@@ -261,3 +261,113 @@ impl SecretSource {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table<T: FromStr>(rows: &[(&str, bool)]) {
+        for (text, good) in rows {
+            assert_eq!(text.parse::<T>().is_ok(), *good, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_times_carry_their_unit() {
+        assert_eq!("100KiB".parse(), Ok(Size(102_400)));
+        assert_eq!("3d".parse(), Ok(Time(Duration::from_secs(259_200))));
+        table::<Size>(&[
+            ("0B", true),
+            ("1GiB", true),
+            ("50", false),
+            ("50MB", false),
+            ("50 MiB", false),
+            ("-1B", false),
+            ("1.5MiB", false),
+            ("MiB", false),
+            ("", false),
+            ("99999999999GiB", false),
+            ("99999999999999999999B", false),
+        ]);
+        table::<Time>(&[
+            ("0s", true),
+            ("5m", true),
+            ("24h", true),
+            ("5", false),
+            ("5min", false),
+            ("1h30m", false),
+            ("99999999999999999d", false),
+            ("40000d", false),
+            ("", false),
+        ]);
+    }
+
+    #[test]
+    fn places() {
+        table::<Listen>(&[
+            ("127.0.0.1:2424", true),
+            ("[::1]:24", true),
+            ("localhost:0", true),
+            ("/run/x.sock", true),
+            ("x.sock", true),
+            ("systemd:lmtp", true),
+            ("systemd:", false),
+            ("::1:24", false),
+            ("127.0.0.1", true),
+            ("host:70000", false),
+            ("[x]:1", false),
+            ("", false),
+            (":24", false),
+        ]);
+        table::<Endpoint>(&[
+            ("/run/dovecot/lmtp", true),
+            ("mx.example.jp:25", true),
+            ("mx:0", false),
+            ("http://x:1", false),
+            ("a b:25", false),
+        ]);
+        table::<SecretSource>(&[
+            ("secret", true),
+            ("credential:smtp", true),
+            ("credential:", false),
+            ("credential:../x", false),
+            ("", false),
+        ]);
+        table::<NamedAddress>(&[
+            ("Mail filter <a@b.jp>", true),
+            ("\"Mail, filter\" <a@b.jp>", true),
+            ("a@b.jp", true),
+            ("a\nb <a@b.jp>", false),
+            ("<>", false),
+            ("", false),
+        ]);
+    }
+
+    #[test]
+    fn networks() {
+        for (network, inside, outside) in [
+            ("127.0.0.0/8", "127.9.9.9", "128.0.0.1"),
+            ("127.0.0.0/8", "::ffff:127.0.0.1", "::1"),
+            ("10.1.2.3", "10.1.2.3", "10.1.2.4"),
+            ("::1", "::1", "::2"),
+            ("2001:db8::/32", "2001:db8:1::1", "2001:db9::1"),
+            ("0.0.0.0/0", "1.2.3.4", "::1"),
+        ] {
+            let network: Network = network.parse().unwrap();
+            assert!(
+                network.contains(inside.parse().unwrap()),
+                "{network:?} {inside}"
+            );
+            assert!(
+                !network.contains(outside.parse().unwrap()),
+                "{network:?} {outside}"
+            );
+        }
+        table::<Network>(&[
+            ("10.0.0.1/8", false),
+            ("10.0.0.0/33", false),
+            ("x", false),
+            ("::/129", false),
+        ]);
+    }
+}

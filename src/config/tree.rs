@@ -6,8 +6,9 @@
 
 use std::collections::HashSet;
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span};
 
+use super::patterns;
 use super::source::{Place, Report, Source};
 
 /// Nesting of lists and maps; the example needs 5.
@@ -45,31 +46,22 @@ pub(crate) struct Pair {
     pub(crate) value: Node,
 }
 
-/// Reads file `file` of the report. `None` when there is no tree worth reading; the report says why.
-pub(crate) fn read(report: &mut Report, file: u16) -> Option<Node> {
+/// What could be read of a text.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    pub(crate) root: Node,
+    /// False when reading ended at a mistake: what stands behind it is not in the tree.
+    pub(crate) whole: bool,
+}
+
+/// Reads file `file` of the report. `None` when there is nothing to look at; the report says why.
+pub(crate) fn read(report: &mut Report, file: u16) -> Option<Tree> {
     let mut builder = Builder {
         file,
         ..Builder::default()
     };
-    {
-        let source = report.source(file)?;
-        let mut parser = Parser::new_from_str(source.text());
-        while let Some(next) = parser.next_event() {
-            match next {
-                Ok((Event::StreamEnd, _)) => break,
-                Ok((event, span)) => {
-                    if !builder.event(event, span, source) {
-                        break;
-                    }
-                }
-                Err(error) => {
-                    let at = builder.place(*error.marker());
-                    builder.finding("syntax", at, error.info().to_owned(), SYNTAX_HELP);
-                    builder.broken = true;
-                    break;
-                }
-            }
-        }
+    if let Some(source) = report.source(file) {
+        builder.text(source);
     }
     let Builder {
         findings,
@@ -86,10 +78,7 @@ pub(crate) fn read(report: &mut Report, file: u16) -> Option<Node> {
     {
         report.error_help(id, at, message, help);
     }
-    if broken {
-        return None;
-    }
-    if root.is_none() {
+    if root.is_none() && !broken {
         let at = Place {
             file,
             line: 1,
@@ -102,11 +91,14 @@ pub(crate) fn read(report: &mut Report, file: u16) -> Option<Node> {
             "it begins with `version: 1`",
         );
     }
-    root
+    Some(Tree {
+        root: root?,
+        whole: !broken,
+    })
 }
 
-const SYNTAX_HELP: &str = "this is not YAML; mind the indent (spaces, no tabs), `key: value` with a \
-                           space, and quotes around text with special characters";
+const SYNTAX_HELP: &str = "mind the indent (spaces, no tabs), `key: value` with a space, and quotes \
+                           around text with special characters";
 
 struct Finding {
     id: &'static str,
@@ -141,6 +133,80 @@ struct Builder {
 }
 
 impl Builder {
+    /// Reads the whole text, or as far as it goes.
+    fn text(&mut self, source: &Source) {
+        if let Some(at) = control_character(source.text()) {
+            let message = "a control character".to_owned();
+            let at = Place {
+                file: self.file,
+                ..at
+            };
+            self.finding(
+                "control",
+                at,
+                message,
+                "write it as an escape in double quotes",
+            );
+            self.broken = true;
+            return;
+        }
+        let mut parser = Parser::new_from_str(source.text());
+        while let Some(next) = parser.next_event() {
+            match next {
+                Ok((Event::StreamEnd, _)) => break,
+                Ok((event, span)) => {
+                    if !self.event(event, span, source) {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    self.syntax(&error, source);
+                    break;
+                }
+            }
+        }
+        while !self.stack.is_empty() {
+            self.close();
+        }
+    }
+
+    fn syntax(&mut self, error: &ScanError, source: &Source) {
+        let mut at = self.place(*error.marker());
+        let info = error.info();
+        let help = if info.starts_with("unexpected character") {
+            "put text that begins with this character in quotes, or use a block (`|`)"
+        } else {
+            SYNTAX_HELP
+        };
+        if info.contains("tab") {
+            // The parser names the beginning of the text that the tab broke.
+            let tab = (at.line..at.line.saturating_add(3)).find_map(|line| {
+                let text = source.line(line);
+                let col = text.chars().take_while(|c| *c == ' ').count();
+                let col = u32::try_from(col).unwrap_or(0) + 1;
+                text.trim_start_matches(' ')
+                    .starts_with('\t')
+                    .then_some(Place { line, col, ..at })
+            });
+            at = tab.unwrap_or(at);
+        }
+        self.doubt(at.line);
+        self.finding("syntax", at, format!("this is not YAML: {info}"), help);
+        self.broken = true;
+    }
+
+    /// The last value is perhaps half of what was meant: nothing more is said about it.
+    fn doubt(&mut self, line: u32) {
+        let last = match self.stack.last_mut() {
+            Some(Open::Map { pairs, .. }) => pairs.last_mut().map(|pair| &mut pair.value),
+            Some(Open::Seq(_, items)) => items.last_mut(),
+            None => self.root.as_mut(),
+        };
+        if let Some(node) = last.filter(|node| node.place.line + 1 >= line) {
+            node.kind = Kind::Refused;
+        }
+    }
+
     fn place(&self, mark: Marker) -> Place {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Place {
@@ -338,6 +404,13 @@ impl Builder {
             self.finding(id, place, message, "keep one `key: value` of each key");
         }
     }
+}
+
+/// The first character that no text file has: the parser would end at a NUL without a word.
+fn control_character(text: &str) -> Option<Place> {
+    let bad = |b: &u8| (*b < b' ' && !matches!(b, b'\t' | b'\n' | b'\r')) || *b == 0x7F;
+    let at = text.as_bytes().iter().position(bad)?;
+    Some(patterns::place_of(text.get(..at)?))
 }
 
 fn is_null(text: &str) -> bool {
