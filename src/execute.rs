@@ -193,14 +193,14 @@ impl Executor {
         }
         let header = mail_header(mail, entries, received);
         let (store, raw) = (self.store.clone(), mail.raw.clone());
-        blocking(move || store.write_mail(&header, &[], &raw)).await
+        blocking(move || store.write_mail(&header, &raw)).await
     }
 
     async fn write_letters(&self, mail: &Arc<Mail>, effects: &Effects) -> Result<(), StoreError> {
         for letter in &effects.letters {
             let header = mail_header(mail, vec![letter.entry()], &[]);
             let (store, bytes) = (self.store.clone(), letter.bytes.clone());
-            blocking(move || store.write_mail(&header, &[], &bytes)).await?;
+            blocking(move || store.write_mail(&header, &bytes)).await?;
         }
         Ok(())
     }

@@ -74,6 +74,7 @@ fn header(entries: Vec<FileEntry>) -> MailHeader {
     MailHeader {
         sender: "a@b.example".to_owned(),
         client: "127.0.0.1".to_owned(),
+        trace: "Received: from a by b\r\n".to_owned(),
         received_at: NOW,
         entries,
     }
@@ -82,7 +83,7 @@ fn header(entries: Vec<FileEntry>) -> MailHeader {
 /// File and index entry of a held mail.
 fn hold(store: &Store, entry: &QuarantineEntry) {
     let entries = vec![FileEntry::Quarantine(entry.clone())];
-    store.write_mail(&header(entries), b"", RAW).unwrap();
+    store.write_mail(&header(entries), RAW).unwrap();
     let mut batch = Batch::new();
     batch.put_quarantine(entry);
     store.commit_blocking(batch).unwrap();
@@ -91,9 +92,7 @@ fn hold(store: &Store, entry: &QuarantineEntry) {
 /// File and index entry of an outgoing mail.
 fn queue(store: &Store, item: &OutgoingItem) {
     let entries = vec![FileEntry::Outgoing(item.clone())];
-    store
-        .write_mail(&header(entries), b"X-Head: 1\r\n", RAW)
-        .unwrap();
+    store.write_mail(&header(entries), RAW).unwrap();
     let mut batch = Batch::new();
     batch.put_outgoing(item);
     store.commit_blocking(batch).unwrap();
@@ -156,7 +155,7 @@ fn what_is_committed_outlives_a_restart_and_what_is_not_does_not() {
         dropped.put_quarantine(&lost);
         drop(dropped);
         let entries = vec![FileEntry::Quarantine(lost.clone())];
-        store.write_mail(&header(entries), b"", RAW).unwrap();
+        store.write_mail(&header(entries), RAW).unwrap();
     }
     let store = open(dir.path());
     assert_eq!(store.opened().orphans, 1);
@@ -170,7 +169,7 @@ fn what_is_committed_outlives_a_restart_and_what_is_not_does_not() {
     assert_eq!(store.history_get(why.id).unwrap(), Some(why));
     assert_eq!(store.read_body(Shelf::Quarantine, kept.id).unwrap(), RAW);
     let body = store.read_body(Shelf::Outgoing, forward.id).unwrap();
-    assert_eq!(body, [b"X-Head: 1\r\n".as_slice(), RAW].concat());
+    assert_eq!(body, RAW);
     assert_eq!((store.quarantine_bytes(), store.outgoing_count()), (100, 1));
     assert!(store.quarantine_has_room(9_900) && !store.quarantine_has_room(9_901));
     let report = store.verify().unwrap();
@@ -191,7 +190,7 @@ fn one_file_serves_all_entries_and_goes_with_the_last() {
         .collect();
     let mut entries = vec![FileEntry::Quarantine(held.clone())];
     entries.extend(forwards.iter().cloned().map(FileEntry::Outgoing));
-    store.write_mail(&header(entries), b"", RAW).unwrap();
+    store.write_mail(&header(entries), RAW).unwrap();
     let mut batch = Batch::new();
     batch.put_quarantine(&held);
     for forward in &forwards {
@@ -244,12 +243,8 @@ fn a_failed_write_leaves_nothing() {
     let (first, second) = (entry(NOW, "a"), entry(NOW, "b"));
     hold(&store, &second);
     let entries = [&first, &second].map(|entry| FileEntry::Quarantine(entry.clone()));
-    assert!(
-        store
-            .write_mail(&header(entries.to_vec()), b"", RAW)
-            .is_err()
-    );
-    assert!(store.write_mail(&header(Vec::new()), b"", RAW).is_err());
+    assert!(store.write_mail(&header(entries.to_vec()), RAW).is_err());
+    assert!(store.write_mail(&header(Vec::new()), RAW).is_err());
     assert_eq!(files(&dir.path().join("mail")).len(), 1);
     assert_eq!(store.read_body(Shelf::Quarantine, second.id).unwrap(), RAW);
 }
@@ -553,7 +548,7 @@ fn leftovers_of_a_crash_go_in_time() {
     let mut orphan = entry(real, "a");
     orphan.expires_at = real + 30 * DAY;
     let entries = vec![FileEntry::Quarantine(orphan)];
-    store.write_mail(&header(entries), b"", RAW).unwrap();
+    store.write_mail(&header(entries), RAW).unwrap();
     let tmp = dir.path().join("mail/tmp").join(Id::new(real).to_string());
     fs::write(&tmp, b"half").unwrap();
     assert_eq!(store.sweep(real, 0).unwrap().orphans, 0);
@@ -808,7 +803,7 @@ fn a_full_disk_is_survived() {
         fill();
         assert!(!store.has_room(0));
         let entries = vec![FileEntry::Quarantine(entry(NOW, "a"))];
-        let written = store.write_mail(&header(entries), b"", &vec![0; 1 << 20]);
+        let written = store.write_mail(&header(entries), &vec![0; 1 << 20]);
         assert!(written.unwrap_err().is_full());
         assert!(files(&path.join("mail")).is_empty());
         for n in 0..20_000 {

@@ -301,7 +301,7 @@ impl Shared {
             let mut header = store.read_header(Shelf::Quarantine, id)?;
             let bytes = store.read_body(Shelf::Quarantine, id)?;
             header.entries = vec![FileEntry::Outgoing(item.clone())];
-            store.write_mail(&header, &[], &bytes)?;
+            store.write_mail(&header, &bytes)?;
             let mut batch = Batch::new();
             batch.put_outgoing(&item);
             store.commit_blocking(batch)

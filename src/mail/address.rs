@@ -136,7 +136,7 @@ fn check_quoted(local: &str) -> Result<(), AddressError> {
             '\\' => chars.next().ok_or(AddressError::Character('\\'))?,
             _ => c,
         };
-        if content.is_control() || matches!(content, '<' | '>') {
+        if content.is_control() {
             return Err(AddressError::Character(content));
         }
     }

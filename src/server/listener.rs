@@ -49,13 +49,14 @@ enum Stream {
 }
 
 impl Listener {
-    /// Opens what the address names.
-    pub(super) async fn open(address: &ListenAddress) -> io::Result<Self> {
+    /// Opens what the address names: one socket, or all that the service manager passed under
+    /// that name.
+    pub(super) async fn open(address: &ListenAddress) -> io::Result<Vec<Self>> {
         match address {
-            ListenAddress::Tcp { host, port } => {
-                Ok(Self::Tcp(TcpListener::bind((host.as_str(), *port)).await?))
-            }
-            ListenAddress::Unix(path) => bind_unix(Path::new(path)),
+            ListenAddress::Tcp { host, port } => Ok(vec![Self::Tcp(
+                TcpListener::bind((host.as_str(), *port)).await?,
+            )]),
+            ListenAddress::Unix(path) => Ok(vec![bind_unix(Path::new(path))?]),
             ListenAddress::Systemd(name) => from_manager(name),
         }
     }
@@ -182,14 +183,23 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
     })
 }
 
-/// A socket of the service manager (`sd_listen_fds(3)`).
-fn from_manager(name: &str) -> io::Result<Listener> {
-    let number = sd_notify::listen_fds_with_names()?
-        .find(|(_, passed)| passed == name)
-        .map(|(number, _)| number)
-        .ok_or_else(|| {
-            io::Error::new(io::ErrorKind::NotFound, "no socket of that name was passed")
-        })?;
+/// The sockets of the service manager (`sd_listen_fds(3)`) that bear the name.
+fn from_manager(name: &str) -> io::Result<Vec<Listener>> {
+    let passed = sd_notify::listen_fds_with_names()?;
+    let named = passed.filter(|(_, passed)| passed == name);
+    let listeners = named
+        .map(|(number, _)| passed_socket(number))
+        .collect::<io::Result<Vec<_>>>()?;
+    if listeners.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "no socket of that name was passed",
+        ));
+    }
+    Ok(listeners)
+}
+
+fn passed_socket(number: i32) -> io::Result<Listener> {
     let socket = std::net::TcpListener::from(duplicate(number)?);
     socket.set_nonblocking(true)?;
     if socket.local_addr().is_ok() {

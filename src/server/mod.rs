@@ -67,7 +67,7 @@ impl Server {
         let mut opened = Vec::new();
         for settings in listeners {
             match Listener::open(&settings.address).await {
-                Ok(listener) => opened.push((listener, settings)),
+                Ok(sockets) => opened.push((sockets, Arc::new(settings))),
                 Err(source) => {
                     return Err(ServerError {
                         name: settings.name,
@@ -88,13 +88,16 @@ impl Server {
             stop,
             listeners: JoinSet::new(),
         };
-        for (listener, settings) in opened {
-            let address = listener.tcp_address();
-            server
-                .addresses
-                .extend(address.map(|address| (settings.name.clone(), address)));
-            let run = listener.run(Arc::new(settings), shared.clone());
-            server.listeners.spawn(run);
+        for (sockets, settings) in opened {
+            for socket in sockets {
+                let address = socket.tcp_address();
+                server
+                    .addresses
+                    .extend(address.map(|address| (settings.name.clone(), address)));
+                server
+                    .listeners
+                    .spawn(socket.run(settings.clone(), shared.clone()));
+            }
         }
         Ok(server)
     }

@@ -126,20 +126,15 @@ impl Mails {
     }
 
     /// See [`super::Store::write_mail`].
-    pub(crate) fn write(
-        &self,
-        header: &MailHeader,
-        head: &[u8],
-        raw: &[u8],
-    ) -> Result<(), StoreError> {
+    pub(crate) fn write(&self, header: &MailHeader, raw: &[u8]) -> Result<(), StoreError> {
         let Some(first) = header.entries.first() else {
             return Err(StoreError::Conflict(
                 "a mail file needs an entry".to_owned(),
             ));
         };
-        let start = encode_start(header, head.len() + raw.len())?;
+        let start = encode_start(header, raw.len())?;
         let tmp = self.root.join("tmp").join(first.id().as_str());
-        let written = write_synced(&tmp, &start, head, raw)
+        let written = write_synced(&tmp, &start, raw)
             .map_err(|error| StoreError::io(&tmp, error))
             .and_then(|()| self.link_all(&tmp, header));
         // It has its links, or is of no use.
@@ -330,20 +325,16 @@ fn header_hash(preamble: &[u8], json: &[u8]) -> blake3::Hash {
     hasher.finalize()
 }
 
-fn write_synced(path: &Path, start: &[u8], head: &[u8], raw: &[u8]) -> io::Result<()> {
+fn write_synced(path: &Path, start: &[u8], raw: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = options
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    let mut hasher = blake3::Hasher::new();
     file.write_all(start)?;
-    for part in [head, raw] {
-        hasher.update(part);
-        file.write_all(part)?;
-    }
-    let mut trailer = hasher.finalize().as_bytes().to_vec();
+    file.write_all(raw)?;
+    let mut trailer = blake3::hash(raw).as_bytes().to_vec();
     trailer.extend_from_slice(END);
     file.write_all(&trailer)?;
     file.sync_all()

@@ -121,16 +121,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::Full`] and kin; [`StoreError::TooLarge`] for a header over 4 MiB;
     /// [`StoreError::Conflict`] for a header without an entry.
-    pub fn write_mail(
-        &self,
-        header: &MailHeader,
-        head: &[u8],
-        raw: &[u8],
-    ) -> Result<(), StoreError> {
-        self.0.mails.write(header, head, raw)
+    pub fn write_mail(&self, header: &MailHeader, raw: &[u8]) -> Result<(), StoreError> {
+        self.0.mails.write(header, raw)
     }
 
-    /// `head` and `raw` of a mail file, verified.
+    /// The octets of a mail file, verified.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Damaged`].
