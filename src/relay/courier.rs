@@ -32,6 +32,9 @@ const NAP: Duration = Duration::from_secs(30);
 /// The pause after trouble with the store.
 const TROUBLE: Duration = Duration::from_secs(5);
 
+/// What is told of each try ([`CourierSettings::tried`]).
+pub type Tried = Arc<dyn Fn(&OutgoingItem, &[Outcome]) + Send + Sync>;
+
 /// What a courier needs.
 #[derive(Clone)]
 pub struct CourierSettings {
@@ -41,7 +44,7 @@ pub struct CourierSettings {
     pub clock: fn() -> i64,
     /// Called after each try, before the store forgets the item: the recipients that were tried
     /// and their results, in the same order. For records, metrics and `release_end`.
-    pub tried: Arc<dyn Fn(&OutgoingItem, &[Outcome]) + Send + Sync>,
+    pub tried: Tried,
 }
 
 /// Sends what is ready. One for the daemon.

@@ -26,7 +26,7 @@ use crate::mail::{Address, ReversePath};
 use crate::smtp::{Reply, ReplyParser, wire_data};
 
 pub use backoff::{Fate, RateLimit, Retry};
-pub use courier::{Courier, CourierSettings, FAILED_FIELD};
+pub use courier::{Courier, CourierSettings, FAILED_FIELD, Tried};
 
 /// `relay` of the daemon file, compiled.
 #[derive(Debug, Clone)]
