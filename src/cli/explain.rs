@@ -34,22 +34,7 @@ pub(super) fn explain(global: &Global, options: &Options, out: &mut dyn Write) -
             format!("--mailbox {}: {error}", options.mailbox),
         )
     })?;
-    let mailbox = match Directory::new(config.clone()).lookup(&recipient) {
-        Lookup::Found(mailbox) => mailbox,
-        Lookup::UnknownDomain => {
-            return Err(Failure::new(
-                Exit::NoUser,
-                format!("{recipient}: not one of mailboxes.domains"),
-            ));
-        }
-        Lookup::UnknownMailbox => {
-            return Err(Failure::new(
-                Exit::NoUser,
-                format!("{recipient}: no such mailbox"),
-            ));
-        }
-        Lookup::Unavailable(reason) => return Err(Failure::new(Exit::Io, reason)),
-    };
+    let mailbox = mailbox(&config, &recipient)?;
     let raw = crlf(&read(&options.file)?);
     let message = Message::parse(&raw, &bounds(&config));
     let sender = sender(options.sender.as_deref(), &message)?;
@@ -65,6 +50,29 @@ pub(super) fn explain(global: &Global, options: &Options, out: &mut dyn Write) -
         text::decision(&value, out)?;
     }
     Ok(())
+}
+
+fn mailbox(config: &Arc<Config>, recipient: &Address) -> Result<Arc<Mailbox>, Failure> {
+    let directory = Directory::new(config.clone());
+    let mut found = directory.lookup(recipient);
+    let own_file = matches!(&found, Lookup::Found(mailbox) if mailbox.path.is_some());
+    if !own_file {
+        // Only an alias can need the other files.
+        directory.index_now();
+        found = directory.lookup(recipient);
+    }
+    match found {
+        Lookup::Found(mailbox) => Ok(mailbox),
+        Lookup::UnknownDomain => Err(Failure::new(
+            Exit::NoUser,
+            format!("{recipient}: not one of mailboxes.domains"),
+        )),
+        Lookup::UnknownMailbox => Err(Failure::new(
+            Exit::NoUser,
+            format!("{recipient}: no such mailbox"),
+        )),
+        Lookup::Unavailable(reason) => Err(Failure::new(Exit::Io, reason)),
+    }
 }
 
 /// The mail is taken as the MTA would hand it over: from a trusted client, now.
