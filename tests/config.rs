@@ -1,8 +1,10 @@
 //! Settings from outside: text in, located findings or compiled settings out.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
-    reason = "helpers of tests fail by panic, too"
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
 )]
 
 use std::fs;
