@@ -1,0 +1,175 @@
+//! `check`: every error with its place, in one run.
+
+use crate::harness::{Site, TARO};
+
+#[test]
+fn good_files() {
+    let site = Site::new().with_mailbox(TARO, "reject: {subject_contains: [offer]}\n");
+    site.cli(&["check"]).success();
+    site.cli(&["check", "--deny-warnings"]).success();
+    let json = site.cli(&["check", "--json"]).success();
+    assert!(json.json().iter().all(|line| line["severity"] != "error"));
+}
+
+#[test]
+fn all_errors_of_all_files_in_one_run() {
+    let site = Site::new()
+        .with("unknown: accept", "unknown: perhaps")
+        .with("message_size: 1MiB", "message_size: 1000")
+        .with_mailbox(TARO, "nonsense: 1\nreject:\n  subject_contains:\n    - ok entry\n    - \"\"\n    - #1 offer\n    - x\n  headers: [from_missing, subject_gone]\nspam: {scan: yes}\n")
+        .with_mailbox("jiro@east.example.jp", "auto_reply: {start: tomorrow}\nlanguage: fr\n");
+    let found = site.cli(&["check"]).exit(78);
+    let text = found.text();
+    for place in [
+        "sekimori.yaml:",
+        "taro.yaml:2:1: error[",
+        "taro.yaml:6:",
+        "taro.yaml:7:",
+        "taro.yaml:8:",
+        "taro.yaml:9:",
+        "taro.yaml:10:",
+        "jiro.yaml:2:",
+        "jiro.yaml:3:",
+    ] {
+        let hit = text.lines().any(|line| line.contains(place) && line.contains(": error["));
+        assert!(hit, "{place} in:\n{text}");
+    }
+    assert!(text.lines().filter(|line| line.contains("sekimori.yaml:") && line.contains(": error[")).count() >= 2, "{text}");
+    assert!(text.contains("    - #1 offer") || text.contains("- #1 offer"), "the source line is shown:\n{text}");
+    let json = site.cli(&["check", "--json"]).exit(78).json();
+    let errors = text.lines().filter(|line| line.contains(": error[")).count();
+    assert_eq!(json.iter().filter(|line| line["severity"] == "error").count(), errors);
+    for line in json {
+        assert_eq!(line["schema"], "sekimori.check/1");
+        assert!(line["line"].is_number() && line["col"].is_number() && line["file"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn an_error_has_file_line_column_id_source_and_suggestion() {
+    let site = Site::new().with_mailbox(TARO, "reject:\n  subject_contain: [offer]\n");
+    let text = site.cli(&["check"]).exit(78).text();
+    let line = text.lines().find(|line| line.contains("taro.yaml:3:3: error[")).unwrap_or_else(|| panic!("{text}"));
+    assert!(line.contains("subject_contain"), "{line}");
+    assert!(text.contains("subject_contain: [offer]"), "the source line: {text}");
+    assert!(text.contains("subject_contains"), "a suggestion: {text}");
+}
+
+#[test]
+fn where_duplicates_and_surplus_are() {
+    let check = |settings: &str, place: &str| {
+        let site = Site::new().with_mailbox(TARO, settings);
+        let text = site.cli(&["check"]).exit(78).text();
+        assert!(text.contains(&format!("taro.yaml:{place}")), "{place} in:\n{text}");
+    };
+    check("language: ja\nspam: {scan: true}\nlanguage: en\n", "4:");
+    check("reject:\n  from_suffixes: |\n    @a.example\n    @b.example\n    @A.example\n", "6:");
+    check("notify:\n  to:\n    - a@x.example\n    - b@x.example\n    - c@x.example\n    - d@x.example\n", "7:");
+    let big: String = (0..10_500).map(|n| format!("          pattern-{n:05}\n")).collect();
+    check(&format!("forwarding:\n  mode: rules\n  rules:\n    - to: [a@x.example]\n      subject_contains: |\n{big}"), "6:");
+    let rules = "    - {to: [a@x.example], subject_contains: [abc]}\n".repeat(11);
+    check(&format!("forwarding:\n  mode: rules\n  rules:\n{rules}"), "15:");
+}
+
+#[test]
+fn yaml_traps() {
+    for settings in [
+        "reject: &a {subject_contains: [offer]}\n",
+        "reject: !tag {subject_contains: [offer]}\n",
+        "language:\n",
+        "language: null\n",
+        "spam: {scan: yes}\n",
+        "spam: {scan: \"true\"}\n",
+        "reject: {subject_contains: [1234]}\n",
+        "reject: {subject_contains: [true]}\n",
+        "reject: {subject_contains: [- ]}\n",
+        "reject:\n  subject_contains:\n    - !important\n",
+        "reject:\n  subject_contains:\n    -\n",
+        "reject: {subject_contains: [x]}\n",
+        "version: 1\n",
+        "\tlanguage: ja\n",
+        "language: [ja\n",
+        "a: \u{1}\n",
+    ] {
+        let site = Site::new().with_mailbox(TARO, settings);
+        let found = site.cli(&["check"]);
+        assert_eq!(found.code, 78, "{settings:?}: {}", found.text());
+        assert!(found.text().contains("taro.yaml:"), "{settings:?}: {}", found.text());
+    }
+}
+
+#[test]
+fn versions() {
+    let site = Site::new();
+    for text in ["language: ja\n", "version: 2\n", "version: \"1\"\n", "", "# nothing\n"] {
+        site.write("mailboxes/east.example.jp/taro.yaml", text);
+        let found = site.cli(&["check"]);
+        assert_eq!(found.code, 78, "{text:?}: {}", found.text());
+    }
+    site.write("mailboxes/east.example.jp/taro.yaml", "\u{feff}version: 1\r\nlanguage: en\r\n");
+    site.cli(&["check"]).success();
+}
+
+#[test]
+fn lists_of_patterns_in_their_forms() {
+    for list in ["|\n    one\n\n    two\n", "one pattern\n", "[one, \"two\"]\n", "\n    - one\n    - \"#1 offer\"\n"] {
+        let site = Site::new().with_mailbox(TARO, &format!("reject:\n  subject_contains: {list}"));
+        let found = site.cli(&["check"]);
+        assert_eq!(found.code, 0, "{list:?}: {}", found.text());
+    }
+    let site = Site::new().with_mailbox(TARO, "reject: {subject_contains_file: words.txt}\n");
+    site.cli(&["check"]).exit(78);
+    site.write("mailboxes/east.example.jp/words.txt", "未承諾広告\n#1 offer\n\n");
+    site.cli(&["check"]).success();
+    let arguments = ["explain", "--mailbox", TARO, "-", "--json"];
+    let found = site.cli_with_input(&arguments, "From: a@b.example\nSubject: #1 offer\n\n".as_bytes()).success();
+    assert_eq!(found.json()[0]["origin"], "words.txt:2");
+}
+
+#[test]
+fn what_is_not_built_yet_is_refused() {
+    for (from, to) in [
+        ("store: {path: state}", "trust: {verify: dns}\nstore: {path: state}"),
+        ("store: {path: state}", "trust:\n  srs: {enabled: true, domain: srs.example.jp, secret_file: srs.secret}\nstore: {path: state}"),
+        ("store: {path: state}", "metrics: {listen: \"127.0.0.1:9424\"}\nstore: {path: state}"),
+        ("    engine: upstream\n    upstream: {header: X-Virus-Status, infected: Infected}", "    engine: clamd\n    address: /run/clamd.ctl"),
+        ("    engine: upstream\n    upstream: {header: X-Spam-Flag, spam: \"YES\"}", "    engine: rspamd\n    address: http://127.0.0.1:11333"),
+    ] {
+        let site = Site::new().with(from, to);
+        let text = site.cli(&["check"]).exit(78).text();
+        assert!(text.contains("not built yet"), "{to}: {text}");
+        let mut child = site.spawn();
+        assert_eq!(child.wait().unwrap().code(), Some(78), "{to}");
+    }
+}
+
+#[test]
+fn warnings_fail_only_when_they_are_denied() {
+    // An allow entry that a reject entry covers.
+    let site = Site::new().with_mailbox(TARO, "reject: {from_suffixes: [\"@example.com\"]}\nallow: {senders: [\"partner@example.com\"]}\n");
+    let found = site.cli(&["check"]).exit(0);
+    assert!(found.text().contains("warning["), "{}", found.text());
+    site.cli(&["check", "--deny-warnings"]).exit(1);
+    let json = site.cli(&["check", "--json"]).success().json();
+    assert!(json.iter().any(|line| line["severity"] == "warning"));
+}
+
+#[test]
+fn paths_choose_what_is_checked() {
+    let site = Site::new()
+        .with_mailbox(TARO, "nonsense: 1\n")
+        .with_mailbox("jiro@east.example.jp", "language: ja\n");
+    site.cli(&["check", "mailboxes/east.example.jp/jiro.yaml"]).success();
+    site.cli(&["check", "mailboxes/east.example.jp/taro.yaml"]).exit(78);
+    site.cli(&["check", "mailboxes/east.example.jp/jiro.yaml", "mailboxes/east.example.jp/taro.yaml"]).exit(78);
+    site.cli(&["check", "no-such-file.yaml"]).exit(66);
+}
+
+#[test]
+fn run_refuses_what_check_refuses() {
+    let site = Site::new().with("unknown: accept", "unknown: perhaps");
+    let mut child = site.spawn();
+    assert_eq!(child.wait().unwrap().code(), Some(78));
+    let told = std::fs::read_to_string(site.path("stderr.log")).unwrap();
+    assert!(told.contains("sekimori.yaml:") && told.contains("error["), "{told}");
+}

@@ -1,0 +1,26 @@
+//! The built program as an operator and an MTA see it: sockets, commands, exit codes, files.
+//!
+//! Each test has a daemon, a folder and ports of its own; nothing is shared, nothing waits without a
+//! deadline. Real MTAs stand in `tests/mta`.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+
+mod harness;
+mod hop;
+mod http;
+mod session;
+
+mod check;
+mod demo;
+mod durability;
+mod exit_codes;
+mod explain;
+mod forward;
+mod letters;
+mod maildir;
+mod next_hop;
+mod protocol;
+mod quarantine;
+mod queue;
+mod reload;
+mod verdicts;
