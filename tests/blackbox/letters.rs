@@ -121,6 +121,7 @@ fn two_mails_of_one_sender_at_once_get_one_reply() {
             scope.spawn(|| daemon.give("a@friend.example", TARO, &mail("a@friend.example", "x")));
         }
     });
+    relay.await_mail("a@friend.example");
     assert_eq!(answers(&daemon, &relay, "a@friend.example", &mail("a@friend.example", "x")), 0);
     assert_eq!(relay.mails_to("a@friend.example").len(), 1);
 }

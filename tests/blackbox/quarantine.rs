@@ -18,7 +18,7 @@ auto_reply: {enabled: true, subject: away, message: \"I am away.\"}
 ";
 
 fn advertisement() -> Vec<u8> {
-    mail("\"Ad\" <a@ad.example>", "=?UTF-8?B?5pyq5om/6Kv+5bqD5ZGK?= 1")
+    mail("\"Ad\" <a@ad.example>", "=?UTF-8?B?5pyq5om/6Ku+5bqD5ZGK?= 1")
 }
 
 fn daemon() -> Daemon {
