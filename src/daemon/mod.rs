@@ -229,7 +229,8 @@ impl Shared {
         }
         let restart = settings::needs_restart(&self.active.load().config, &config);
         let config = Arc::new(config);
-        let directory = Arc::new(Directory::new(config.clone()));
+        let directory = Directory::reloaded(config.clone(), &self.active.load().directory);
+        let directory = Arc::new(directory);
         directory.start_indexing();
         self.active.store(Arc::new(Active { config, directory }));
         self.courier.wake();
