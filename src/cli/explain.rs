@@ -7,9 +7,9 @@ use clap::Args;
 use serde_json::json;
 use std::sync::Arc;
 
-use super::{Done, Exit, Failure, Global, config_of, text};
+use super::{Done, Exit, Failure, Global, check, config_of, text};
 use crate::agent;
-use crate::config::{Config, Directory, Lookup, Mailbox};
+use crate::config::{self, Config, Directory, Lookup, Mailbox};
 use crate::mail::{Address, Bounds, Message, ReversePath};
 use crate::policy::{Arrival, AuthReport, Plan};
 use crate::view;
@@ -34,7 +34,13 @@ pub(super) fn explain(global: &Global, options: &Options, out: &mut dyn Write) -
             format!("--mailbox {}: {error}", options.mailbox),
         )
     })?;
-    let mailbox = match Directory::new(config.clone()).lookup(&recipient) {
+    let directory = Directory::new(config.clone());
+    directory.index_now();
+    if let Some(path) = directory.path_of(&recipient) {
+        // The daemon would go on with the settings from before, or the defaults.
+        config::load_mailbox(&config, &path).map_err(|errors| check::refused(&errors))?;
+    }
+    let mailbox = match directory.lookup(&recipient) {
         Lookup::Found(mailbox) => mailbox,
         Lookup::UnknownDomain => {
             return Err(Failure::new(
