@@ -121,11 +121,7 @@ fn build(
     for count in [1_000, 100_000] {
         let list = patterns(count);
         group.bench_function(BenchmarkId::from_parameter(count), |b| {
-            b.iter_batched(
-                || list.clone(),
-                |list| compile(list),
-                criterion::BatchSize::LargeInput,
-            );
+            b.iter_batched(|| list.clone(), &compile, criterion::BatchSize::LargeInput);
         });
     }
     group.finish();

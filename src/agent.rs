@@ -159,7 +159,7 @@ impl Agent {
             auth: &mail.auth,
             looping: loops::is_marked(
                 &mail.message.header,
-                &self.executor.loop_secret(),
+                self.executor.loop_secret(),
                 &policy.mailbox.key(),
             ),
         };

@@ -22,7 +22,7 @@ use crate::config::{Config, Mailbox};
 use crate::deliver::{Content, Delivery, Outcome, Recipient};
 use crate::mail::{Address, Envelope, Message, edit};
 use crate::policy::{AuthReport, Plan, ScanReport, SpamScan, Verdict, VirusScan};
-use crate::relay::courier::Hops;
+use crate::relay::Hops;
 use crate::smtp::Reply;
 use crate::store::{
     Answer, Batch, FileEntry, Handoff, HandoffKey, HandoffState, Id, MailHeader, Shelf, Store,

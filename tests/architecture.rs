@@ -2,6 +2,13 @@
 //!
 //! It reads every path of the sources (`use` trees and inline ones) up to a file's
 //! `#[cfg(test)]`. A new edge between modules is a line in [`MAY_USE`], and a decision.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
 
 use std::fs;
 use std::path::Path;

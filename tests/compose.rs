@@ -1,5 +1,11 @@
 //! The mail that we write, read back by another parser, with hostile text in every place.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
 
 use base64::Engine as _;
 use mail_parser::{HeaderName, MessageParser, MimeHeaders};

@@ -2,6 +2,13 @@
 //!
 //! The whole corpus is used where `SEKIMORI_CORPUS` names it or `../shared/corpus` is there, else
 //! the selection in `tests/corpus/` (sources and licences in its `SOURCES.md`).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

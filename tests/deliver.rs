@@ -1,5 +1,11 @@
 //! Next hops against scripted servers on loopback, and Maildirs on a real file system.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;

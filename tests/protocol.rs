@@ -2,7 +2,13 @@
 //! section 3 ask of replies, limits, time and shutdown.
 //!
 //! `protocol_torture.json` was written for this project; its own keys say how to read it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeSet;
 use std::io;

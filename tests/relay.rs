@@ -1,5 +1,11 @@
 //! Composed mail by lettre against scripted servers on loopback.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
 
 use std::time::{Duration, Instant};
 

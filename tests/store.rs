@@ -1,5 +1,12 @@
 //! The store from outside: what was promised durable is there, what was not is not, and a damaged
 //! index comes back from the mail files.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -447,7 +454,7 @@ fn a_sweep_is_exact() {
     assert_eq!(list(&store).len(), 2);
     let at = store.sweep(expiry, 1).unwrap();
     assert_eq!((at.quarantine, at.next), (1, expiry + 1));
-    assert_eq!(list(&store), [late.clone()]);
+    assert_eq!(list(&store), [late]);
     assert_eq!(files(&dir.path().join("mail")).len(), 1);
     assert_eq!(store.quarantine_bytes(), 100);
     assert_eq!(store.sweep(expiry + 1, 2).unwrap().quarantine, 1);

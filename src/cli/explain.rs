@@ -34,28 +34,7 @@ pub(super) fn explain(global: &Global, options: &Options, out: &mut dyn Write) -
             format!("--mailbox {}: {error}", options.mailbox),
         )
     })?;
-    let directory = Directory::new(config.clone());
-    directory.index_now();
-    if let Some(path) = directory.path_of(&recipient) {
-        // The daemon would go on with the settings from before, or the defaults.
-        config::load_mailbox(&config, &path).map_err(|errors| check::refused(&errors))?;
-    }
-    let mailbox = match directory.lookup(&recipient) {
-        Lookup::Found(mailbox) => mailbox,
-        Lookup::UnknownDomain => {
-            return Err(Failure::new(
-                Exit::NoUser,
-                format!("{recipient}: not one of mailboxes.domains"),
-            ));
-        }
-        Lookup::UnknownMailbox => {
-            return Err(Failure::new(
-                Exit::NoUser,
-                format!("{recipient}: no such mailbox"),
-            ));
-        }
-        Lookup::Unavailable(reason) => return Err(Failure::new(Exit::Io, reason)),
-    };
+    let mailbox = mailbox(&config, &recipient)?;
     let raw = crlf(&read(&options.file)?);
     let message = Message::parse(&raw, &bounds(&config));
     let sender = sender(options.sender.as_deref(), &message)?;
@@ -71,6 +50,35 @@ pub(super) fn explain(global: &Global, options: &Options, out: &mut dyn Write) -
         text::decision(&value, out)?;
     }
     Ok(())
+}
+
+fn mailbox(config: &Arc<Config>, recipient: &Address) -> Result<Arc<Mailbox>, Failure> {
+    let directory = Directory::new(config.clone());
+    let mut found = directory.lookup(recipient);
+    let own_file = matches!(&found, Lookup::Found(mailbox) if mailbox.path.is_some());
+    if !own_file {
+        // Only an alias can need the other files.
+        directory.index_now();
+        found = directory.lookup(recipient);
+    }
+    match found {
+        Lookup::Found(mailbox) => {
+            if let Some(path) = directory.path_of(recipient) {
+                // Of a bad file the daemon would have the settings from before, or the defaults.
+                config::load_mailbox(config, &path).map_err(|errors| check::refused(&errors))?;
+            }
+            Ok(mailbox)
+        }
+        Lookup::UnknownDomain => Err(Failure::new(
+            Exit::NoUser,
+            format!("{recipient}: not one of mailboxes.domains"),
+        )),
+        Lookup::UnknownMailbox => Err(Failure::new(
+            Exit::NoUser,
+            format!("{recipient}: no such mailbox"),
+        )),
+        Lookup::Unavailable(reason) => Err(Failure::new(Exit::Io, reason)),
+    }
 }
 
 /// The mail is taken as the MTA would hand it over: from a trusted client, now.

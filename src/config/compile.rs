@@ -13,10 +13,11 @@ use super::patterns::{self, NamedList};
 use super::raw::*;
 use super::settings::*;
 use super::source::{Place, Report};
-use super::text::{Mail, Size, Text, Time, is_host};
+use super::text::{Mail, Size, Text, Time, is_host, listen_below};
 use super::{compile_mailbox, read};
-use crate::mail::Address;
+use crate::mail::{Address, Protocol};
 use crate::policy::AllowSet;
+use crate::smtp::{BareNewline, Cidr, ListenAddress};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -224,7 +225,7 @@ impl Compile<'_> {
                 self.report
                     .error_help("duplicate", at, message, "give each a `name`");
             }
-            let any_port = matches!(listener.listen, Listen::Tcp { port: 0, .. });
+            let any_port = matches!(listener.listen, ListenAddress::Tcp { port: 0, .. });
             if !any_port && places.contains(&listener.listen) {
                 let at = at(item.section().listen.place());
                 self.report
@@ -246,17 +247,17 @@ impl Compile<'_> {
             Protocol::Smtp => "smtp",
         };
         let listen = match raw.listen.value.clone() {
-            Some(Text(listen)) => listen.below(self.report.folder(raw.listen.place())),
-            None => Listen::Tcp {
+            Some(Text(listen)) => listen_below(listen, self.report.folder(raw.listen.place())),
+            None => ListenAddress::Tcp {
                 host: "127.0.0.1".into(),
                 port: 2424,
             },
         };
         let clients = match raw.clients.get() {
             Some(items) => self.clients(items),
-            None => vec![Network::LOOPBACK_V4, Network::LOOPBACK_V6],
+            None => vec![Cidr::LOOPBACK_V4, Cidr::LOOPBACK_V6],
         };
-        if protocol == Protocol::Lmtp && matches!(listen, Listen::Tcp { port: 25, .. }) {
+        if protocol == Protocol::Lmtp && matches!(listen, ListenAddress::Tcp { port: 25, .. }) {
             let message = "LMTP on the port of SMTP (RFC 2033 section 5 forbids it)";
             let help = "use another port, or `protocol: smtp`";
             self.report
@@ -276,9 +277,12 @@ impl Compile<'_> {
         }
     }
 
-    fn clients(&mut self, items: &[Field<Text<Network>>]) -> Vec<Network> {
+    fn clients(&mut self, items: &[Field<Text<Cidr>>]) -> Vec<Cidr> {
         for item in items {
-            if item.get().is_some_and(|Text(network)| network.prefix == 0) {
+            if item
+                .get()
+                .is_some_and(|Text(network)| network.is_everything())
+            {
                 let message = "every host of the network is a trusted client";
                 let help = "name the hosts of your MTA";
                 self.report.warning("open", item.place(), message, help);
@@ -293,25 +297,15 @@ impl Compile<'_> {
 
     fn mailboxes(&mut self, raw: &RawMailboxes) -> Mailboxes {
         let mut domains = Vec::new();
-        let example = || {
-            ["east.example.jp", "west.example.jp"]
-                .map(str::to_owned)
-                .to_vec()
-        };
-        match raw.domains.get() {
-            None => domains = example(),
-            Some(items) => {
-                for item in items {
-                    match item.get().map(|text| domain_key(text)) {
-                        Some(Some(domain)) if domains.contains(&domain) => {
-                            let message = format!("{domain} is there already");
-                            self.report.error("duplicate", item.place(), message);
-                        }
-                        Some(Some(domain)) => domains.push(domain),
-                        Some(None) => self.value(item.place(), "this is no mail domain"),
-                        None => {}
-                    }
+        for item in raw.domains.get().into_iter().flatten() {
+            match item.get().map(|text| domain_key(text)) {
+                Some(Some(domain)) if domains.contains(&domain) => {
+                    let message = format!("{domain} is there already");
+                    self.report.error("duplicate", item.place(), message);
                 }
+                Some(Some(domain)) => domains.push(domain),
+                Some(None) => self.value(item.place(), "this is no mail domain"),
+                None => {}
             }
         }
         let extension = raw.address_extension.or("+".into());

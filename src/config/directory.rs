@@ -132,6 +132,8 @@ impl Directory {
     /// allowed.
     pub fn lookup(&self, recipient: &Address) -> Lookup {
         let key = recipient.key();
+        // A mailbox is named the same whoever asked for it first.
+        let recipient = &Address::parse(&key).unwrap_or_else(|_| recipient.clone());
         let domain = key.rsplit_once('@').map_or("", |(_, domain)| domain);
         if !self.domains.is_empty() && !self.domains.contains(domain) {
             return Lookup::UnknownDomain;

@@ -5,8 +5,9 @@ use serde::Deserialize;
 use super::field::Field;
 use super::lines::Lines;
 use super::mailbox::RawMailbox;
-use super::settings::{Endpoint, Listen, NamedAddress, Network, SecretSource};
+use super::settings::{Endpoint, NamedAddress, SecretSource};
 use super::text::{Mail, Size, Text, Time};
+use crate::smtp::{Cidr, ListenAddress};
 
 macro_rules! sections {
     ($($(#[$doc:meta])* $name:ident { $($(#[$key_doc:meta])* $key:ident: $value:ty),+ $(,)? })+) => {
@@ -62,8 +63,8 @@ sections! {
     RawListener {
         name: String,
         protocol: RawProtocol,
-        listen: Text<Listen>,
-        clients: Vec<Field<Text<Network>>>,
+        listen: Text<ListenAddress>,
+        clients: Vec<Field<Text<Cidr>>>,
         tls: RawListenerTls,
         bare_newline: RawBareNewline,
         max_connections: u64,

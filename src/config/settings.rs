@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use super::mailbox::RawMailbox;
-use crate::mail::Address;
+use crate::mail::{Address, Protocol};
 use crate::policy::{AllowSet, Language};
+use crate::smtp::{BareNewline, Cidr, ListenAddress};
 
 /// The daemon file, ready for use.
 #[derive(Debug, Clone)]
@@ -70,38 +69,13 @@ pub struct Listener {
     /// What is spoken.
     pub protocol: Protocol,
     /// Where.
-    pub listen: Listen,
+    pub listen: ListenAddress,
     /// Who may connect (TCP only); these are the trusted clients.
-    pub clients: Vec<Network>,
+    pub clients: Vec<Cidr>,
     /// What becomes of a bare CR or LF in the data.
     pub bare_newline: BareNewline,
     /// 1 or more.
     pub max_connections: usize,
-}
-
-/// The protocol of a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// RFC 2033.
-    Lmtp,
-    /// RFC 5321.
-    Smtp,
-}
-
-/// A place to listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listen {
-    /// `host:port`; the host may be a name or an address without brackets.
-    Tcp {
-        /// Name or address.
-        host: String,
-        /// 0 = any free port.
-        port: u16,
-    },
-    /// A Unix socket.
-    Unix(PathBuf),
-    /// A socket handed over by systemd, by its `FileDescriptorName`.
-    Systemd(String),
 }
 
 /// A place to connect to.
@@ -116,24 +90,6 @@ pub enum Endpoint {
     },
     /// A Unix socket.
     Unix(PathBuf),
-}
-
-/// An IP network (`127.0.0.0/8`, `::1`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    /// Base address, host bits zero.
-    pub address: IpAddr,
-    /// Leading bits that count: 0-32 or 0-128.
-    pub prefix: u8,
-}
-
-/// What becomes of a bare CR or LF in the data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BareNewline {
-    /// Becomes CRLF (default of LMTP).
-    Normalize,
-    /// `550 5.6.11` (default of SMTP).
-    Reject,
 }
 
 /// `server.timeouts`.
@@ -543,38 +499,6 @@ pub struct Control {
     pub socket: PathBuf,
     /// Its file mode.
     pub mode: u32,
-}
-
-impl Network {
-    /// `127.0.0.0/8`.
-    pub const LOOPBACK_V4: Self = Self {
-        address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)),
-        prefix: 8,
-    };
-    /// `::1`.
-    pub const LOOPBACK_V6: Self = Self {
-        address: IpAddr::V6(Ipv6Addr::LOCALHOST),
-        prefix: 128,
-    };
-
-    /// Whether `ip` lies in it. An IPv4-mapped IPv6 address counts as its IPv4 address.
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        match (self.address, ip.to_canonical()) {
-            (IpAddr::V4(net), IpAddr::V4(ip)) => {
-                let mask = u32::MAX
-                    .checked_shl(32 - u32::from(self.prefix))
-                    .unwrap_or(0);
-                net.to_bits() & mask == ip.to_bits() & mask
-            }
-            (IpAddr::V6(net), IpAddr::V6(ip)) => {
-                let mask = u128::MAX
-                    .checked_shl(128 - u32::from(self.prefix))
-                    .unwrap_or(0);
-                net.to_bits() & mask == ip.to_bits() & mask
-            }
-            _ => false,
-        }
-    }
 }
 
 impl Config {

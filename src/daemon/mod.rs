@@ -20,7 +20,7 @@ use crate::config::{self, Config, Diagnostic, Directory, Loaded};
 use crate::control;
 use crate::execute::Executor;
 use crate::mail::Address;
-use crate::relay::courier::{Courier, Hops};
+use crate::relay::{Courier, Hops};
 use crate::server::{Server, ServerError};
 use crate::store::{
     Batch, FileEntry, Id, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry,
@@ -108,6 +108,7 @@ impl Daemon {
             hops.clone(),
             wake.clone(),
             loop_secret,
+            now,
         ));
         let executor = Executor::new(store.clone(), hops.clone(), wake, loop_secret);
         let agent = Arc::new(Agent::new(active.clone(), executor));
@@ -229,8 +230,10 @@ impl Shared {
         }
         let restart = settings::needs_restart(&self.active.load().config, &config);
         let config = Arc::new(config);
-        let directory = Directory::reloaded(config.clone(), &self.active.load().directory);
-        let directory = Arc::new(directory);
+        let directory = Arc::new(Directory::reloaded(
+            config.clone(),
+            &self.active.load().directory,
+        ));
         directory.start_indexing();
         self.active.store(Arc::new(Active { config, directory }));
         self.courier.wake();

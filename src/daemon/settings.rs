@@ -11,10 +11,9 @@ use crate::config::{
 use crate::deliver::{
     Auth, Endpoint, HopSettings, Maildir, MaildirSettings, Mechanism, NextHop, Pool, Protocol, Tls,
 };
-use crate::relay::courier::Hops;
-use crate::relay::{Relay, RelaySettings, Retry};
+use crate::relay::{Hops, Relay, RelaySettings, Retry};
 use crate::server::{ListenerSettings, Timeouts};
-use crate::smtp::{BareNewline, Limits, ListenAddress};
+use crate::smtp::Limits;
 use crate::store;
 
 /// The store's settings.
@@ -32,27 +31,10 @@ pub(super) fn listeners(config: &Config) -> Vec<ListenerSettings> {
     let server = &config.server;
     let listener = |listener: &config::Listener| ListenerSettings {
         name: listener.name.clone(),
-        protocol: match listener.protocol {
-            config::Protocol::Lmtp => crate::mail::Protocol::Lmtp,
-            config::Protocol::Smtp => crate::mail::Protocol::Smtp,
-        },
-        address: match &listener.listen {
-            config::Listen::Tcp { host, port } => ListenAddress::Tcp {
-                host: host.clone(),
-                port: *port,
-            },
-            config::Listen::Unix(path) => ListenAddress::Unix(path.display().to_string()),
-            config::Listen::Systemd(name) => ListenAddress::Systemd(name.clone()),
-        },
-        clients: listener
-            .clients
-            .iter()
-            .filter_map(|net| format!("{}/{}", net.address, net.prefix).parse().ok())
-            .collect(),
-        bare_newline: match listener.bare_newline {
-            config::BareNewline::Normalize => BareNewline::Normalize,
-            config::BareNewline::Reject => BareNewline::Reject,
-        },
+        protocol: listener.protocol,
+        address: listener.listen.clone(),
+        clients: listener.clients.clone(),
+        bare_newline: listener.bare_newline,
         max_connections: listener.max_connections,
         timeouts: Timeouts {
             command: server.timeouts.command,

@@ -179,7 +179,7 @@ mod tests {
             ("a\r@x.jp", Err(Character('\r'))),
             ("a@x.jp\n", Err(Character('\n'))),
             ("\"a\nb\"@x.jp", Err(Character('\n'))),
-            ("\"a>b\"@x.jp", Err(Character('>'))),
+            ("\"a>b\"@x.jp", Ok("\"a>b\"@x.jp")),
             ("\"a\"b\"@x.jp", Err(Character('"'))),
             ("\"a@x.jp", Err(Character('"'))),
             ("a@b@x.jp", Err(Character('@'))),

@@ -1,34 +1,42 @@
-//! Sends what is ready: forwards and letters by the relay, reports and releases to the mailbox.
+//! The courier: takes what is ready out of the store, sends it, and writes down what became of it.
 //!
-//! Notices and replies go out at most once: what is ambiguous counts as sent (RFC 5436 2.7). Mail
-//! goes out at least once. A forward that is refused for good ends in its owner's mailbox with a
-//! note, unless its copy is there already.
+//! Each try is `outgoing_begin` (durable) → send → `outgoing_update` or `outgoing_remove`, so that
+//! a crash in between repeats no notice and loses no mail (RELIABILITY C10). A recipient who has
+//! it is struck off before the next try. A forward that is refused for good, or too old, goes into
+//! its owner's mailbox with [`FAILED_FIELD`] unless a copy is there (CONTRACT section 5); that is
+//! tried until it succeeds. What else fails stays as a dead item for the operator to see.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, Semaphore};
-use tokio::task::spawn_blocking;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
-use super::Relay;
-use crate::deliver::{Content, DeliverError, Delivery, NextHop, Outcome, Recipient, loops};
+use super::{Fate, Relay, Retry};
+use crate::deliver::loops::loop_line;
+use crate::deliver::{Content, DeliverError, Delivery, NextHop, Outcome, Recipient};
 use crate::mail::{Address, ReversePath, edit};
 use crate::smtp::Reply;
 use crate::store::{
     Batch, Id, OutgoingItem, OutgoingKind, OutgoingState, Shelf, Store, StoreError,
 };
 
-/// Mails that are being sent at a time; the relay's own limits lie below.
-const PARALLEL: usize = 32;
-/// How long a mail that cannot be sent stays in the queue as dead.
-const BURIED: Duration = Duration::from_secs(7 * 86_400);
-/// How long a store fault keeps the courier from looking again.
-const AFTER_FAULT: Duration = Duration::from_secs(5);
+/// The field of a mail whose forwarding failed: the target and its last words.
+pub const FAILED_FIELD: &str = "X-Sekimori-Forward-Failed";
+
+/// Items on their way at once; how many connections there are is the relay's business.
+const AT_ONCE: usize = 32;
+/// How long a dead item stays to be seen (CONTRACT: history of 7 days).
+const DEAD: Duration = Duration::from_secs(7 * 86400);
+/// The longest sleep: the clock may be set meanwhile.
+const NAP: Duration = Duration::from_secs(30);
+/// The pause after trouble with the store.
+const TROUBLE: Duration = Duration::from_secs(5);
 
 /// Where mail goes; a reload swaps it as one.
 pub struct Hops {
-    /// Kept mail.
+    /// Kept mail, reports and releases.
     pub next_hop: NextHop,
     /// Everything else.
     pub relay: Relay,
@@ -42,100 +50,41 @@ impl std::fmt::Debug for Hops {
     }
 }
 
-/// The sender of the outgoing queue; one for the daemon.
+/// Sends what is ready. One for the daemon.
 #[derive(Debug)]
 pub struct Courier {
     store: Store,
     hops: Arc<ArcSwap<Hops>>,
     wake: Arc<Notify>,
-    permits: Arc<Semaphore>,
     loop_secret: [u8; 32],
+    clock: fn() -> i64,
     /// A why-record is read, changed and written by one task at a time.
     telling: Arc<Mutex<()>>,
 }
 
 impl Courier {
-    /// `wake` is notified when something became ready.
+    /// Sends nothing yet. `wake` is notified when something has become ready; `loop_secret` is the
+    /// key of [`loop_line`]; `clock` gives unix milliseconds.
     pub fn new(
         store: Store,
         hops: Arc<ArcSwap<Hops>>,
         wake: Arc<Notify>,
         loop_secret: [u8; 32],
+        clock: fn() -> i64,
     ) -> Self {
         Self {
             store,
             hops,
             wake,
-            permits: Arc::new(Semaphore::new(PARALLEL)),
             loop_secret,
+            clock,
             telling: Arc::default(),
         }
     }
 
-    /// Looks at the queue now.
+    /// Something has become ready (a commit, `queue retry`): look at once.
     pub fn wake(&self) {
         self.wake.notify_one();
-    }
-
-    /// Sends what is due until `stop` resolves; then waits for what is under way.
-    pub async fn run(self: Arc<Self>, stop: impl Future<Output = ()>) {
-        tokio::pin!(stop);
-        loop {
-            let pause = match self.start_due().await {
-                Ok(next) => next,
-                Err(error) => {
-                    tracing::error!(%error, "outgoing queue cannot be read");
-                    Some(AFTER_FAULT)
-                }
-            };
-            let timer = async {
-                match pause {
-                    Some(pause) => tokio::time::sleep(pause).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = &mut stop => break,
-                () = self.wake.notified() => {}
-                () = timer => {}
-            }
-        }
-        let everything = u32::try_from(PARALLEL).unwrap_or(u32::MAX);
-        // The semaphore is never closed, so that this only waits.
-        let _ = self.permits.acquire_many(everything).await;
-    }
-
-    /// Starts a task for each due item; how long until the next look.
-    async fn start_due(self: &Arc<Self>) -> Result<Option<Duration>, StoreError> {
-        loop {
-            let Ok(permit) = self.permits.clone().acquire_owned().await else {
-                return Ok(None);
-            };
-            let now = now();
-            let due = self
-                .blocking(move |store| store.outgoing_due(now, 1))
-                .await?;
-            let Some(item) = due.into_iter().next() else {
-                let next = self.blocking(|store| store.next_due_at()).await?;
-                return Ok(next
-                    .map(|at| Duration::from_millis(u64::try_from(at - now).unwrap_or(0).max(1))));
-            };
-            match self
-                .blocking(move |store| store.outgoing_begin(item.id))
-                .await
-            {
-                Ok(item) => {
-                    let courier = self.clone();
-                    tokio::spawn(async move {
-                        courier.attempt(item).await;
-                        drop(permit);
-                        courier.wake();
-                    });
-                }
-                Err(StoreError::NotFound(_) | StoreError::Conflict(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
     }
 
     /// Tries one item now and returns when the try is over; nothing if somebody else has it.
@@ -143,323 +92,428 @@ impl Courier {
     /// # Errors
     /// Those of the store.
     pub async fn send_now(&self, id: Id) -> Result<(), StoreError> {
-        match self.blocking(move |store| store.outgoing_begin(id)).await {
-            Ok(item) => {
-                self.attempt(item).await;
-                Ok(())
-            }
-            Err(StoreError::NotFound(_) | StoreError::Conflict(_)) => Ok(()),
-            Err(error) => Err(error),
+        let store = self.store.clone();
+        match blocking(move || store.outgoing_begin(id)).await {
+            Ok(item) => self.carry(item).await,
+            Err(StoreError::NotFound(_) | StoreError::Conflict(_)) => {}
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
-    async fn attempt(&self, item: OutgoingItem) {
-        let id = item.id;
-        let result = match self.load(&item).await {
-            Ok(parcel) => self.send(item, parcel).await,
-            Err(error) => {
-                tracing::error!(%id, %error, "outgoing mail cannot be read; kept as dead");
-                self.bury(item, &error.to_string()).await
-            }
-        };
-        if let Err(error) = result {
-            tracing::error!(%id, %error, "outcome of an outgoing mail not recorded");
-        }
-    }
-
-    async fn load(&self, item: &OutgoingItem) -> Result<Parcel, StoreError> {
-        let id = item.id;
-        let (header, body) = self
-            .blocking(move |store| {
-                Ok((
-                    store.read_header(Shelf::Outgoing, id)?,
-                    store.read_body(Shelf::Outgoing, id)?,
-                ))
-            })
-            .await?;
-        let sender = match item.sender.as_str() {
-            "" => ReversePath::Null,
-            text => ReversePath::Address(address(text)?),
-        };
-        Ok(Parcel {
-            sender,
-            trace: header.trace.into_bytes(),
-            owner: address(&item.mailbox)?,
-            recipients: item
-                .recipients
-                .iter()
-                .map(|text| address(text))
-                .collect::<Result<_, _>>()?,
-            body_start: edit::header_length(&body),
-            bytes: Arc::from(body),
-        })
-    }
-
-    async fn send(&self, item: OutgoingItem, parcel: Parcel) -> Result<(), StoreError> {
-        if item.fallback && item.recipients.is_empty() {
-            return self.settle_fallback(item, &parcel).await;
-        }
-        let hops = self.hops.load_full();
-        let outcomes = match item.kind {
-            OutgoingKind::Forward => {
-                let head = [
-                    parcel.trace.clone(),
-                    loops::loop_line(&self.loop_secret, &parcel.owner.key()),
-                ]
-                .concat();
-                hops.relay
-                    .send_original(&parcel.delivery(&item, head, parcel.recipients.clone()))
-                    .await
-            }
-            OutgoingKind::Release if parcel.recipients != [parcel.owner.clone()] => {
-                hops.relay
-                    .send_original(&parcel.delivery(
-                        &item,
-                        parcel.trace.clone(),
-                        parcel.recipients.clone(),
-                    ))
-                    .await
-            }
-            OutgoingKind::Release | OutgoingKind::VirusReport | OutgoingKind::QuarantineNotice => {
-                let delivery =
-                    parcel.delivery(&item, parcel.trace.clone(), parcel.recipients.clone());
-                hops.next_hop.deliver(&delivery).await
-            }
-            OutgoingKind::Notify | OutgoingKind::AutoReply => {
-                hops.relay
-                    .send_composed(&parcel.sender, &parcel.recipients, &parcel.bytes)
-                    .await
-            }
-        };
-        self.settle(item, &parcel, outcomes).await
-    }
-
-    /// Writes down what became of each recipient, and what is left to do.
-    async fn settle(
-        &self,
-        mut item: OutgoingItem,
-        parcel: &Parcel,
-        outcomes: Vec<Outcome>,
-    ) -> Result<(), StoreError> {
-        let late = now() >= item.give_up_at;
-        let mut open = Vec::new();
-        let mut refused = None;
-        for (recipient, outcome) in parcel.recipients.iter().zip(outcomes) {
-            match outcome {
-                Ok(accepted) => {
-                    let reply = accepted
-                        .reply
-                        .map_or(accepted.place, |reply| reply.to_string());
-                    tracing::info!(id = %item.id, kind = item.kind.as_str(), to = %recipient, reply, "sent");
-                    item.last_reply = Some(reply);
+    /// Sends until `stop` is done; then takes nothing new, and returns when what was on its way
+    /// has its result (each step has a time-out).
+    pub async fn run(self: Arc<Self>, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut tasks = JoinSet::new();
+        loop {
+            while tasks.try_join_next().is_some() {}
+            let nap = match self.take(AT_ONCE.saturating_sub(tasks.len())).await {
+                Ok((items, nap)) => {
+                    for item in items {
+                        let courier = Arc::clone(&self);
+                        tasks.spawn(async move { courier.carry(item).await });
+                    }
+                    nap
                 }
                 Err(error) => {
-                    tracing::warn!(id = %item.id, kind = item.kind.as_str(), to = %recipient, %error, "not sent");
-                    item.last_reply = Some(error.to_string());
-                    if error.ambiguous && item.kind.at_most_once() {
-                        continue;
-                    }
-                    if error.is_temporary() && !late {
-                        open.push(recipient.to_string());
-                    } else {
-                        refused = Some(error);
-                    }
+                    tracing::warn!(%error, "the outgoing queue cannot be read");
+                    TROUBLE
+                }
+            };
+            tokio::select! {
+                () = &mut stop => break,
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(nap) => {}
+                Some(_) = tasks.join_next() => {}
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// Up to `room` due items, begun; and how long to sleep until the next is due.
+    async fn take(&self, room: usize) -> Result<(Vec<OutgoingItem>, Duration), StoreError> {
+        let now = (self.clock)();
+        let store = self.store.clone();
+        blocking(move || {
+            let mut begun = Vec::new();
+            for item in store.outgoing_due(now, room)? {
+                match store.outgoing_begin(item.id) {
+                    Ok(item) => begun.push(item),
+                    Err(StoreError::NotFound(_) | StoreError::Conflict(_)) => {}
+                    Err(error) if begun.is_empty() => return Err(error),
+                    Err(_) => break,
                 }
             }
+            let nap = match store.next_due_at()? {
+                _ if room == 0 => NAP,
+                Some(due) => millis(due.saturating_sub(now)).min(NAP),
+                None => NAP,
+            };
+            Ok((begun, nap))
+        })
+        .await
+    }
+
+    /// One try of one item.
+    async fn carry(&self, mut item: OutgoingItem) {
+        let id = item.id;
+        let outcomes = match self.parcel(&item).await {
+            Ok(parcel) => self.send(&item, &parcel).await,
+            Err(error) => vec![Err(unreadable(&error)); item.recipients.len().max(1)],
+        };
+        log(&item, &outcomes);
+        let fate = self.settle(&mut item, &outcomes).await;
+        if let Err(error) = self.record(item, fate).await {
+            tracing::error!(%id, %error, "an outgoing mail's result is not recorded");
         }
-        item.recipients = open;
-        match refused {
-            Some(error) if item.kind == OutgoingKind::Forward && !item.copy_kept => {
-                item.fallback = true;
-                self.fall_back(item, parcel, &error).await
+    }
+
+    /// Writes down what became of the item: first for its owner, then for the queue.
+    async fn record(&self, item: OutgoingItem, fate: Settled) -> Result<(), StoreError> {
+        let telling = self.telling.clone();
+        let store = self.store.clone();
+        blocking(move || {
+            {
+                let _one_at_a_time = telling.lock().unwrap_or_else(PoisonError::into_inner);
+                tell(&store, &item, fate)?;
             }
-            Some(_) if item.kind == OutgoingKind::Release => self.end_release(item, false).await,
-            Some(error) if item.kind == OutgoingKind::VirusReport => {
-                self.bury(item, &error.to_string()).await
+            let is_release = item.kind == OutgoingKind::Release;
+            match fate {
+                Settled::Waiting => store.outgoing_update(&item),
+                Settled::Dead if !is_release => store.outgoing_update(&item),
+                Settled::Sent | Settled::InMailbox | Settled::Dead => {
+                    if is_release {
+                        // It carries the id of the entry that it releases.
+                        store.release_end(item.id, fate == Settled::Sent)?;
+                    }
+                    store.outgoing_remove(item.id)
+                }
             }
-            refused => {
-                let state = if refused.is_some() { "refused" } else { "sent" };
-                self.finish(item, state).await
+        })
+        .await
+    }
+
+    async fn parcel(&self, item: &OutgoingItem) -> Result<Parcel, StoreError> {
+        let (store, id) = (self.store.clone(), item.id);
+        let (header, body) = blocking(move || {
+            Ok((
+                store.read_header(Shelf::Outgoing, id)?,
+                store.read_body(Shelf::Outgoing, id)?,
+            ))
+        })
+        .await?;
+        Ok(Parcel {
+            trace: header.trace.into_bytes(),
+            body: body.into(),
+        })
+    }
+
+    /// One result for each of `item.recipients`.
+    async fn send(&self, item: &OutgoingItem, parcel: &Parcel) -> Vec<Outcome> {
+        let Ok((sender, recipients, mailbox)) = parse(item) else {
+            let error = DeliverError::new(
+                Reply::new(553, 1, 3, "an address of the mail is none"),
+                format!("{} {:?} {}", item.sender, item.recipients, item.mailbox),
+            );
+            return vec![Err(error); item.recipients.len()];
+        };
+        if item.fallback {
+            let outcome = self.fall_back(item, &sender, &mailbox, parcel).await;
+            return vec![outcome; recipients.len()];
+        }
+        let hops = self.hops.load_full();
+        let relay = &hops.relay;
+        let delivery = |extra: &[u8], recipients: Vec<Address>| {
+            delivery(
+                item,
+                parcel.head(extra),
+                &sender,
+                recipients,
+                &mailbox,
+                &parcel.body,
+            )
+        };
+        match item.kind {
+            OutgoingKind::Notify | OutgoingKind::AutoReply => {
+                relay
+                    .send_composed(&sender, &recipients, &parcel.body)
+                    .await
+            }
+            OutgoingKind::Forward => {
+                let mark = loop_line(&self.loop_secret, &mailbox.key());
+                relay.send_original(&delivery(&mark, recipients)).await
+            }
+            OutgoingKind::Release | OutgoingKind::VirusReport | OutgoingKind::QuarantineNotice => {
+                let mut outcomes = Vec::with_capacity(recipients.len());
+                for recipient in recipients {
+                    let is_owner = recipient.key() == mailbox.key();
+                    let one = delivery(&[], vec![recipient]);
+                    outcomes.extend(match is_owner {
+                        true => hops.next_hop.deliver(&one).await,
+                        false => relay.send_original(&one).await,
+                    });
+                }
+                outcomes
             }
         }
     }
 
-    /// A refused forward goes into its owner's mailbox, with a note.
+    /// Puts a forward that failed into its owner's mailbox, with a note.
     async fn fall_back(
         &self,
-        mut item: OutgoingItem,
+        item: &OutgoingItem,
+        sender: &ReversePath,
+        mailbox: &Address,
         parcel: &Parcel,
-        refused: &DeliverError,
-    ) -> Result<(), StoreError> {
-        let mut state = "refused";
-        let note = edit::field("X-Sekimori-Forward-Failed", &refused.reply.to_string());
-        let delivery = parcel.delivery(
-            &item,
-            [parcel.trace.clone(), note].concat(),
-            vec![parcel.owner.clone()],
+    ) -> Outcome {
+        let words: String = item
+            .last_reply
+            .iter()
+            .flat_map(|words| words.chars())
+            .take(400)
+            .collect();
+        let head = parcel.head(&edit::field(FAILED_FIELD, &words));
+        let delivery = delivery(
+            item,
+            head,
+            sender,
+            vec![mailbox.clone()],
+            mailbox,
+            &parcel.body,
         );
-        match self
-            .hops
-            .load_full()
-            .next_hop
-            .deliver(&delivery)
-            .await
-            .pop()
-        {
-            Some(Ok(_)) => {
-                tracing::warn!(id = %item.id, mailbox = %item.mailbox, "forward refused; kept in the mailbox");
-                item.fallback = false;
-                item.copy_kept = true;
-                state = "in_mailbox";
-            }
-            Some(Err(error)) => {
-                tracing::error!(id = %item.id, %error, "refused forward not yet in the mailbox");
-                item.last_reply = Some(format!("{} / mailbox: {error}", refused.reply));
-            }
-            None => {}
-        }
-        self.finish(item, state).await
+        let outcomes = self.hops.load_full().next_hop.deliver(&delivery).await;
+        outcomes.into_iter().next().unwrap_or_else(|| {
+            let reply = Reply::new(451, 3, 0, "the next hop gave no result");
+            Err(DeliverError::new(reply, "no result"))
+        })
     }
 
-    async fn settle_fallback(&self, item: OutgoingItem, parcel: &Parcel) -> Result<(), StoreError> {
-        let last = item.last_reply.clone().unwrap_or_default();
-        let refused = DeliverError::new(Reply::new(550, 0, 0, last), "");
-        self.fall_back(item, parcel, &refused).await
-    }
-
-    /// Removes what is done, else sets the next try. `state` is what the why-record says of what is
-    /// done.
-    async fn finish(&self, mut item: OutgoingItem, state: &'static str) -> Result<(), StoreError> {
-        if item.recipients.is_empty() && !item.fallback {
-            if item.kind == OutgoingKind::Release {
-                return self.end_release(item, true).await;
-            }
-            self.tell(&item, state).await?;
-            let id = item.id;
-            return self.blocking(move |store| store.outgoing_remove(id)).await;
-        }
-        let age = Duration::from_millis(u64::try_from(now() - item.created_at).unwrap_or(0));
+    /// Writes the results into the item.
+    async fn settle(&self, item: &mut OutgoingItem, outcomes: &[Outcome]) -> Settled {
+        let now = (self.clock)();
         let retry = *self.hops.load().relay.retry();
-        let pause = retry.next(item.attempts, age).unwrap_or(retry.longest);
-        item.next_attempt_at = now().saturating_add(millis(pause));
-        item.state = OutgoingState::Ready;
-        self.tell(&item, "waiting").await?;
-        self.blocking(move |store| store.outgoing_update(&item))
-            .await
-    }
-
-    /// Nothing more can be done: it stays for the operator to see, a week.
-    async fn bury(&self, mut item: OutgoingItem, reason: &str) -> Result<(), StoreError> {
-        item.last_reply = Some(reason.to_owned());
-        item.state = OutgoingState::Dead;
-        item.next_attempt_at = now().saturating_add(millis(BURIED));
-        self.tell(&item, "dead").await?;
-        self.blocking(move |store| store.outgoing_update(&item))
-            .await
-    }
-
-    /// Writes into the why-record of the mail what became of an effect.
-    async fn tell(&self, item: &OutgoingItem, state: &'static str) -> Result<(), StoreError> {
-        let Some(handoff) = item.handoff else {
-            return Ok(());
+        let sorted = sort(item, outcomes, &retry, now);
+        item.recipients = sorted.open;
+        item.last_reply = sorted.last_reply.or(item.last_reply.take());
+        let mut wait = sorted.wait;
+        let mut done = if item.fallback {
+            Settled::InMailbox
+        } else {
+            Settled::Sent
         };
-        let (telling, id, reply) = (
-            self.telling.clone(),
-            item.id.to_string(),
-            item.last_reply.clone(),
-        );
-        self.blocking(move |store| {
-            let _one_at_a_time = telling.lock().unwrap_or_else(PoisonError::into_inner);
-            let why = store
-                .handoff_get(&handoff)?
-                .map(|handoff| store.history_get(handoff.answer.id));
-            let Some(mut why) = why.transpose()?.flatten() else {
-                return Ok(());
-            };
-            let effects = why
-                .body
-                .get_mut("effects")
-                .and_then(|effects| effects.as_array_mut());
-            let Some(effect) = effects
-                .into_iter()
-                .flatten()
-                .find(|effect| effect["id"] == id.as_str())
-            else {
-                return Ok(());
-            };
-            effect["state"] = state.into();
-            effect["reply"] = reply.into();
-            let mut batch = Batch::new();
-            batch.put_why(&why);
-            store.commit_blocking(batch)
-        })
-        .await
+        if !sorted.failed.is_empty() && item.kind == OutgoingKind::Forward && !item.copy_kept {
+            if self.rescue(item).await {
+                item.copy_kept = true;
+                done = Settled::InMailbox;
+            } else {
+                item.fallback = item.recipients.is_empty();
+                item.recipients.extend(sorted.failed);
+                wait = wait.max(retry.first);
+            }
+        } else if item.recipients.is_empty() && !sorted.failed.is_empty() {
+            item.recipients = sorted.failed;
+            item.state = OutgoingState::Dead;
+            item.next_attempt_at = later(now, DEAD);
+            return Settled::Dead;
+        }
+        item.state = OutgoingState::Ready;
+        item.next_attempt_at = later(now, wait);
+        if item.recipients.is_empty() {
+            done
+        } else {
+            Settled::Waiting
+        }
     }
 
-    /// A release carries the id of the entry that it releases.
-    async fn end_release(&self, item: OutgoingItem, done: bool) -> Result<(), StoreError> {
-        let id = item.id;
-        self.blocking(move |store| {
-            store.release_end(id, done)?;
-            store.outgoing_remove(id)
-        })
-        .await
-    }
-
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let store = self.store.clone();
-        spawn_blocking(move || work(&store))
-            .await
-            .unwrap_or(Err(StoreError::Failed))
+    /// The first try of the fallback, at once.
+    async fn rescue(&self, item: &OutgoingItem) -> bool {
+        let (Ok((sender, _, mailbox)), Ok(parcel)) = (parse(item), self.parcel(item).await) else {
+            return false;
+        };
+        match self.fall_back(item, &sender, &mailbox, &parcel).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::error!(id = %item.id, %error, "a failed forward is not yet in its mailbox");
+                false
+            }
+        }
     }
 }
 
-/// An outgoing mail, read back.
-#[derive(Debug)]
+/// The octets of an outgoing mail.
 struct Parcel {
-    sender: ReversePath,
+    /// The `Received` line that stands before the mail wherever it goes.
     trace: Vec<u8>,
-    owner: Address,
-    recipients: Vec<Address>,
-    bytes: Arc<[u8]>,
-    body_start: usize,
+    body: Arc<[u8]>,
 }
 
 impl Parcel {
-    fn delivery(&self, item: &OutgoingItem, head: Vec<u8>, to: Vec<Address>) -> Delivery {
-        let key = blake3::hash(item.id.as_str().as_bytes())
-            .to_hex()
-            .to_string();
-        Delivery {
-            sender: self.sender.clone(),
-            recipients: to
-                .into_iter()
-                .map(|address| Recipient {
-                    address,
-                    mailbox: self.owner.clone(),
-                    key: key.clone(),
-                })
-                .collect(),
-            content: Content::new(head, self.bytes.clone(), self.body_start),
-            smtputf8: item.smtputf8,
-            eight_bit: item.eight_bit,
-            deadline: None,
+    fn head(&self, extra: &[u8]) -> Vec<u8> {
+        [extra, &self.trace].concat()
+    }
+}
+
+/// What became of an item by a try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settled {
+    Sent,
+    /// A failed forward, kept for its owner.
+    InMailbox,
+    Waiting,
+    Dead,
+}
+
+/// What a try left behind. The words are those of a final refusal where there is one.
+#[derive(Debug, Default, PartialEq)]
+struct Sorted {
+    open: Vec<String>,
+    failed: Vec<String>,
+    last_reply: Option<String>,
+    wait: Duration,
+}
+
+fn sort(item: &OutgoingItem, outcomes: &[Outcome], retry: &Retry, now: i64) -> Sorted {
+    let retry = Retry {
+        give_up: millis(item.give_up_at.saturating_sub(item.created_at)),
+        ..*retry
+    };
+    let age = millis(now.saturating_sub(item.created_at));
+    let mut sorted = Sorted::default();
+    let mut final_words = None;
+    for (recipient, outcome) in item.recipients.iter().zip(outcomes) {
+        let words = outcome.as_ref().err();
+        let words = words.map(|error| format!("{recipient}: {}", error.reply));
+        sorted.last_reply = words.clone().or(sorted.last_reply);
+        match retry.fate(outcome, item.kind.at_most_once(), item.attempts, age) {
+            Fate::Sent => {}
+            Fate::Again(wait) => {
+                sorted.wait = sorted.wait.max(wait);
+                sorted.open.push(recipient.clone());
+            }
+            // The owner's mailbox is the last place: it is tried for ever.
+            Fate::Failed if item.fallback => {
+                sorted.wait = sorted.wait.max(retry.longest);
+                sorted.open.push(recipient.clone());
+            }
+            Fate::Failed => {
+                final_words = words;
+                sorted.failed.push(recipient.clone());
+            }
+        }
+    }
+    sorted.last_reply = final_words.or(sorted.last_reply);
+    sorted
+}
+
+type Parsed = (ReversePath, Vec<Address>, Address);
+
+fn parse(item: &OutgoingItem) -> Result<Parsed, crate::mail::AddressError> {
+    let sender = match item.sender.as_str() {
+        "" => ReversePath::Null,
+        text => ReversePath::Address(Address::parse(text)?),
+    };
+    let recipients: Result<_, _> = item
+        .recipients
+        .iter()
+        .map(|text| Address::parse(text))
+        .collect();
+    Ok((sender, recipients?, Address::parse(&item.mailbox)?))
+}
+
+fn delivery(
+    item: &OutgoingItem,
+    head: Vec<u8>,
+    sender: &ReversePath,
+    recipients: Vec<Address>,
+    mailbox: &Address,
+    body: &Arc<[u8]>,
+) -> Delivery {
+    let body_start = edit::header_length(body);
+    Delivery {
+        sender: sender.clone(),
+        recipients: recipients
+            .into_iter()
+            .map(|address| Recipient {
+                address,
+                mailbox: mailbox.clone(),
+                key: item.id.to_string(),
+            })
+            .collect(),
+        content: Content::new(head, Arc::clone(body), body_start),
+        smtputf8: item.smtputf8,
+        eight_bit: item.eight_bit,
+        deadline: None,
+    }
+}
+
+fn log(item: &OutgoingItem, outcomes: &[Outcome]) {
+    let (id, kind) = (item.id, item.kind.as_str());
+    for (to, outcome) in item.recipients.iter().zip(outcomes) {
+        match outcome {
+            Ok(accepted) => tracing::info!(%id, kind, to, place = accepted.place, "sent"),
+            Err(error) => tracing::warn!(%id, kind, to, %error, "not sent"),
         }
     }
 }
 
-fn address(text: &str) -> Result<Address, StoreError> {
-    Address::parse(text).map_err(|error| StoreError::Damaged(format!("{text:?}: {error}")))
+/// Writes into the why-record of the mail what became of this effect.
+fn tell(store: &Store, item: &OutgoingItem, fate: Settled) -> Result<(), StoreError> {
+    let Some(key) = item.handoff else {
+        return Ok(());
+    };
+    let why = store
+        .handoff_get(&key)?
+        .map(|handoff| store.history_get(handoff.answer.id));
+    let Some(mut why) = why.transpose()?.flatten() else {
+        return Ok(());
+    };
+    let effects = why
+        .body
+        .get_mut("effects")
+        .and_then(|effects| effects.as_array_mut());
+    let id = item.id.to_string();
+    let Some(effect) = effects
+        .into_iter()
+        .flatten()
+        .find(|effect| effect["id"] == id.as_str())
+    else {
+        return Ok(());
+    };
+    effect["state"] = match fate {
+        Settled::Sent => "sent",
+        Settled::InMailbox => "in_mailbox",
+        Settled::Waiting => "waiting",
+        Settled::Dead => "dead",
+    }
+    .into();
+    effect["reply"] = item.last_reply.clone().into();
+    let mut batch = Batch::new();
+    batch.put_why(&why);
+    store.commit_blocking(batch)
 }
 
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+fn unreadable(error: &StoreError) -> DeliverError {
+    let reply = if error.is_temporary() {
+        Reply::new(451, 3, 0, "the mail cannot be read")
+    } else {
+        Reply::new(554, 3, 0, "the mail cannot be read")
+    };
+    DeliverError::new(reply, error.to_string())
 }
 
-/// The wall clock, unix milliseconds.
-fn now() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
+fn millis(span: i64) -> Duration {
+    Duration::from_millis(u64::try_from(span).unwrap_or(0))
+}
+
+fn later(now: i64, wait: Duration) -> i64 {
+    now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(StoreError::Damaged(error.to_string())))
 }

@@ -23,9 +23,10 @@ use crate::deliver::{
     Accepted, DeliverError, Delivery, Endpoint, HopSettings, Mechanism, Outcome, Pool, Tls,
 };
 use crate::mail::{Address, ReversePath};
-use crate::smtp::{Reply, wire_data};
+use crate::smtp::{Reply, ReplyParser, wire_data};
 
 pub use backoff::{Fate, RateLimit, Retry};
+pub use courier::{Courier, FAILED_FIELD, Hops};
 
 /// `relay` of the daemon file, compiled.
 #[derive(Debug, Clone)]
@@ -159,7 +160,7 @@ impl Relay {
         let text: Vec<_> = response.message().collect();
         Ok(Accepted {
             place: self.settings.hop.place(),
-            reply: Some(Reply::new(250, 0, 0, text.join(" "))),
+            reply: Some(reply(250, &text.join(" "))),
             repeated: false,
         })
     }
@@ -257,7 +258,17 @@ fn lettre_address(address: &Address) -> lettre::Address {
 fn refusal(error: &LettreError) -> Option<Reply> {
     let code = error.status()?.to_string().parse().ok()?;
     let words = std::error::Error::source(error).map_or_else(String::new, ToString::to_string);
-    Some(Reply::new(code, 0, 0, words))
+    Some(reply(code, &words))
+}
+
+/// The next hop's words as a reply, its enhanced code read out of them.
+fn reply(code: u16, words: &str) -> Reply {
+    let mut parser = ReplyParser::new();
+    parser.feed(format!("{code} {}\r\n", words.replace(['\r', '\n'], " ")).as_bytes());
+    match parser.next_reply() {
+        Ok(Some(server)) => server.into(),
+        _ => Reply::new(code, 0, 0, words),
+    }
 }
 
 /// A refusal before any mail is named says nothing about the mail.

@@ -2,7 +2,7 @@
 //! `server.listeners`). Nothing is resolved or opened here.
 
 use core::fmt;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::str::FromStr;
 
 /// `host:port`, `[::1]:port`, `/path/to.sock` or `systemd:NAME`.
@@ -94,6 +94,22 @@ pub enum CidrError {
 }
 
 impl Cidr {
+    /// `127.0.0.0/8`.
+    pub const LOOPBACK_V4: Self = Self {
+        address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)),
+        bits: 8,
+    };
+    /// `::1`.
+    pub const LOOPBACK_V6: Self = Self {
+        address: IpAddr::V6(Ipv6Addr::LOCALHOST),
+        bits: 128,
+    };
+
+    /// Every address of its family is in it.
+    pub fn is_everything(&self) -> bool {
+        self.bits == 0
+    }
+
     /// Whether `ip` is in the network. An IPv4 address written as IPv6 (`::ffff:a.b.c.d`) counts
     /// as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
