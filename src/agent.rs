@@ -19,9 +19,6 @@ use crate::smtp::{Answer, Reply};
 use crate::store::{HandoffKey, HandoffState, Id, InflightGuard, MailDigest};
 use crate::telemetry::Redact;
 
-/// Free space beside the mail itself below which no mail is taken, octets.
-const RESERVE: u64 = 32 << 20;
-
 /// Settings that a reload swaps as one.
 #[derive(Debug)]
 pub struct Active {
@@ -204,8 +201,7 @@ impl Agent {
 impl Handoff for Agent {
     async fn mail(&self, _sender: &ReversePath, declared_size: Option<u64>) -> Result<(), Reply> {
         let store = self.executor.store().clone();
-        let needed = RESERVE.saturating_add(declared_size.unwrap_or(0));
-        match spawn_blocking(move || store.has_room(needed)).await {
+        match spawn_blocking(move || store.has_room(declared_size.unwrap_or(0))).await {
             Ok(true) => Ok(()),
             _ => Err(Reply::new(452, 3, 1, "insufficient storage")),
         }

@@ -7,9 +7,9 @@ use clap::Args;
 use serde_json::json;
 use std::sync::Arc;
 
-use super::{Done, Exit, Failure, Global, config_of, text};
+use super::{Done, Exit, Failure, Global, check, config_of, text};
 use crate::agent;
-use crate::config::{Config, Directory, Lookup, Mailbox};
+use crate::config::{self, Config, Directory, Lookup, Mailbox};
 use crate::mail::{Address, Bounds, Message, ReversePath};
 use crate::policy::{Arrival, AuthReport, Plan};
 use crate::view;
@@ -62,7 +62,13 @@ fn mailbox(config: &Arc<Config>, recipient: &Address) -> Result<Arc<Mailbox>, Fa
         found = directory.lookup(recipient);
     }
     match found {
-        Lookup::Found(mailbox) => Ok(mailbox),
+        Lookup::Found(mailbox) => {
+            if let Some(path) = directory.path_of(recipient) {
+                // Of a bad file the daemon would have the settings from before, or the defaults.
+                config::load_mailbox(config, &path).map_err(|errors| check::refused(&errors))?;
+            }
+            Ok(mailbox)
+        }
         Lookup::UnknownDomain => Err(Failure::new(
             Exit::NoUser,
             format!("{recipient}: not one of mailboxes.domains"),

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Loaded};
 
 /// The exit codes of sysexits.h that we use (CONTRACT section 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,11 +185,14 @@ pub fn execute(cli: &Cli, out: &mut dyn Write) -> Done {
     }
 }
 
-/// The daemon file that `--config` names.
+/// The settings of the daemon file that `--config` names.
 pub(crate) fn config_of(global: &Global) -> Result<Config, Failure> {
+    load(global).map(|loaded| loaded.config)
+}
+
+/// The daemon file that `--config` names; one that is not there is no error of settings.
+pub(crate) fn load(global: &Global) -> Result<Loaded, Failure> {
     let path = &global.config;
     std::fs::metadata(path).map_err(|error| Failure::io(path.display(), &error))?;
-    config::load(path)
-        .map(|loaded| loaded.config)
-        .map_err(|errors| check::refused(&errors))
+    config::load(path).map_err(|errors| check::refused(&errors))
 }

@@ -6,15 +6,13 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::check::refused;
-use super::{Done, Exit, Failure, Global};
-use crate::config;
+use super::{Done, Exit, Failure, Global, load};
 use crate::daemon::{Daemon, Shared, StartError};
 use crate::store::StoreError;
 use crate::telemetry;
 
 pub(super) fn run(global: &Global) -> Done {
-    let loaded = config::load(&global.config).map_err(|errors| refused(&errors))?;
+    let loaded = load(global)?;
     telemetry::init(&loaded.config.logging).map_err(|error| Failure::io("logging", &error))?;
     for warning in &loaded.warnings {
         tracing::warn!(place = %format_args!("{}:{}", warning.file.display(), warning.line), "{}", warning.message);

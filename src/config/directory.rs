@@ -154,6 +154,17 @@ impl Directory {
         }
     }
 
+    /// The file whose settings a recipient has, good or bad; `None` when the defaults alone count.
+    pub fn path_of(&self, recipient: &Address) -> Option<PathBuf> {
+        let base = self.without_extension(recipient);
+        let file = |address: &Address| {
+            let own = location::candidates(&self.config.mailboxes.dir, address);
+            let own = own.into_iter().find(|path| path.exists());
+            own.or_else(|| self.index.file_of(&address.key()))
+        };
+        std::iter::once(recipient).chain(&base).find_map(file)
+    }
+
     /// `taro@` for `taro+news@`.
     fn without_extension(&self, address: &Address) -> Option<Address> {
         let sign = self.config.mailboxes.address_extension?;

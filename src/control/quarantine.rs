@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -75,9 +76,14 @@ pub(super) async fn raw(
 pub(super) async fn release(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,
-    Json(release): Json<Release>,
+    body: Bytes,
 ) -> Result<Json<Value>, Problem> {
     let bad = |message: String| Problem::new(StatusCode::BAD_REQUEST, message);
+    // `curl -X POST` sends no body and no type.
+    let release: Release = match body.is_empty() {
+        true => Release::default(),
+        false => serde_json::from_slice(&body).map_err(|error| bad(format!("body: {error}")))?,
+    };
     if release.allow_sender {
         return Err(bad(
             "--allow-sender: not built yet; add the sender to allow.senders of the mailbox file"

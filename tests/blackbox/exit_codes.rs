@@ -175,7 +175,7 @@ fn a_full_disk_puts_mail_off_and_does_not_stop_a_start() {
         .with_mailbox(TARO, OFFERS)
         .with("store: {path: state}", "store: {path: small/state}");
     std::fs::create_dir(site.path("small")).unwrap();
-    let Some(mount) = Mount::tmpfs(&site.path("small"), "48m") else {
+    let Some(mount) = Mount::tmpfs(&site.path("small"), "80m") else {
         eprintln!("not shown: a small file system cannot be mounted here");
         return;
     };
