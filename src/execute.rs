@@ -282,9 +282,13 @@ impl Executor {
             Ok(()) => self.courier.notify_one(),
             Err(error) => {
                 tracing::error!(%error, "commit failed");
-                for (result, effects) in results.iter_mut().zip(effects.iter()) {
+                for (result, effects) in results.iter_mut().zip(effects) {
                     if result.is_ok() && !effects.is_empty() {
                         *result = Err(store_reply(&error));
+                        if matches!(error, StoreError::InDoubt(_)) {
+                            // The index may name its files, and a retry find the hand-off done.
+                            *effects = Effects::default();
+                        }
                     }
                 }
             }

@@ -122,6 +122,16 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    pub(crate) fn new(db: sled::Db) -> Self {
+        Self {
+            db: RwLock::new(Some(db)),
+            failed: AtomicBool::new(false),
+            quarantine_bytes: AtomicU64::new(0),
+            outgoing: AtomicU64::new(0),
+            unwaited: AtomicU64::new(0),
+        }
+    }
+
     pub(crate) fn publish(&self, totals: &Totals) {
         self.quarantine_bytes
             .store(totals.quarantine_bytes, Ordering::Relaxed);
@@ -179,13 +189,7 @@ impl Index {
         let mut found = Found::default();
         let totals = guarded(|| load(&db, seq, &mut found))?;
         let sync = db_file(place)?;
-        let shared = Arc::new(Shared {
-            db: RwLock::new(Some(db)),
-            failed: AtomicBool::new(false),
-            quarantine_bytes: AtomicU64::new(0),
-            outgoing: AtomicU64::new(0),
-            unwaited: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared::new(db));
         let start = totals.unwrap_or(Totals {
             seq,
             ..Totals::default()
@@ -213,14 +217,14 @@ impl Index {
         let sent = self.send(batch, Waiter::Task(sender));
         async move {
             sent?;
-            receiver.await.unwrap_or(Err(StoreError::Failed))
+            receiver.await.unwrap_or_else(|_| Err(lost()))
         }
     }
 
     pub(crate) fn commit_blocking(&self, batch: Batch) -> Result<(), StoreError> {
         let (sender, receiver) = sync_channel(1);
         self.send(batch, Waiter::Thread(sender))?;
-        receiver.recv().unwrap_or(Err(StoreError::Failed))
+        receiver.recv().unwrap_or_else(|_| Err(lost()))
     }
 
     pub(crate) fn submit(&self, batch: Batch) {
@@ -242,6 +246,14 @@ impl Index {
 
     pub(crate) fn outgoing_count(&self) -> u64 {
         self.shared.outgoing.load(Ordering::Relaxed)
+    }
+
+    /// After a failed sync nothing that is read is known to be durable.
+    pub(crate) fn believed(&self) -> Result<(), StoreError> {
+        match self.shared.failed.load(Ordering::SeqCst) {
+            true => Err(StoreError::Failed),
+            false => Ok(()),
+        }
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
@@ -462,6 +474,11 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result
         .unwrap_or_else(|_| Err(StoreError::Damaged("index: sled panicked".to_owned())))
 }
 
+/// The committer is gone with a batch in its hands.
+fn lost() -> StoreError {
+    StoreError::InDoubt(Arc::new(StoreError::Failed))
+}
+
 fn open_seq(path: &Path) -> Result<File, StoreError> {
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(false);
@@ -494,4 +511,23 @@ fn open_guarded(dir: &Path) -> sled::Result<sled::Db> {
     opener
         .join()
         .unwrap_or_else(|_| Err(sled::Error::ReportableBug("panic while opening".to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_believed_after_a_failed_sync() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place {
+            dir: dir.path().join("index"),
+            seq: dir.path().join("index.seq"),
+            ballast: dir.path().join("ballast"),
+        };
+        let (index, _) = Index::open(&place).unwrap();
+        assert!(index.believed().is_ok());
+        index.shared.failed.store(true, Ordering::SeqCst);
+        assert!(matches!(index.believed(), Err(StoreError::Failed)));
+    }
 }
