@@ -62,6 +62,10 @@ impl Committer {
         while let Some(first) = self.wait(jobs) {
             let mut group = vec![first];
             group.extend(jobs.try_iter().take(MAX_GROUP - 1));
+            group.retain(|job| !job.waiter.has_gone());
+            if group.is_empty() {
+                continue;
+            }
             let result = self.commit(&group);
             group.into_iter().for_each(|job| self.tell(job, &result));
         }

@@ -161,6 +161,16 @@ pub(crate) enum Waiter {
     None,
 }
 
+impl Waiter {
+    /// A task that was dropped: what it would have answered is answered as not done.
+    pub(crate) fn has_gone(&self) -> bool {
+        match self {
+            Self::Task(task) => task.is_closed(),
+            Self::Thread(_) | Self::None => false,
+        }
+    }
+}
+
 /// A batch on its way to the committer.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -515,10 +525,10 @@ fn open_guarded(dir: &Path) -> sled::Result<sled::Db> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::WhyRecord;
     use super::*;
 
-    #[test]
-    fn nothing_is_believed_after_a_failed_sync() {
+    fn open() -> (tempfile::TempDir, Index) {
         let dir = tempfile::tempdir().unwrap();
         let place = Place {
             dir: dir.path().join("index"),
@@ -526,8 +536,41 @@ mod tests {
             ballast: dir.path().join("ballast"),
         };
         let (index, _) = Index::open(&place).unwrap();
+        (dir, index)
+    }
+
+    fn why(id: Id) -> WhyRecord {
+        WhyRecord {
+            id,
+            mailbox: "taro@example.jp".to_owned(),
+            received_at: 1,
+            body: serde_json::Value::Null,
+        }
+    }
+
+    #[test]
+    fn nothing_is_believed_after_a_failed_sync() {
+        let (_dir, index) = open();
         assert!(index.believed().is_ok());
         index.shared.failed.store(true, Ordering::SeqCst);
         assert!(matches!(index.believed(), Err(StoreError::Failed)));
+    }
+
+    #[test]
+    fn a_batch_whose_task_has_gone_is_not_applied() {
+        let (_dir, index) = open();
+        let batch = |id| {
+            let mut batch = Batch::new();
+            batch.put_why(&why(id));
+            batch
+        };
+        let (gone, stays) = (Id::new(1), Id::new(2));
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        drop(receiver);
+        index.send(batch(gone), Waiter::Task(sender)).unwrap();
+        index.commit_blocking(batch(stays)).unwrap();
+        let found = |id: Id| index.get_record::<WhyRecord>(tag::HISTORY, id.as_str().as_bytes());
+        assert!(found(gone).unwrap().is_none());
+        assert!(found(stays).unwrap().is_some());
     }
 }
