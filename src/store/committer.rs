@@ -89,7 +89,7 @@ impl Committer {
             Waiter::Task(task) => drop(task.send(result.clone())),
             Waiter::Thread(thread) => drop(thread.send(result.clone())),
             Waiter::None => {
-                self.shared.unwaited.fetch_sub(1, Ordering::Relaxed);
+                self.shared.settled(&job.batch);
                 if let Err(error) = result {
                     tracing::warn!(%error, "a record was not stored");
                 }

@@ -8,14 +8,14 @@
 //! * After a write error sled refuses everything until it is opened again, which needs space; the
 //!   committer opens it again by itself. After a sync error nothing is believed any more.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -119,6 +119,8 @@ pub(crate) struct Shared {
     pub(crate) outgoing: AtomicU64,
     /// Batches on their way that nobody waits for.
     pub(crate) unwaited: AtomicU64,
+    /// The hand-offs in them: a retry must find its first try at once.
+    unwaited_handoffs: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
 }
 
 impl Shared {
@@ -129,7 +131,31 @@ impl Shared {
             quarantine_bytes: AtomicU64::new(0),
             outgoing: AtomicU64::new(0),
             unwaited: AtomicU64::new(0),
+            unwaited_handoffs: Mutex::default(),
         }
+    }
+
+    fn submitted(&self, batch: &Batch) {
+        self.unwaited.fetch_add(1, Ordering::Relaxed);
+        let mut handoffs = self.unwaited_handoffs();
+        for (key, value) in batch.changes.iter().filter(|change| is_handoff(&change.0)) {
+            handoffs.extend(value.clone().map(|value| (key.clone(), value)));
+        }
+    }
+
+    /// A batch that nobody waits for is applied, or lost.
+    pub(crate) fn settled(&self, batch: &Batch) {
+        self.unwaited.fetch_sub(1, Ordering::Relaxed);
+        let mut handoffs = self.unwaited_handoffs();
+        for (key, _) in batch.changes.iter().filter(|change| is_handoff(&change.0)) {
+            handoffs.remove(key);
+        }
+    }
+
+    fn unwaited_handoffs(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Vec<u8>>> {
+        self.unwaited_handoffs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn publish(&self, totals: &Totals) {
@@ -238,16 +264,16 @@ impl Index {
     }
 
     pub(crate) fn submit(&self, batch: Batch) {
-        let waiting = self.shared.unwaited.fetch_add(1, Ordering::Relaxed);
-        let sent = if waiting < MAX_UNWAITED {
-            self.send(batch, Waiter::None)
-        } else {
-            Err(StoreError::Failed)
-        };
-        if let Err(error) = sent {
-            self.shared.unwaited.fetch_sub(1, Ordering::Relaxed);
-            tracing::warn!(%error, "a record was not stored");
+        let lost = |error: StoreError| tracing::warn!(%error, "a record was not stored");
+        if self.shared.unwaited.load(Ordering::Relaxed) >= MAX_UNWAITED {
+            return lost(StoreError::Failed);
         }
+        if let Err(error) = batch.check() {
+            return lost(error);
+        }
+        self.shared.submitted(&batch);
+        // The committer ends after the last sender only.
+        let _ = self.send(batch, Waiter::None);
     }
 
     pub(crate) fn quarantine_bytes(&self) -> u64 {
@@ -267,6 +293,11 @@ impl Index {
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        if is_handoff(key)
+            && let Some(value) = self.shared.unwaited_handoffs().get(key)
+        {
+            return Ok(Some(IVec::from(value.as_slice())));
+        }
         self.shared.read(|db| db.get(key))
     }
 
@@ -482,6 +513,10 @@ pub(crate) fn write_seq(file: &File, seq: u64) -> std::io::Result<()> {
 pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(StoreError::Damaged("index: sled panicked".to_owned())))
+}
+
+fn is_handoff(key: &[u8]) -> bool {
+    key.first() == Some(&tag::HANDOFF)
 }
 
 /// The committer is gone with a batch in its hands.
