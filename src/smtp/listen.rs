@@ -15,8 +15,8 @@ pub enum ListenAddress {
         /// 0-65535.
         port: u16,
     },
-    /// The path of a Unix socket: absolute, or with a `/` in it and then relative to the caller's
-    /// base.
+    /// The path of a Unix socket: absolute, or relative to the caller's base and then with a
+    /// `/` in it or `.sock` at its end.
     Unix(String),
     /// A socket passed by the service manager under this name (`FileDescriptorName=`).
     Systemd(String),
@@ -38,7 +38,8 @@ impl FromStr for ListenAddress {
                 .then(|| Self::Systemd(name.to_owned()))
                 .ok_or(ListenAddressError);
         }
-        if text.contains('/') {
+        // A name alone is a socket only when it says so: `localhost` is a forgotten port.
+        if text.contains('/') || text.ends_with(".sock") {
             return (!text.contains('\0'))
                 .then(|| Self::Unix(text.to_owned()))
                 .ok_or(ListenAddressError);
@@ -183,6 +184,8 @@ mod tests {
                 "/run/a b/lmtp.sock",
                 Some(ListenAddress::Unix("/run/a b/lmtp.sock".into())),
             ),
+            ("lmtp.sock", Some(ListenAddress::Unix("lmtp.sock".into()))),
+            ("localhost", None),
             ("run/lmtp:1", Some(ListenAddress::Unix("run/lmtp:1".into()))),
             ("systemd:lmtp", Some(ListenAddress::Systemd("lmtp".into()))),
             ("systemd:", None),
