@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::task::spawn_blocking;
@@ -18,6 +19,9 @@ use crate::server::Handoff;
 use crate::smtp::{Answer, Reply};
 use crate::store::{HandoffKey, HandoffState, Id, InflightGuard, MailDigest};
 use crate::telemetry::Redact;
+
+/// How long before the last moment for a reply delivery ends.
+const COMMIT_TIME: Duration = Duration::from_secs(15);
 
 /// Settings that a reload swaps as one.
 #[derive(Debug)]
@@ -214,6 +218,7 @@ impl Handoff for Agent {
 
     async fn message(&self, envelope: Envelope, raw: Vec<u8>) -> Vec<Answer> {
         let active = self.active.load_full();
+        let deadline = Instant::now() + delivery_time(active.config.server.timeouts.final_reply);
         let bounds = bounds(&active.config.server.limits);
         let parsed = spawn_blocking(move || {
             let message = Message::parse(&raw, &bounds);
@@ -234,6 +239,7 @@ impl Handoff for Agent {
             message,
             raw,
             config: active.config.clone(),
+            deadline,
         });
         let answers = self.carry_out(&mail, &shares).await;
         let refused = |reply: Reply| Answer::Refused(reply);
@@ -253,6 +259,12 @@ impl Handoff for Agent {
             })
             .collect()
     }
+}
+
+/// What of `timeouts.final_reply` the next hop gets: the rest is for what was delivered to be
+/// recorded, so that a retry does not deliver it again.
+fn delivery_time(final_reply: Duration) -> Duration {
+    final_reply.saturating_sub(COMMIT_TIME.min(final_reply / 4))
 }
 
 /// The bounds of `server.limits`.

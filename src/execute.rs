@@ -10,6 +10,7 @@ pub(crate) mod letters;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use serde_json::json;
@@ -47,6 +48,8 @@ pub struct Mail {
     pub auth: AuthReport,
     /// The daemon's settings when it came in.
     pub config: Arc<Config>,
+    /// When the next hop must have answered, so that there is time left to commit.
+    pub deadline: Instant,
 }
 
 /// One mailbox's decision, to be carried out.
@@ -240,7 +243,7 @@ impl Executor {
                 content,
                 smtputf8: mail.envelope.smtputf8,
                 eight_bit: mail.envelope.eight_bit,
-                deadline: None,
+                deadline: Some(mail.deadline),
             };
             let outcomes = hops.next_hop.deliver(&delivery).await;
             for ((index, task), outcome) in indexes.iter().zip(chosen).zip(outcomes) {
@@ -282,9 +285,13 @@ impl Executor {
             Ok(()) => self.courier.notify_one(),
             Err(error) => {
                 tracing::error!(%error, "commit failed");
-                for (result, effects) in results.iter_mut().zip(effects.iter()) {
+                for (result, effects) in results.iter_mut().zip(effects) {
                     if result.is_ok() && !effects.is_empty() {
                         *result = Err(store_reply(&error));
+                        if matches!(error, StoreError::InDoubt(_)) {
+                            // The index may name its files, and a retry find the hand-off done.
+                            *effects = Effects::default();
+                        }
                     }
                 }
             }

@@ -438,6 +438,30 @@ fn only_one_of_many_may_answer() {
 }
 
 #[test]
+fn a_hand_off_that_nobody_waits_for_is_found_at_once() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    for n in 0..200 {
+        let key = HandoffKey::compute("taro@example.jp", "", format!("{n}").as_bytes());
+        let handoff = Handoff {
+            state: HandoffState::Committed,
+            answer: Answer {
+                id: Id::new(NOW),
+                verdict: "deliver".to_owned(),
+                stage: None,
+            },
+            outgoing: Vec::new(),
+            quarantine: None,
+            created_at: NOW,
+        };
+        let mut batch = Batch::new();
+        batch.put_handoff(&key, &handoff);
+        store.submit(batch);
+        assert_eq!(store.handoff_get(&key).unwrap(), Some(handoff), "{n}");
+    }
+}
+
+#[test]
 fn a_sweep_is_exact() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Done, Exit, Failure, Global, load};
 use crate::daemon::{Daemon, Shared, StartError};
@@ -18,6 +18,7 @@ pub(super) fn run(global: &Global) -> Done {
         tracing::warn!(place = %format_args!("{}:{}", warning.file.display(), warning.line), "{}", warning.message);
     }
     runtime()?.block_on(async {
+        let signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
         let path = Some(global.config.clone());
         let daemon = Daemon::start(loaded.config, path)
             .await
@@ -30,7 +31,7 @@ pub(super) fn run(global: &Global) -> Done {
         // Without a service manager there is nobody to tell.
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         let watchdog = tokio::spawn(watchdog(daemon.shared().clone()));
-        until_told(daemon.shared()).await?;
+        signals.until_told(daemon.shared()).await;
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
         watchdog.abort();
         daemon.stop().await;
@@ -72,19 +73,33 @@ pub(super) fn store_exit(error: &StoreError) -> Exit {
     }
 }
 
-async fn until_told(shared: &std::sync::Arc<Shared>) -> Done {
-    let listen = |kind| signal(kind).map_err(|error| Failure::io("signals", &error));
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut hangup = listen(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => {
-                let shared = shared.clone();
-                // The outcome is in the log.
-                let _ = tokio::task::spawn_blocking(move || shared.reload()).await;
+/// Caught before anybody is told that the daemon is ready: until then a SIGHUP kills.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Reloads at each SIGHUP until the daemon is told to stop.
+    async fn until_told(mut self, shared: &std::sync::Arc<Shared>) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {
+                    let shared = shared.clone();
+                    // The outcome is in the log.
+                    let _ = tokio::task::spawn_blocking(move || shared.reload()).await;
+                }
             }
         }
     }

@@ -15,8 +15,8 @@ pub enum ListenAddress {
         /// 0-65535.
         port: u16,
     },
-    /// The path of a Unix socket: absolute, or relative to the caller's base and then with a
-    /// `/` in it or `.sock` at its end.
+    /// The path of a Unix socket: absolute, or relative to the caller's base; without a `/` it ends
+    /// in `.sock`.
     Unix(String),
     /// A socket passed by the service manager under this name (`FileDescriptorName=`).
     Systemd(String),
@@ -38,8 +38,8 @@ impl FromStr for ListenAddress {
                 .then(|| Self::Systemd(name.to_owned()))
                 .ok_or(ListenAddressError);
         }
-        // A name alone is a socket only when it says so: `localhost` is a forgotten port.
-        if text.contains('/') || text.ends_with(".sock") {
+        // `127.0.0.1` is a forgotten port, not the name of a socket.
+        if text.contains('/') || (text.ends_with(".sock") && !text.contains(':')) {
             return (!text.contains('\0'))
                 .then(|| Self::Unix(text.to_owned()))
                 .ok_or(ListenAddressError);
@@ -180,12 +180,13 @@ mod tests {
             ("127.0.0.1:2424", tcp("127.0.0.1", 2424)),
             ("localhost:0", tcp("localhost", 0)),
             ("[::1]:24", tcp("::1", 24)),
+            ("lmtp.sock", Some(ListenAddress::Unix("lmtp.sock".into()))),
+            ("127.0.0.1", None),
+            ("localhost", None),
             (
                 "/run/a b/lmtp.sock",
                 Some(ListenAddress::Unix("/run/a b/lmtp.sock".into())),
             ),
-            ("lmtp.sock", Some(ListenAddress::Unix("lmtp.sock".into()))),
-            ("localhost", None),
             ("run/lmtp:1", Some(ListenAddress::Unix("run/lmtp:1".into()))),
             ("systemd:lmtp", Some(ListenAddress::Systemd("lmtp".into()))),
             ("systemd:", None),

@@ -62,6 +62,10 @@ impl Committer {
         while let Some(first) = self.wait(jobs) {
             let mut group = vec![first];
             group.extend(jobs.try_iter().take(MAX_GROUP - 1));
+            group.retain(|job| !job.waiter.has_gone());
+            if group.is_empty() {
+                continue;
+            }
             let result = self.commit(&group);
             group.into_iter().for_each(|job| self.tell(job, &result));
         }
@@ -85,7 +89,7 @@ impl Committer {
             Waiter::Task(task) => drop(task.send(result.clone())),
             Waiter::Thread(thread) => drop(thread.send(result.clone())),
             Waiter::None => {
-                self.shared.unwaited.fetch_sub(1, Ordering::Relaxed);
+                self.shared.settled(&job.batch);
                 if let Err(error) = result {
                     tracing::warn!(%error, "a record was not stored");
                 }
@@ -95,6 +99,12 @@ impl Committer {
 
     fn commit(&mut self, group: &[Job]) -> Result<(), StoreError> {
         self.ready()?;
+        self.write(group)
+            .map_err(|error| StoreError::InDoubt(Arc::new(error)))
+    }
+
+    /// An error leaves open what of it is found later.
+    fn write(&mut self, group: &[Job]) -> Result<(), StoreError> {
         let mut changes = BTreeMap::new();
         for (key, value) in group.iter().flat_map(|job| &job.batch.changes) {
             changes.insert(key.as_slice(), value.as_deref());
@@ -274,4 +284,66 @@ pub(crate) fn outgoing_expiry(item: &OutgoingItem) -> Option<i64> {
 /// When a hand-off is swept away.
 pub(crate) fn handoff_expiry(handoff: &Handoff) -> i64 {
     handoff.created_at.saturating_add(HANDOFF_LIFE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{channel, sync_channel};
+    use std::thread;
+
+    use super::super::index::Index;
+    use super::super::{Batch, Id, QuarantineState};
+    use super::*;
+
+    fn place(dir: &tempfile::TempDir) -> Place {
+        Place {
+            dir: dir.path().join("index"),
+            seq: dir.path().join("index.seq"),
+            ballast: dir.path().join("ballast"),
+        }
+    }
+
+    fn batch(id: Id) -> Batch {
+        let mut batch = Batch::new();
+        batch.put_quarantine(&QuarantineEntry {
+            id,
+            mailbox: "taro@example.jp".to_owned(),
+            stage: String::new(),
+            class: String::new(),
+            entry: None,
+            origin: None,
+            sender: String::new(),
+            from: String::new(),
+            subject: String::new(),
+            size: 1,
+            received_at: 1,
+            expires_at: 2,
+            state: QuarantineState::Held,
+        });
+        batch
+    }
+
+    #[test]
+    fn a_commit_whose_sync_fails_is_in_doubt_and_ends_all_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(&dir);
+        drop(Index::open(&place).unwrap());
+        let shared = Arc::new(Shared::new(open_db(&place).unwrap()));
+        // A device that cannot be synced (EINVAL).
+        let sync = File::open("/dev/null").unwrap();
+        let seq = File::options().write(true).open(&place.seq).unwrap();
+        let committer = Committer::new(shared.clone(), place, sync, seq, Totals::default());
+        let (sender, receiver) = channel();
+        let thread = thread::spawn(move || committer.run(&receiver));
+        let commit = || {
+            let (waiter, done) = sync_channel(1);
+            let (batch, waiter) = (batch(Id::new(1)), Waiter::Thread(waiter));
+            sender.send(Job { batch, waiter }).unwrap();
+            done.recv().unwrap()
+        };
+        assert!(matches!(commit(), Err(StoreError::InDoubt(_))));
+        assert!(matches!(commit(), Err(StoreError::Failed)));
+        drop(sender);
+        thread.join().unwrap();
+    }
 }

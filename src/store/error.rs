@@ -33,6 +33,10 @@ pub enum StoreError {
     /// The index is closed after a write error and will be opened again by the next commit.
     #[error("the index is closed for the moment")]
     Closed,
+    /// A commit broke off after it had begun. A restart, or a retry, may find it done or undone: the
+    /// files that it names must stay.
+    #[error("{0}; what was to be recorded may be found or not")]
+    InDoubt(Arc<Self>),
     /// No such entry.
     #[error("no such id: {0}")]
     NotFound(String),
@@ -49,14 +53,17 @@ impl StoreError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Busy(_) | Self::Full(_) | Self::Io { .. } | Self::Failed | Self::Closed => true,
-            Self::Permission(_) | Self::Damaged(_) => true,
+            Self::Permission(_) | Self::Damaged(_) | Self::InDoubt(_) => true,
             Self::NotFound(_) | Self::Conflict(_) | Self::TooLarge(_) => false,
         }
     }
 
     /// `ENOSPC` or `EDQUOT`: `452 4.3.1` instead of `451 4.3.0`.
     pub fn is_full(&self) -> bool {
-        matches!(self, Self::Full(_))
+        match self {
+            Self::InDoubt(cause) => cause.is_full(),
+            other => matches!(other, Self::Full(_)),
+        }
     }
 
     /// Sorts a system error of `path` into its variant.

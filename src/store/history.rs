@@ -13,8 +13,10 @@ impl Store {
     /// One hand-off.
     ///
     /// # Errors
+    /// [`StoreError::Failed`] after a failed sync, since the hand-off may be that very one;
     /// [`StoreError::Damaged`] and kin.
     pub fn handoff_get(&self, key: &HandoffKey) -> Result<Option<Handoff>, StoreError> {
+        self.0.index.believed()?;
         self.0.index.get_record(tag::HANDOFF, key.as_bytes())
     }
 

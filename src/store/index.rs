@@ -8,14 +8,14 @@
 //! * After a write error sled refuses everything until it is opened again, which needs space; the
 //!   committer opens it again by itself. After a sync error nothing is believed any more.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -119,9 +119,45 @@ pub(crate) struct Shared {
     pub(crate) outgoing: AtomicU64,
     /// Batches on their way that nobody waits for.
     pub(crate) unwaited: AtomicU64,
+    /// The hand-offs in them: a retry must find its first try at once.
+    unwaited_handoffs: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
 }
 
 impl Shared {
+    pub(crate) fn new(db: sled::Db) -> Self {
+        Self {
+            db: RwLock::new(Some(db)),
+            failed: AtomicBool::new(false),
+            quarantine_bytes: AtomicU64::new(0),
+            outgoing: AtomicU64::new(0),
+            unwaited: AtomicU64::new(0),
+            unwaited_handoffs: Mutex::default(),
+        }
+    }
+
+    fn submitted(&self, batch: &Batch) {
+        self.unwaited.fetch_add(1, Ordering::Relaxed);
+        let mut handoffs = self.unwaited_handoffs();
+        for (key, value) in batch.changes.iter().filter(|change| is_handoff(&change.0)) {
+            handoffs.extend(value.clone().map(|value| (key.clone(), value)));
+        }
+    }
+
+    /// A batch that nobody waits for is applied, or lost.
+    pub(crate) fn settled(&self, batch: &Batch) {
+        self.unwaited.fetch_sub(1, Ordering::Relaxed);
+        let mut handoffs = self.unwaited_handoffs();
+        for (key, _) in batch.changes.iter().filter(|change| is_handoff(&change.0)) {
+            handoffs.remove(key);
+        }
+    }
+
+    fn unwaited_handoffs(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Vec<u8>>> {
+        self.unwaited_handoffs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn publish(&self, totals: &Totals) {
         self.quarantine_bytes
             .store(totals.quarantine_bytes, Ordering::Relaxed);
@@ -149,6 +185,16 @@ pub(crate) enum Waiter {
     Thread(SyncSender<Result<(), StoreError>>),
     /// Nobody.
     None,
+}
+
+impl Waiter {
+    /// A task that was dropped: what it would have answered is answered as not done.
+    pub(crate) fn has_gone(&self) -> bool {
+        match self {
+            Self::Task(task) => task.is_closed(),
+            Self::Thread(_) | Self::None => false,
+        }
+    }
 }
 
 /// A batch on its way to the committer.
@@ -179,13 +225,7 @@ impl Index {
         let mut found = Found::default();
         let totals = guarded(|| load(&db, seq, &mut found))?;
         let sync = db_file(place)?;
-        let shared = Arc::new(Shared {
-            db: RwLock::new(Some(db)),
-            failed: AtomicBool::new(false),
-            quarantine_bytes: AtomicU64::new(0),
-            outgoing: AtomicU64::new(0),
-            unwaited: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared::new(db));
         let start = totals.unwrap_or(Totals {
             seq,
             ..Totals::default()
@@ -213,27 +253,27 @@ impl Index {
         let sent = self.send(batch, Waiter::Task(sender));
         async move {
             sent?;
-            receiver.await.unwrap_or(Err(StoreError::Failed))
+            receiver.await.unwrap_or_else(|_| Err(lost()))
         }
     }
 
     pub(crate) fn commit_blocking(&self, batch: Batch) -> Result<(), StoreError> {
         let (sender, receiver) = sync_channel(1);
         self.send(batch, Waiter::Thread(sender))?;
-        receiver.recv().unwrap_or(Err(StoreError::Failed))
+        receiver.recv().unwrap_or_else(|_| Err(lost()))
     }
 
     pub(crate) fn submit(&self, batch: Batch) {
-        let waiting = self.shared.unwaited.fetch_add(1, Ordering::Relaxed);
-        let sent = if waiting < MAX_UNWAITED {
-            self.send(batch, Waiter::None)
-        } else {
-            Err(StoreError::Failed)
-        };
-        if let Err(error) = sent {
-            self.shared.unwaited.fetch_sub(1, Ordering::Relaxed);
-            tracing::warn!(%error, "a record was not stored");
+        let lost = |error: StoreError| tracing::warn!(%error, "a record was not stored");
+        if self.shared.unwaited.load(Ordering::Relaxed) >= MAX_UNWAITED {
+            return lost(StoreError::Failed);
         }
+        if let Err(error) = batch.check() {
+            return lost(error);
+        }
+        self.shared.submitted(&batch);
+        // The committer ends after the last sender only.
+        let _ = self.send(batch, Waiter::None);
     }
 
     pub(crate) fn quarantine_bytes(&self) -> u64 {
@@ -244,7 +284,20 @@ impl Index {
         self.shared.outgoing.load(Ordering::Relaxed)
     }
 
+    /// After a failed sync nothing that is read is known to be durable.
+    pub(crate) fn believed(&self) -> Result<(), StoreError> {
+        match self.shared.failed.load(Ordering::SeqCst) {
+            true => Err(StoreError::Failed),
+            false => Ok(()),
+        }
+    }
+
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        if is_handoff(key)
+            && let Some(value) = self.shared.unwaited_handoffs().get(key)
+        {
+            return Ok(Some(IVec::from(value.as_slice())));
+        }
         self.shared.read(|db| db.get(key))
     }
 
@@ -462,6 +515,15 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result
         .unwrap_or_else(|_| Err(StoreError::Damaged("index: sled panicked".to_owned())))
 }
 
+fn is_handoff(key: &[u8]) -> bool {
+    key.first() == Some(&tag::HANDOFF)
+}
+
+/// The committer is gone with a batch in its hands.
+fn lost() -> StoreError {
+    StoreError::InDoubt(Arc::new(StoreError::Failed))
+}
+
 fn open_seq(path: &Path) -> Result<File, StoreError> {
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(false);
@@ -494,4 +556,56 @@ fn open_guarded(dir: &Path) -> sled::Result<sled::Db> {
     opener
         .join()
         .unwrap_or_else(|_| Err(sled::Error::ReportableBug("panic while opening".to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::WhyRecord;
+    use super::*;
+
+    fn open() -> (tempfile::TempDir, Index) {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place {
+            dir: dir.path().join("index"),
+            seq: dir.path().join("index.seq"),
+            ballast: dir.path().join("ballast"),
+        };
+        let (index, _) = Index::open(&place).unwrap();
+        (dir, index)
+    }
+
+    fn why(id: Id) -> WhyRecord {
+        WhyRecord {
+            id,
+            mailbox: "taro@example.jp".to_owned(),
+            received_at: 1,
+            body: serde_json::Value::Null,
+        }
+    }
+
+    #[test]
+    fn nothing_is_believed_after_a_failed_sync() {
+        let (_dir, index) = open();
+        assert!(index.believed().is_ok());
+        index.shared.failed.store(true, Ordering::SeqCst);
+        assert!(matches!(index.believed(), Err(StoreError::Failed)));
+    }
+
+    #[test]
+    fn a_batch_whose_task_has_gone_is_not_applied() {
+        let (_dir, index) = open();
+        let batch = |id| {
+            let mut batch = Batch::new();
+            batch.put_why(&why(id));
+            batch
+        };
+        let (gone, stays) = (Id::new(1), Id::new(2));
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        drop(receiver);
+        index.send(batch(gone), Waiter::Task(sender)).unwrap();
+        index.commit_blocking(batch(stays)).unwrap();
+        let found = |id: Id| index.get_record::<WhyRecord>(tag::HISTORY, id.as_str().as_bytes());
+        assert!(found(gone).unwrap().is_none());
+        assert!(found(stays).unwrap().is_some());
+    }
 }

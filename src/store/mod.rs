@@ -151,7 +151,8 @@ impl Store {
     }
 
     /// Makes a batch durable: all of it or nothing. Waiting commits share one sync. The batch is on
-    /// its way when this returns, so dropping the future does not take it back.
+    /// its way when this returns; dropping the future takes it back only where its turn has not
+    /// come yet.
     ///
     /// # Errors
     /// [`StoreError::TooLarge`] for a record that does not fit, [`StoreError::Full`],

@@ -31,17 +31,39 @@ fn all_errors_of_all_files_in_one_run() {
         "jiro.yaml:2:",
         "jiro.yaml:3:",
     ] {
-        let hit = text.lines().any(|line| line.contains(place) && line.contains(": error["));
+        let hit = text
+            .lines()
+            .any(|line| line.contains(place) && line.contains(": error["));
         assert!(hit, "{place} in:\n{text}");
     }
-    assert!(text.lines().filter(|line| line.contains("sekimori.yaml:") && line.contains(": error[")).count() >= 2, "{text}");
-    assert!(text.contains("    - #1 offer") || text.contains("- #1 offer"), "the source line is shown:\n{text}");
+    assert!(
+        text.lines()
+            .filter(|line| line.contains("sekimori.yaml:") && line.contains(": error["))
+            .count()
+            >= 2,
+        "{text}"
+    );
+    assert!(
+        text.contains("    - #1 offer") || text.contains("- #1 offer"),
+        "the source line is shown:\n{text}"
+    );
     let json = site.cli(&["check", "--json"]).exit(78).json();
-    let errors = text.lines().filter(|line| line.contains(": error[")).count();
-    assert_eq!(json.iter().filter(|line| line["severity"] == "error").count(), errors);
+    let errors = text
+        .lines()
+        .filter(|line| line.contains(": error["))
+        .count();
+    assert_eq!(
+        json.iter()
+            .filter(|line| line["severity"] == "error")
+            .count(),
+        errors
+    );
     for line in json {
         assert_eq!(line["schema"], "sekimori.check/1");
-        assert!(line["line"].is_number() && line["col"].is_number() && line["file"].is_string(), "{line}");
+        assert!(
+            line["line"].is_number() && line["col"].is_number() && line["file"].is_string(),
+            "{line}"
+        );
     }
 }
 
@@ -49,9 +71,15 @@ fn all_errors_of_all_files_in_one_run() {
 fn an_error_has_file_line_column_id_source_and_suggestion() {
     let site = Site::new().with_mailbox(TARO, "reject:\n  subject_contain: [offer]\n");
     let text = site.cli(&["check"]).exit(78).text();
-    let line = text.lines().find(|line| line.contains("taro.yaml:3:3: error[")).unwrap_or_else(|| panic!("{text}"));
+    let line = text
+        .lines()
+        .find(|line| line.contains("taro.yaml:3:3: error["))
+        .unwrap_or_else(|| panic!("{text}"));
     assert!(line.contains("subject_contain"), "{line}");
-    assert!(text.contains("subject_contain: [offer]"), "the source line: {text}");
+    assert!(
+        text.contains("subject_contain: [offer]"),
+        "the source line: {text}"
+    );
     assert!(text.contains("subject_contains"), "a suggestion: {text}");
 }
 
@@ -60,15 +88,34 @@ fn where_duplicates_and_surplus_are() {
     let check = |settings: &str, place: &str| {
         let site = Site::new().with_mailbox(TARO, settings);
         let text = site.cli(&["check"]).exit(78).text();
-        assert!(text.contains(&format!("taro.yaml:{place}")), "{place} in:\n{text}");
+        assert!(
+            text.contains(&format!("taro.yaml:{place}")),
+            "{place} in:\n{text}"
+        );
     };
     check("language: ja\nspam: {scan: true}\nlanguage: en\n", "4:");
-    check("reject:\n  from_suffixes: |\n    @a.example\n    @b.example\n    @A.example\n", "6:");
-    check("notify:\n  to:\n    - a@x.example\n    - b@x.example\n    - c@x.example\n    - d@x.example\n", "7:");
-    let big: String = (0..10_500).map(|n| format!("          pattern-{n:05}\n")).collect();
-    check(&format!("forwarding:\n  mode: rules\n  rules:\n    - to: [a@x.example]\n      subject_contains: |\n{big}"), "6:");
+    check(
+        "reject:\n  from_suffixes: |\n    @a.example\n    @b.example\n    @A.example\n",
+        "6:",
+    );
+    check(
+        "notify:\n  to:\n    - a@x.example\n    - b@x.example\n    - c@x.example\n    - d@x.example\n",
+        "7:",
+    );
+    let big: String = (0..10_500)
+        .map(|n| format!("          pattern-{n:05}\n"))
+        .collect();
+    check(
+        &format!(
+            "forwarding:\n  mode: rules\n  rules:\n    - to: [a@x.example]\n      subject_contains: |\n{big}"
+        ),
+        "6:",
+    );
     let rules = "    - {to: [a@x.example], subject_contains: [abc]}\n".repeat(11);
-    check(&format!("forwarding:\n  mode: rules\n  rules:\n{rules}"), "15:");
+    check(
+        &format!("forwarding:\n  mode: rules\n  rules:\n{rules}"),
+        "15:",
+    );
 }
 
 #[test]
@@ -94,46 +141,87 @@ fn yaml_traps() {
         let site = Site::new().with_mailbox(TARO, settings);
         let found = site.cli(&["check"]);
         assert_eq!(found.code, 78, "{settings:?}: {}", found.text());
-        assert!(found.text().contains("taro.yaml:"), "{settings:?}: {}", found.text());
+        assert!(
+            found.text().contains("taro.yaml:"),
+            "{settings:?}: {}",
+            found.text()
+        );
     }
 }
 
 #[test]
 fn versions() {
     let site = Site::new();
-    for text in ["language: ja\n", "version: 2\n", "version: \"1\"\n", "", "# nothing\n"] {
+    for text in [
+        "language: ja\n",
+        "version: 2\n",
+        "version: \"1\"\n",
+        "",
+        "# nothing\n",
+    ] {
         site.write("mailboxes/east.example.jp/taro.yaml", text);
         let found = site.cli(&["check"]);
         assert_eq!(found.code, 78, "{text:?}: {}", found.text());
     }
-    site.write("mailboxes/east.example.jp/taro.yaml", "\u{feff}version: 1\r\nlanguage: en\r\n");
+    site.write(
+        "mailboxes/east.example.jp/taro.yaml",
+        "\u{feff}version: 1\r\nlanguage: en\r\n",
+    );
     site.cli(&["check"]).success();
 }
 
 #[test]
 fn lists_of_patterns_in_their_forms() {
-    for list in ["|\n    one\n\n    two\n", "one pattern\n", "[one, \"two\"]\n", "\n    - one\n    - \"#1 offer\"\n"] {
+    for list in [
+        "|\n    one\n\n    two\n",
+        "one pattern\n",
+        "[one, \"two\"]\n",
+        "\n    - one\n    - \"#1 offer\"\n",
+    ] {
         let site = Site::new().with_mailbox(TARO, &format!("reject:\n  subject_contains: {list}"));
         let found = site.cli(&["check"]);
         assert_eq!(found.code, 0, "{list:?}: {}", found.text());
     }
     let site = Site::new().with_mailbox(TARO, "reject: {subject_contains_file: words.txt}\n");
     site.cli(&["check"]).exit(78);
-    site.write("mailboxes/east.example.jp/words.txt", "未承諾広告\n#1 offer\n\n");
+    site.write(
+        "mailboxes/east.example.jp/words.txt",
+        "未承諾広告\n#1 offer\n\n",
+    );
     site.cli(&["check"]).success();
     let arguments = ["explain", "--mailbox", TARO, "-", "--json"];
-    let found = site.cli_with_input(&arguments, "From: a@b.example\nSubject: #1 offer\n\n".as_bytes()).success();
+    let found = site
+        .cli_with_input(
+            &arguments,
+            "From: a@b.example\nSubject: #1 offer\n\n".as_bytes(),
+        )
+        .success();
     assert_eq!(found.json()[0]["origin"], "words.txt:2");
 }
 
 #[test]
 fn what_is_not_built_yet_is_refused() {
     for (from, to) in [
-        ("store: {path: state}", "trust: {verify: dns}\nstore: {path: state}"),
-        ("store: {path: state}", "trust:\n  srs: {enabled: true, domain: srs.example.jp, secret_file: srs.secret}\nstore: {path: state}"),
-        ("store: {path: state}", "metrics: {listen: \"127.0.0.1:9424\"}\nstore: {path: state}"),
-        ("    engine: upstream\n    upstream: {header: X-Virus-Status, infected: Infected}", "    engine: clamd\n    address: /run/clamd.ctl"),
-        ("    engine: upstream\n    upstream: {header: X-Spam-Flag, spam: \"YES\"}", "    engine: rspamd\n    address: http://127.0.0.1:11333"),
+        (
+            "store: {path: state}",
+            "trust: {verify: dns}\nstore: {path: state}",
+        ),
+        (
+            "store: {path: state}",
+            "trust:\n  srs: {enabled: true, domain: srs.example.jp, secret_file: srs.secret}\nstore: {path: state}",
+        ),
+        (
+            "store: {path: state}",
+            "metrics: {listen: \"127.0.0.1:9424\"}\nstore: {path: state}",
+        ),
+        (
+            "    engine: upstream\n    upstream: {header: X-Virus-Status, infected: Infected}",
+            "    engine: clamd\n    address: /run/clamd.ctl",
+        ),
+        (
+            "    engine: upstream\n    upstream: {header: X-Spam-Flag, spam: \"YES\"}",
+            "    engine: rspamd\n    address: http://127.0.0.1:11333",
+        ),
     ] {
         let site = Site::new().with(from, to);
         let text = site.cli(&["check"]).exit(78).text();
@@ -159,9 +247,16 @@ fn paths_choose_what_is_checked() {
     let site = Site::new()
         .with_mailbox(TARO, "nonsense: 1\n")
         .with_mailbox("jiro@east.example.jp", "language: ja\n");
-    site.cli(&["check", "mailboxes/east.example.jp/jiro.yaml"]).success();
-    site.cli(&["check", "mailboxes/east.example.jp/taro.yaml"]).exit(78);
-    site.cli(&["check", "mailboxes/east.example.jp/jiro.yaml", "mailboxes/east.example.jp/taro.yaml"]).exit(78);
+    site.cli(&["check", "mailboxes/east.example.jp/jiro.yaml"])
+        .success();
+    site.cli(&["check", "mailboxes/east.example.jp/taro.yaml"])
+        .exit(78);
+    site.cli(&[
+        "check",
+        "mailboxes/east.example.jp/jiro.yaml",
+        "mailboxes/east.example.jp/taro.yaml",
+    ])
+    .exit(78);
     site.cli(&["check", "no-such-file.yaml"]).exit(66);
 }
 
@@ -171,5 +266,8 @@ fn run_refuses_what_check_refuses() {
     let mut child = site.spawn();
     assert_eq!(child.wait().unwrap().code(), Some(78));
     let told = std::fs::read_to_string(site.path("stderr.log")).unwrap();
-    assert!(told.contains("sekimori.yaml:") && told.contains("error["), "{told}");
+    assert!(
+        told.contains("sekimori.yaml:") && told.contains("error["),
+        "{told}"
+    );
 }

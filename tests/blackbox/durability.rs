@@ -17,22 +17,34 @@ auto_reply: {enabled: true, message: \"away\"}
 #[test]
 fn the_retry_of_a_hand_off_repeats_nothing() {
     let relay = Hop::smtp();
-    let daemon = Site::new().with_relay(relay.port).with_mailbox(TARO, EVERYTHING).start();
+    let daemon = Site::new()
+        .with_relay(relay.port)
+        .with_mailbox(TARO, EVERYTHING)
+        .start();
     let raw = mail("a@friend.example", "x");
     let first = daemon.give("a@friend.example", TARO, &raw);
     let second = daemon.give("a@friend.example", TARO, &raw);
     assert_eq!(first, second);
-    assert_eq!(daemon.smtp().submit("a@friend.example", &[TARO], &raw).id(), first.id());
+    assert_eq!(
+        daemon.smtp().submit("a@friend.example", &[TARO], &raw).id(),
+        first.id()
+    );
     daemon.await_empty_queue();
     assert_eq!(daemon.mailbox(TARO).len(), 1);
-    for to in ["home@else.example", "mobile@else.example", "a@friend.example"] {
+    for to in [
+        "home@else.example",
+        "mobile@else.example",
+        "a@friend.example",
+    ] {
         assert_eq!(relay.mails_to(to).len(), 1, "{to}");
     }
 }
 
 #[test]
 fn the_retry_is_known_after_a_crash_and_after_a_reload_of_other_rules() {
-    let mut daemon = Site::new().with_mailbox(TARO, "reject: {subject_contains: [offer]}\n").start();
+    let mut daemon = Site::new()
+        .with_mailbox(TARO, "reject: {subject_contains: [offer]}\n")
+        .start();
     let raw = mail("a@friend.example", "offer");
     let first = daemon.give("a@friend.example", TARO, &raw);
     daemon.kill();
@@ -48,10 +60,26 @@ fn the_fields_that_a_delivering_mta_rewrites_do_not_make_a_new_mail() {
     let daemon = Site::new().start();
     let raw = mail("a@friend.example", "x");
     let with = |fields: &str| [fields.as_bytes(), &raw].concat();
-    let first = daemon.give("a@friend.example", TARO, &with("Return-Path: <a@friend.example>\r\nDelivery-date: Sun, 22 Nov 2026 09:00:00 +0900\r\n"));
-    let second = daemon.give("a@friend.example", TARO, &with("Return-Path: <a@friend.example>\r\nDelivery-date: Sun, 22 Nov 2026 09:05:00 +0900\r\n"));
+    let first = daemon.give(
+        "a@friend.example",
+        TARO,
+        &with(
+            "Return-Path: <a@friend.example>\r\nDelivery-date: Sun, 22 Nov 2026 09:00:00 +0900\r\n",
+        ),
+    );
+    let second = daemon.give(
+        "a@friend.example",
+        TARO,
+        &with(
+            "Return-Path: <a@friend.example>\r\nDelivery-date: Sun, 22 Nov 2026 09:05:00 +0900\r\n",
+        ),
+    );
     assert_eq!(first.id(), second.id());
-    let resent = daemon.give("a@friend.example", TARO, &with("Received: by mta.example.net id NEW; Sun, 22 Nov 2026 09:00:00 +0900\r\n"));
+    let resent = daemon.give(
+        "a@friend.example",
+        TARO,
+        &with("Received: by mta.example.net id NEW; Sun, 22 Nov 2026 09:00:00 +0900\r\n"),
+    );
     assert_ne!(first.id(), resent.id());
     assert_eq!(daemon.mailbox(TARO).len(), 2);
 }
@@ -68,13 +96,19 @@ fn the_same_message_id_is_not_the_same_mail() {
 #[test]
 fn the_same_hand_off_many_times_at_once_is_one_mail() {
     let relay = Hop::smtp();
-    let daemon = Site::new().with_relay(relay.port).with_mailbox(TARO, EVERYTHING).start();
+    let daemon = Site::new()
+        .with_relay(relay.port)
+        .with_mailbox(TARO, EVERYTHING)
+        .start();
     let raw = mail("a@friend.example", "x");
     let answers: HashSet<String> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..20)
             .map(|_| scope.spawn(|| daemon.give("a@friend.example", TARO, &raw).id()))
             .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
     });
     assert_eq!(answers.len(), 1);
     daemon.await_empty_queue();
@@ -85,14 +119,21 @@ fn the_same_hand_off_many_times_at_once_is_one_mail() {
 #[test]
 fn effects_that_were_answered_for_outlive_a_crash_and_happen_once() {
     let port = closed_port();
-    let mut daemon = Site::new().with_relay(port).with_mailbox(TARO, EVERYTHING).start();
+    let mut daemon = Site::new()
+        .with_relay(port)
+        .with_mailbox(TARO, EVERYTHING)
+        .start();
     let raw = mail("a@friend.example", "x");
     let first = daemon.give("a@friend.example", TARO, &raw);
     daemon.kill();
     daemon.start_again();
     assert_eq!(daemon.give("a@friend.example", TARO, &raw), first);
     let relay = Hop::smtp_on(port);
-    for to in ["home@else.example", "mobile@else.example", "a@friend.example"] {
+    for to in [
+        "home@else.example",
+        "mobile@else.example",
+        "a@friend.example",
+    ] {
         relay.await_mail(to);
     }
     daemon.await_empty_queue();
@@ -105,12 +146,17 @@ fn crashes_in_the_middle_of_mail_lose_and_double_nothing() {
     let relay = Hop::smtp();
     let mut daemon = Site::new()
         .with_relay(relay.port)
-        .with_mailbox(TARO, "forwarding:\n  mode: all\n  all: {to: [home@else.example], keep_copy: true}\n")
+        .with_mailbox(
+            TARO,
+            "forwarding:\n  mode: all\n  all: {to: [home@else.example], keep_copy: true}\n",
+        )
         .with_mailbox(JIRO, "reject: {subject_contains: [offer]}\n")
         .start();
     let mut answered = 0;
     for round in 0..6 {
-        let mails: Vec<Vec<u8>> = (0..10).map(|n| mail("a@friend.example", &format!("offer {round}.{n}"))).collect();
+        let mails: Vec<Vec<u8>> = (0..10)
+            .map(|n| mail("a@friend.example", &format!("offer {round}.{n}")))
+            .collect();
         let stop = std::sync::atomic::AtomicUsize::new(0);
         let (port_session, after) = (daemon.lmtp(), round * 2 + 1);
         std::thread::scope(|scope| {
@@ -143,9 +189,21 @@ fn crashes_in_the_middle_of_mail_lose_and_double_nothing() {
         }
     }
     daemon.await_empty_queue();
-    assert_eq!(daemon.mailbox(TARO).len(), answered, "each once in the mailbox");
-    assert_eq!(daemon.quarantine().len(), answered, "each once in quarantine");
-    let subjects: HashSet<String> = relay.mails().iter().filter_map(|mail| mail.field("subject")).collect();
+    assert_eq!(
+        daemon.mailbox(TARO).len(),
+        answered,
+        "each once in the mailbox"
+    );
+    assert_eq!(
+        daemon.quarantine().len(),
+        answered,
+        "each once in quarantine"
+    );
+    let subjects: HashSet<String> = relay
+        .mails()
+        .iter()
+        .filter_map(|mail| mail.field("subject"))
+        .collect();
     assert_eq!(subjects.len(), answered, "each forwarded");
     let verified = daemon.one(&["store", "verify"]);
     assert_eq!(verified["problems"], serde_json::json!([]));
@@ -160,7 +218,9 @@ fn sigterm_finishes_an_open_mail_and_exits_0() {
     session.send(b"From: a@friend.example\r\nSubject: x\r\n\r\n");
     daemon.signal(rustix::process::Signal::TERM);
     eventually("no new connections", || {
-        std::os::unix::net::UnixStream::connect(daemon.path("lmtp.sock")).is_err().then_some(())
+        std::os::unix::net::UnixStream::connect(daemon.path("lmtp.sock"))
+            .is_err()
+            .then_some(())
     });
     session.send(b"body\r\n.\r\n");
     let answer = Answer(session.reply());
@@ -185,8 +245,12 @@ fn sigterm_does_not_wait_for_idle_sessions() {
 
 #[test]
 fn store_verify_with_and_without_a_daemon() {
-    let mut daemon = Site::new().with_mailbox(TARO, "reject: {subject_contains: [offer]}\n").start();
-    let id = daemon.give("a@friend.example", TARO, &mail("a@friend.example", "offer")).id();
+    let mut daemon = Site::new()
+        .with_mailbox(TARO, "reject: {subject_contains: [offer]}\n")
+        .start();
+    let id = daemon
+        .give("a@friend.example", TARO, &mail("a@friend.example", "offer"))
+        .id();
     assert_eq!(daemon.one(&["store", "verify"])["quarantine"], 1);
     daemon.kill();
     assert_eq!(daemon.one(&["store", "verify"])["quarantine"], 1);

@@ -9,13 +9,23 @@ const OFFERS: &str = "reject: {subject_contains: [offer]}\n";
 /// Runs a daemon that must not start; its exit code and what it said.
 fn refused(site: &Site) -> (Option<i32>, String) {
     let status = site.spawn().wait().unwrap();
-    (status.code(), std::fs::read_to_string(site.path("stderr.log")).unwrap())
+    (
+        status.code(),
+        std::fs::read_to_string(site.path("stderr.log")).unwrap(),
+    )
 }
 
 #[test]
 fn usage_is_64() {
     let site = Site::new();
-    for arguments in [&["nonsense"][..], &["quarantine"], &["quarantine", "show"], &["check", "--nonsense"], &["status", "--color", "blue"], &[]] {
+    for arguments in [
+        &["nonsense"][..],
+        &["quarantine"],
+        &["quarantine", "show"],
+        &["check", "--nonsense"],
+        &["status", "--color", "blue"],
+        &[],
+    ] {
         let done = site.cli(arguments);
         assert_eq!(done.code, 64, "{arguments:?}: {}", done.stderr);
     }
@@ -26,10 +36,24 @@ fn usage_is_64() {
 
 #[test]
 fn a_missing_daemon_file_is_66() {
-    for arguments in [&["run"][..], &["check"], &["status"], &["explain", "--mailbox", TARO, "-"]] {
-        let done = Done::of(Command::new(PROGRAM).args(["--config", "/nonexistent/sekimori.yaml"]).args(arguments), b"");
+    for arguments in [
+        &["run"][..],
+        &["check"],
+        &["status"],
+        &["explain", "--mailbox", TARO, "-"],
+    ] {
+        let done = Done::of(
+            Command::new(PROGRAM)
+                .args(["--config", "/nonexistent/sekimori.yaml"])
+                .args(arguments),
+            b"",
+        );
         assert_eq!(done.code, 66, "{arguments:?}: {}", done.stderr);
-        assert!(done.stderr.contains("/nonexistent/sekimori.yaml"), "{}", done.stderr);
+        assert!(
+            done.stderr.contains("/nonexistent/sekimori.yaml"),
+            "{}",
+            done.stderr
+        );
     }
 }
 
@@ -67,12 +91,23 @@ fn no_daemon_is_69() {
 #[test]
 fn a_store_that_another_process_holds_is_78() {
     let daemon = Site::new().start();
-    let other = Site::new().with("store: {path: state}", &format!("store: {{path: \"{}\"}}", daemon.path("state").display()));
+    let other = Site::new().with(
+        "store: {path: state}",
+        &format!("store: {{path: \"{}\"}}", daemon.path("state").display()),
+    );
     let (code, told) = refused(&other);
     assert_eq!(code, Some(78), "{told}");
-    assert!(told.contains("state") && !told.lines().any(|line| line == "ready"), "{told}");
+    assert!(
+        told.contains("state") && !told.lines().any(|line| line == "ready"),
+        "{told}"
+    );
     daemon.cli(&["status"]).success();
-    assert_eq!(daemon.give("a@s.example", TARO, &mail("a@friend.example", "x")).verdict(), "deliver");
+    assert_eq!(
+        daemon
+            .give("a@s.example", TARO, &mail("a@friend.example", "x"))
+            .verdict(),
+        "deliver"
+    );
 }
 
 #[test]
@@ -94,7 +129,8 @@ fn a_folder_without_permission_is_77() {
         use std::os::unix::fs::PermissionsExt;
         let site = Site::new().with("store: {path: state}", "store: {path: locked/state}");
         std::fs::create_dir(site.path("locked")).unwrap();
-        std::fs::set_permissions(site.path("locked"), std::fs::Permissions::from_mode(0o500)).unwrap();
+        std::fs::set_permissions(site.path("locked"), std::fs::Permissions::from_mode(0o500))
+            .unwrap();
         let (code, told) = refused(&site);
         assert_eq!(code, Some(77), "{told}");
         return;
@@ -105,7 +141,13 @@ fn a_folder_without_permission_is_77() {
     std::fs::create_dir(site.path("state")).unwrap();
     let done = Done::of(
         Command::new("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups", PROGRAM, "--config"])
+            .args([
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                PROGRAM,
+                "--config",
+            ])
             .arg(site.path("sekimori.yaml"))
             .arg("run"),
         b"",
@@ -129,14 +171,21 @@ fn a_file_where_the_store_should_be_is_said() {
 
 #[test]
 fn a_full_disk_puts_mail_off_and_does_not_stop_a_start() {
-    let site = Site::new().with_mailbox(TARO, OFFERS).with("store: {path: state}", "store: {path: small/state}");
+    let site = Site::new()
+        .with_mailbox(TARO, OFFERS)
+        .with("store: {path: state}", "store: {path: small/state}");
     std::fs::create_dir(site.path("small")).unwrap();
     let Some(mount) = Mount::tmpfs(&site.path("small"), "80m") else {
         eprintln!("not shown: a small file system cannot be mounted here");
         return;
     };
     let mut daemon = site.start();
-    assert!(daemon.give("a@s.example", TARO, &mail("a@friend.example", "offer 1")).verdict().starts_with("quarantine"));
+    assert!(
+        daemon
+            .give("a@s.example", TARO, &mail("a@friend.example", "offer 1"))
+            .verdict()
+            .starts_with("quarantine")
+    );
     mount.fill();
     let mut session = daemon.lmtp();
     session.expect("LHLO mta.example.net", "250");
@@ -148,7 +197,12 @@ fn a_full_disk_puts_mail_off_and_does_not_stop_a_start() {
     daemon.start_again();
     assert_eq!(daemon.quarantine().len(), 1);
     mount.empty();
-    assert!(daemon.give("a@s.example", TARO, &mail("a@friend.example", "offer 2")).verdict().starts_with("quarantine"));
+    assert!(
+        daemon
+            .give("a@s.example", TARO, &mail("a@friend.example", "offer 2"))
+            .verdict()
+            .starts_with("quarantine")
+    );
     daemon.kill();
 }
 
@@ -163,7 +217,11 @@ fn a_broken_pipe_is_no_error() {
         .unwrap();
     drop(child.stdout.take());
     let done = child.wait_with_output().unwrap();
-    assert!(!String::from_utf8_lossy(&done.stderr).contains("panick"), "{site:?}", site = site.path(""));
+    assert!(
+        !String::from_utf8_lossy(&done.stderr).contains("panick"),
+        "{site:?}",
+        site = site.path("")
+    );
 }
 
 /// A small file system on a folder, unmounted with the value.
@@ -172,11 +230,19 @@ struct Mount(std::path::PathBuf);
 impl Mount {
     fn tmpfs(folder: &std::path::Path, size: &str) -> Option<Self> {
         let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size},mode=0755"), "tmpfs"])
+            .args([
+                "-t",
+                "tmpfs",
+                "-o",
+                &format!("size={size},mode=0755"),
+                "tmpfs",
+            ])
             .arg(folder)
             .stderr(Stdio::null())
             .status();
-        status.is_ok_and(|status| status.success()).then(|| Self(folder.to_owned()))
+        status
+            .is_ok_and(|status| status.success())
+            .then(|| Self(folder.to_owned()))
     }
 
     fn fill(&self) {

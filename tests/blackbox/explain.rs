@@ -60,17 +60,52 @@ fn site() -> Site {
 }
 
 fn explain(site: &Site, sender: &str, raw: &str) -> serde_json::Value {
-    let arguments = ["explain", "--mailbox", TARO, "--sender", sender, "-", "--json"];
-    let mut values = site.cli_with_input(&arguments, raw.as_bytes()).success().json();
+    let arguments = [
+        "explain",
+        "--mailbox",
+        TARO,
+        "--sender",
+        sender,
+        "-",
+        "--json",
+    ];
+    let mut values = site
+        .cli_with_input(&arguments, raw.as_bytes())
+        .success()
+        .json();
     assert_eq!(values.len(), 1);
     values.remove(0)
 }
 
 #[test]
 fn a_quarantined_mail_is_the_object_of_the_contract() {
-    let found = explain(&site(), "a@friend.example", "From: a@friend.example\nSubject: 未承諾広告\n\nx\n");
-    let members: Vec<&str> = found.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(members, ["schema", "mailbox", "verdict", "stage", "entry", "origin", "mark", "forward", "notify", "auto_reply", "steps"]);
+    let found = explain(
+        &site(),
+        "a@friend.example",
+        "From: a@friend.example\nSubject: 未承諾広告\n\nx\n",
+    );
+    let members: Vec<&str> = found
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(
+        members,
+        [
+            "schema",
+            "mailbox",
+            "verdict",
+            "stage",
+            "entry",
+            "origin",
+            "mark",
+            "forward",
+            "notify",
+            "auto_reply",
+            "steps"
+        ]
+    );
     assert_eq!(found["schema"], "sekimori.explain/1");
     assert_eq!(found["mailbox"], TARO);
     assert_eq!(found["verdict"], "quarantine");
@@ -78,11 +113,20 @@ fn a_quarantined_mail_is_the_object_of_the_contract() {
     assert_eq!(found["entry"], "未承諾広告");
     assert_eq!(found["origin"], "taro.yaml:14");
     assert_eq!(found["mark"], json!(null));
-    assert_eq!(found["forward"], json!({"rule": null, "to": [], "keep": true}));
+    assert_eq!(
+        found["forward"],
+        json!({"rule": null, "to": [], "keep": true})
+    );
     assert_eq!(found["notify"], json!([]));
-    assert_eq!(found["auto_reply"], json!({"would_send": false, "reason": "quarantined"}));
+    assert_eq!(
+        found["auto_reply"],
+        json!({"would_send": false, "reason": "quarantined"})
+    );
     let steps = found["steps"].as_array().unwrap();
-    assert_eq!(steps[0], json!({"stage": "reject.from_suffixes", "outcome": "pass"}));
+    assert_eq!(
+        steps[0],
+        json!({"stage": "reject.from_suffixes", "outcome": "pass"})
+    );
     assert_eq!(
         steps[1],
         json!({"stage": "reject.subject_contains", "outcome": "match", "entry": "未承諾広告", "origin": "taro.yaml:14"})
@@ -91,31 +135,73 @@ fn a_quarantined_mail_is_the_object_of_the_contract() {
 
 #[test]
 fn a_delivered_mail_names_what_would_be_done() {
-    let found = explain(&site(), "a@friend.example", "From: a@friend.example\nTo: taro@east.example.jp\nSubject: 請求書\n\nx\n");
+    let found = explain(
+        &site(),
+        "a@friend.example",
+        "From: a@friend.example\nTo: taro@east.example.jp\nSubject: 請求書\n\nx\n",
+    );
     assert_eq!(found["verdict"], "forward");
     for null in ["stage", "entry", "origin", "mark"] {
         assert_eq!(found[null], json!(null), "{null}");
     }
-    assert_eq!(found["forward"], json!({"rule": "forwarding.rules[1]", "to": ["keiri@else.example"], "keep": false}));
+    assert_eq!(
+        found["forward"],
+        json!({"rule": "forwarding.rules[1]", "to": ["keiri@else.example"], "keep": false})
+    );
     assert_eq!(found["notify"], json!(["mobile@else.example"]));
-    assert_eq!(found["auto_reply"], json!({"would_send": true, "reason": null}));
-    let stages: Vec<&str> = found["steps"].as_array().unwrap().iter().map(|step| step["stage"].as_str().unwrap()).collect();
+    assert_eq!(
+        found["auto_reply"],
+        json!({"would_send": true, "reason": null})
+    );
+    let stages: Vec<&str> = found["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step["stage"].as_str().unwrap())
+        .collect();
     assert_eq!(
         stages,
-        ["reject.from_suffixes", "reject.subject_contains", "reject.headers", "allow", "virus", "spam", "forwarding", "notify", "auto_reply"]
+        [
+            "reject.from_suffixes",
+            "reject.subject_contains",
+            "reject.headers",
+            "allow",
+            "virus",
+            "spam",
+            "forwarding",
+            "notify",
+            "auto_reply"
+        ]
     );
     for step in found["steps"].as_array().unwrap() {
-        assert!(["match", "pass", "off", "skipped"].contains(&step["outcome"].as_str().unwrap()), "{step}");
+        assert!(
+            ["match", "pass", "off", "skipped"].contains(&step["outcome"].as_str().unwrap()),
+            "{step}"
+        );
     }
 }
 
 #[test]
 fn the_first_of_several_entries_in_the_file_is_named() {
-    let found = explain(&site(), "", "From: x@a.bulk.example, noreply@shop.example\nSubject: #1 offer [広告]\n\nx\n");
+    let found = explain(
+        &site(),
+        "",
+        "From: x@a.bulk.example, noreply@shop.example\nSubject: #1 offer [広告]\n\nx\n",
+    );
     assert_eq!(found["stage"], "reject.from_suffixes");
-    assert_eq!((&found["entry"], &found["origin"]), (&json!(".bulk.example"), &json!("taro.yaml:11")));
-    let found = explain(&site(), "", "From: a@b.example\nSubject: #1 offer [広告]\n\nx\n");
-    assert_eq!((&found["entry"], &found["origin"]), (&json!("[広告]"), &json!("taro.yaml:15")));
+    assert_eq!(
+        (&found["entry"], &found["origin"]),
+        (&json!(".bulk.example"), &json!("taro.yaml:11"))
+    );
+    let found = explain(
+        &site(),
+        "",
+        "From: a@b.example\nSubject: #1 offer [広告]\n\nx\n",
+    );
+    assert_eq!(
+        (&found["entry"], &found["origin"]),
+        (&json!("[広告]"), &json!("taro.yaml:15"))
+    );
 }
 
 #[test]
@@ -128,7 +214,11 @@ fn header_states_are_named_by_their_word() {
 
 #[test]
 fn spam_that_is_marked_shows_its_mark() {
-    let found = explain(&site(), "a@b.example", "From: a@b.example\nTo: taro@east.example.jp\nSubject: x\nX-Spam-Flag: YES\n\nx\n");
+    let found = explain(
+        &site(),
+        "a@b.example",
+        "From: a@b.example\nTo: taro@east.example.jp\nSubject: x\nX-Spam-Flag: YES\n\nx\n",
+    );
     assert_eq!(found["verdict"], "deliver");
     assert_eq!(found["mark"], "[spam]");
     assert_eq!(found["auto_reply"]["would_send"], false);
@@ -136,7 +226,11 @@ fn spam_that_is_marked_shows_its_mark() {
 
 #[test]
 fn an_allowed_sender_skips_the_spam_stage() {
-    let found = explain(&site(), "a@b.example", "From: partner@example.com\nTo: taro@east.example.jp\nSubject: x\nX-Spam-Flag: YES\n\nx\n");
+    let found = explain(
+        &site(),
+        "a@b.example",
+        "From: partner@example.com\nTo: taro@east.example.jp\nSubject: x\nX-Spam-Flag: YES\n\nx\n",
+    );
     let outcome = |stage: &str| {
         let steps = found["steps"].as_array().unwrap();
         steps.iter().find(|step| step["stage"] == stage).unwrap()["outcome"].clone()
@@ -148,9 +242,15 @@ fn an_allowed_sender_skips_the_spam_stage() {
 
 #[test]
 fn forwarding_all_is_named() {
-    let site = Site::new().with_mailbox(TARO, "forwarding:\n  mode: all\n  all: {to: [home@else.example], keep_copy: true}\n");
+    let site = Site::new().with_mailbox(
+        TARO,
+        "forwarding:\n  mode: all\n  all: {to: [home@else.example], keep_copy: true}\n",
+    );
     let found = explain(&site, "", "From: a@b.example\nSubject: x\n\nx\n");
-    assert_eq!(found["forward"], json!({"rule": "forwarding.all", "to": ["home@else.example"], "keep": true}));
+    assert_eq!(
+        found["forward"],
+        json!({"rule": "forwarding.all", "to": ["home@else.example"], "keep": true})
+    );
     assert_eq!(found["verdict"], "deliver");
 }
 
@@ -166,17 +266,31 @@ fn the_sender_is_given_or_the_return_path_or_null() {
     let site = site();
     let reason = |extra: &[&str], raw: &str| {
         let arguments = [&["explain", "--mailbox", TARO, "-", "--json"], extra].concat();
-        let found = site.cli_with_input(&arguments, raw.as_bytes()).success().json().remove(0);
+        let found = site
+            .cli_with_input(&arguments, raw.as_bytes())
+            .success()
+            .json()
+            .remove(0);
         found["auto_reply"].clone()
     };
     let raw = "From: a@b.example\nTo: taro@east.example.jp\nSubject: x\n\nx\n";
     let with_path = format!("Return-Path: <p@b.example>\nReturn-Path: <>\n{raw}");
-    assert_eq!(reason(&[], raw)["would_send"], false, "no Return-Path is <>");
+    assert_eq!(
+        reason(&[], raw)["would_send"],
+        false,
+        "no Return-Path is <>"
+    );
     assert_eq!(reason(&[], &with_path)["would_send"], true);
     assert_eq!(reason(&["--sender", "<>"], &with_path)["would_send"], false);
     assert_eq!(reason(&["--sender", ""], &with_path)["would_send"], false);
-    assert_eq!(reason(&["--sender", "s@b.example"], raw)["would_send"], true);
-    assert_eq!(reason(&["--sender", "<s@b.example>"], raw)["would_send"], true);
+    assert_eq!(
+        reason(&["--sender", "s@b.example"], raw)["would_send"],
+        true
+    );
+    assert_eq!(
+        reason(&["--sender", "<s@b.example>"], raw)["would_send"],
+        true
+    );
 }
 
 #[test]
@@ -199,25 +313,55 @@ fn line_ends_count_as_crlf() {
 fn files_and_text() {
     let site = site();
     site.write("mail.eml", "From: a@spam.example\nSubject: x\n\nx\n");
-    let text = site.cli(&["explain", "--mailbox", "taro", "mail.eml"]).success().text();
-    for word in ["quarantine", "reject.from_suffixes", "@spam.example", "taro.yaml:10", "reject.headers"] {
+    let text = site
+        .cli(&["explain", "--mailbox", "taro", "mail.eml"])
+        .success()
+        .text();
+    for word in [
+        "quarantine",
+        "reject.from_suffixes",
+        "@spam.example",
+        "taro.yaml:10",
+        "reject.headers",
+    ] {
         assert!(text.contains(word), "{word} in {text}");
     }
-    let alias = site.cli(&["explain", "--mailbox", "t.yamada@east.example.jp", "mail.eml", "--json"]).success();
+    let alias = site
+        .cli(&[
+            "explain",
+            "--mailbox",
+            "t.yamada@east.example.jp",
+            "mail.eml",
+            "--json",
+        ])
+        .success();
     assert_eq!(alias.json()[0]["mailbox"], TARO);
-    let before = site.cli(&["--json", "explain", "--mailbox", TARO, "mail.eml"]).success();
+    let before = site
+        .cli(&["--json", "explain", "--mailbox", TARO, "mail.eml"])
+        .success();
     assert_eq!(before.json().len(), 1, "--json before the command");
 }
 
 #[test]
 fn how_it_fails() {
     let site = site();
-    site.cli(&["explain", "--mailbox", TARO, "no-such-file.eml"]).exit(66);
-    site.cli(&["explain", "--mailbox", "x@elsewhere.example", "-"]).exit(67);
+    site.cli(&["explain", "--mailbox", TARO, "no-such-file.eml"])
+        .exit(66);
+    site.cli(&["explain", "--mailbox", "x@elsewhere.example", "-"])
+        .exit(67);
     site.cli(&["explain", "--mailbox", TARO]).exit(64);
     site.cli(&["explain", "-"]).exit(64);
-    site.cli(&["explain", "--mailbox", "not an address@", "-"]).exit(64);
-    site.cli(&["explain", "--mailbox", TARO, "--sender", "not an address", "-"]).exit(64);
+    site.cli(&["explain", "--mailbox", "not an address@", "-"])
+        .exit(64);
+    site.cli(&[
+        "explain",
+        "--mailbox",
+        TARO,
+        "--sender",
+        "not an address",
+        "-",
+    ])
+    .exit(64);
     let strict = Site::new().with("unknown: accept", "unknown: reject");
     strict.cli(&["explain", "--mailbox", TARO, "-"]).exit(67);
     let broken = Site::new().with_mailbox(TARO, "nonsense: 1\n");
@@ -229,14 +373,29 @@ fn how_it_fails() {
 fn hostile_text_does_not_reach_the_terminal() {
     let site = Site::new().with_mailbox(TARO, "reject: {from_suffixes: [\"@spam.example\"]}\n");
     let raw = "From: \"\u{1b}[2J\" <\u{1b}]0;x\u{7}@spam.example>\nSubject: \u{1b}[31mred\nMessage-ID: <\u{1b}[1m>\n\nx\n";
-    let text = site.cli_with_input(&["explain", "--mailbox", TARO, "-"], raw.as_bytes()).success().text();
-    assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'), "{text:?}");
+    let text = site
+        .cli_with_input(&["explain", "--mailbox", TARO, "-"], raw.as_bytes())
+        .success()
+        .text();
+    assert!(
+        !text.contains('\u{1b}') && !text.contains('\u{7}'),
+        "{text:?}"
+    );
 }
 
 #[test]
 fn any_octets_are_explained() {
     let site = site();
-    for raw in [&b""[..], b"\0\0\0", b"\r\n", b"\n\n\n", b"From", &[0xff; 4096], b"Subject: =?ISO-2022-JP?B?GyRC?=\n\n"] {
-        site.cli_with_input(&["explain", "--mailbox", TARO, "-"], raw).success();
+    for raw in [
+        &b""[..],
+        b"\0\0\0",
+        b"\r\n",
+        b"\n\n\n",
+        b"From",
+        &[0xff; 4096],
+        b"Subject: =?ISO-2022-JP?B?GyRC?=\n\n",
+    ] {
+        site.cli_with_input(&["explain", "--mailbox", TARO, "-"], raw)
+            .success();
     }
 }

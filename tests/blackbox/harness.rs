@@ -70,7 +70,9 @@ pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) ->
 
 /// Every line end as CRLF.
 pub(crate) fn crlf(text: &str) -> Vec<u8> {
-    text.replace("\r\n", "\n").replace('\n', "\r\n").into_bytes()
+    text.replace("\r\n", "\n")
+        .replace('\n', "\r\n")
+        .into_bytes()
 }
 
 /// A short mail from `from` to taro; the subject is written as it is.
@@ -159,13 +161,18 @@ impl Site {
 
     pub(crate) fn cli_with_input(&self, arguments: &[&str], input: &[u8]) -> Done {
         let mut command = Command::new(PROGRAM);
-        command.arg("--config").arg(self.path("sekimori.yaml")).args(arguments);
+        command
+            .arg("--config")
+            .arg(self.path("sekimori.yaml"))
+            .args(arguments);
         Done::of(command.current_dir(self.folder.path()), input)
     }
 
     /// Runs one command with `--json` that must succeed; an object for each line.
     pub(crate) fn json(&self, arguments: &[&str]) -> Vec<Value> {
-        self.cli(&[arguments, &["--json"]].concat()).success().json()
+        self.cli(&[arguments, &["--json"]].concat())
+            .success()
+            .json()
     }
 
     /// Runs one command with `--json` that must print one object.
@@ -279,15 +286,25 @@ impl Done {
 
     #[track_caller]
     pub(crate) fn exit(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "{}\n{}", self.stderr, String::from_utf8_lossy(&self.stdout));
+        assert_eq!(
+            self.code,
+            code,
+            "{}\n{}",
+            self.stderr,
+            String::from_utf8_lossy(&self.stdout)
+        );
         self
     }
 
     pub(crate) fn json(&self) -> Vec<Value> {
         let parse = |line: &str| {
-            let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            let value: Value =
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
             let schema = value["schema"].as_str().unwrap_or_default();
-            assert!(schema.starts_with("sekimori.") && schema.ends_with("/1"), "{line}");
+            assert!(
+                schema.starts_with("sekimori.") && schema.ends_with("/1"),
+                "{line}"
+            );
             value
         };
         self.text().lines().map(parse).collect()
@@ -364,7 +381,8 @@ impl Daemon {
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = i32::try_from(self.child.id()).unwrap();
-        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal)
+            .unwrap();
     }
 
     /// Waits for the end of the process.
@@ -396,7 +414,9 @@ impl Daemon {
 
     /// Waits until nothing is left to be sent.
     pub(crate) fn await_empty_queue(&self) {
-        eventually("the queue is empty", || self.queue().is_empty().then_some(()));
+        eventually("the queue is empty", || {
+            self.queue().is_empty().then_some(())
+        });
     }
 }
 

@@ -30,10 +30,16 @@ impl Captured {
 /// The value of the first header field of that name, unfolded; line ends may be LF or CRLF.
 pub(crate) fn field(mail: &[u8], name: &str) -> Option<String> {
     let text = String::from_utf8_lossy(mail).replace("\r\n", "\n");
-    let head = text.split("\n\n").next()?.replace("\n ", " ").replace("\n\t", " ");
+    let head = text
+        .split("\n\n")
+        .next()?
+        .replace("\n ", " ")
+        .replace("\n\t", " ");
     head.lines().find_map(|line| {
         let (field, value) = line.split_once(':')?;
-        field.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+        field
+            .eq_ignore_ascii_case(name)
+            .then(|| value.trim().to_owned())
     })
 }
 
@@ -110,7 +116,9 @@ impl Hop {
     /// What was taken for `recipient` so far.
     pub(crate) fn mails_to(&self, recipient: &str) -> Vec<Captured> {
         let mails = self.mails().into_iter();
-        mails.filter(|mail| mail.recipients.iter().any(|to| to == recipient)).collect()
+        mails
+            .filter(|mail| mail.recipients.iter().any(|to| to == recipient))
+            .collect()
     }
 
     /// The only mail for `recipient`, once it has come.
@@ -178,19 +186,41 @@ fn converse(stream: TcpStream, state: &Mutex<State>, lmtp: bool) -> std::io::Res
 }
 
 /// Keeps the mail for those who take it; the reply or replies to its final dot.
-fn finish(state: &Mutex<State>, lmtp: bool, sender: &str, recipients: Vec<String>, data: Vec<u8>) -> String {
+fn finish(
+    state: &Mutex<State>,
+    lmtp: bool,
+    sender: &str,
+    recipients: Vec<String>,
+    data: Vec<u8>,
+) -> String {
     let mut state = state.lock().unwrap();
-    let answer = |to: &String| state.at_end.get(to).cloned().unwrap_or_else(|| "250 2.0.0 taken".to_owned());
+    let answer = |to: &String| {
+        state
+            .at_end
+            .get(to)
+            .cloned()
+            .unwrap_or_else(|| "250 2.0.0 taken".to_owned())
+    };
     let mut replies: Vec<String> = recipients.iter().map(answer).collect();
     if !lmtp {
-        let worst = replies.iter().find(|reply| !reply.starts_with('2')).unwrap_or(&replies[0]);
+        let worst = replies
+            .iter()
+            .find(|reply| !reply.starts_with('2'))
+            .unwrap_or(&replies[0]);
         replies = vec![worst.clone(); recipients.len()];
     }
-    let taken = recipients.iter().zip(&replies).filter(|(_, reply)| reply.starts_with('2'));
+    let taken = recipients
+        .iter()
+        .zip(&replies)
+        .filter(|(_, reply)| reply.starts_with('2'));
     let recipients: Vec<String> = taken.map(|(to, _)| to.clone()).collect();
     if !recipients.is_empty() {
         let sender = sender.to_owned();
-        state.mails.push(Captured { sender, recipients, data });
+        state.mails.push(Captured {
+            sender,
+            recipients,
+            data,
+        });
     }
     replies.truncate(if lmtp { replies.len() } else { 1 });
     replies.join("\r\n")
@@ -213,6 +243,11 @@ fn read_line(input: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
 }
 
 fn path(command: &str) -> String {
-    let inside = command.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
-    inside.unwrap_or_else(|| panic!("no path: {command}")).0.to_owned()
+    let inside = command
+        .split_once('<')
+        .and_then(|(_, rest)| rest.split_once('>'));
+    inside
+        .unwrap_or_else(|| panic!("no path: {command}"))
+        .0
+        .to_owned()
 }

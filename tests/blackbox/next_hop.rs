@@ -27,11 +27,18 @@ fn lmtp_gets_received_and_the_untouched_octets() {
 fn recipients_with_equal_octets_share_one_transaction() {
     let hop = Hop::lmtp();
     let daemon = site("lmtp", hop.port)
-        .with_mailbox(JIRO, "spam: {scan: true, quarantine: false, mark_subject: \"[spam]\"}\n")
+        .with_mailbox(
+            JIRO,
+            "spam: {scan: true, quarantine: false, mark_subject: \"[spam]\"}\n",
+        )
         .start();
     let raw = crlf("From: a@friend.example\nSubject: x\nX-Spam-Flag: YES\n\nx\n");
     daemon.hand_over("a@s.example", &[TARO, JIRO, "saburo", "shiro"], &raw);
-    let mut groups: Vec<usize> = hop.mails().iter().map(|mail| mail.recipients.len()).collect();
+    let mut groups: Vec<usize> = hop
+        .mails()
+        .iter()
+        .map(|mail| mail.recipients.len())
+        .collect();
     groups.sort_unstable();
     assert_eq!(groups, [1, 3]);
     assert_eq!(hop.await_mail(JIRO).field("subject").unwrap(), "[spam] x");
@@ -45,9 +52,23 @@ fn each_recipient_gets_the_next_hops_own_answer() {
     hop.at_end("full@east.example.jp", "452 4.2.2 over quota");
     hop.at_end("never@east.example.jp", "552 5.2.2 over quota for good");
     let daemon = site("lmtp", hop.port).start();
-    let recipients = [TARO, "gone@east.example.jp", "later@east.example.jp", "full@east.example.jp", "never@east.example.jp", JIRO];
+    let recipients = [
+        TARO,
+        "gone@east.example.jp",
+        "later@east.example.jp",
+        "full@east.example.jp",
+        "never@east.example.jp",
+        JIRO,
+    ];
     let answers = daemon.hand_over("a@s.example", &recipients, &mail("a@friend.example", "x"));
-    let starts = ["250 2.0.0", "550 5.1.1", "450 4.2.1", "452 4.2.2", "552 5.2.2", "250 2.0.0"];
+    let starts = [
+        "250 2.0.0",
+        "550 5.1.1",
+        "450 4.2.1",
+        "452 4.2.2",
+        "552 5.2.2",
+        "250 2.0.0",
+    ];
     for (answer, start) in answers.iter().zip(starts) {
         assert!(answer.0.starts_with(start), "{}, not {start}", answer.0);
     }
@@ -61,7 +82,11 @@ fn a_next_hop_that_is_down_leaves_nothing_behind() {
         .with_mailbox(TARO, "forwarding:\n  mode: all\n  all: {to: [home@else.example], keep_copy: true}\nnotify: {to: [mobile@else.example]}\nauto_reply: {enabled: true, message: away}\n")
         .with_mailbox(JIRO, "reject: {subject_contains: [offer]}\n")
         .start();
-    let answers = daemon.hand_over("a@friend.example", &[TARO, JIRO, "saburo"], &mail("a@friend.example", "offer"));
+    let answers = daemon.hand_over(
+        "a@friend.example",
+        &[TARO, JIRO, "saburo"],
+        &mail("a@friend.example", "offer"),
+    );
     assert!(answers[0].0.starts_with("451 4."), "{}", answers[0].0);
     assert_eq!(answers[1].verdict(), "quarantine/reject.subject_contains");
     assert!(answers[2].0.starts_with("451 4."), "{}", answers[2].0);
@@ -100,10 +125,14 @@ fn smtp_in_with_one_failure_is_temporary_for_all_and_doubles_nothing_later() {
     hop.at_end(TARO, "451 4.2.0 later");
     let daemon = site("lmtp", hop.port).start();
     let raw = mail("a@friend.example", "x");
-    let failed = daemon.smtp().submit("a@friend.example", &[TARO, JIRO], &raw);
+    let failed = daemon
+        .smtp()
+        .submit("a@friend.example", &[TARO, JIRO], &raw);
     assert!(failed.0.starts_with("451 4."), "{}", failed.0);
     hop.relent();
-    let taken = daemon.smtp().submit("a@friend.example", &[TARO, JIRO], &raw);
+    let taken = daemon
+        .smtp()
+        .submit("a@friend.example", &[TARO, JIRO], &raw);
     assert_eq!(taken.verdict(), "deliver");
     assert_eq!(hop.mails_to(TARO).len(), 1);
     assert_eq!(hop.mails_to(JIRO).len(), 1);
@@ -114,7 +143,10 @@ fn an_smtp_next_hop() {
     let hop = Hop::smtp();
     let daemon = site("smtp", hop.port).start();
     let raw = mail("a@friend.example", "x");
-    assert_eq!(daemon.give("a@friend.example", TARO, &raw).verdict(), "deliver");
+    assert_eq!(
+        daemon.give("a@friend.example", TARO, &raw).verdict(),
+        "deliver"
+    );
     assert!(hop.await_mail(TARO).data.ends_with(&raw));
 }
 
@@ -124,7 +156,11 @@ fn connections_are_pooled() {
     let daemon = site("lmtp", hop.port).start();
     let mut session = daemon.lmtp();
     for n in 0..10 {
-        session.hand_over("a@friend.example", &[TARO], &mail("a@friend.example", &n.to_string()));
+        session.hand_over(
+            "a@friend.example",
+            &[TARO],
+            &mail("a@friend.example", &n.to_string()),
+        );
     }
     assert_eq!(hop.mails().len(), 10);
     assert!(hop.connections() <= 2, "{}", hop.connections());
@@ -133,7 +169,9 @@ fn connections_are_pooled() {
 #[test]
 fn a_release_goes_to_the_next_hop() {
     let hop = Hop::lmtp();
-    let daemon = site("lmtp", hop.port).with_mailbox(TARO, "reject: {subject_contains: [offer]}\n").start();
+    let daemon = site("lmtp", hop.port)
+        .with_mailbox(TARO, "reject: {subject_contains: [offer]}\n")
+        .start();
     let raw = mail("a@friend.example", "offer");
     let id = daemon.give("a@friend.example", TARO, &raw).id();
     assert!(hop.mails().is_empty());
@@ -141,7 +179,11 @@ fn a_release_goes_to_the_next_hop() {
     let released = hop.await_mail(TARO);
     assert!(released.data.ends_with(&raw));
     eventually("released", || {
-        daemon.quarantine().iter().all(|entry| entry["state"] == "released").then_some(())
+        daemon
+            .quarantine()
+            .iter()
+            .all(|entry| entry["state"] == "released")
+            .then_some(())
     });
     assert_eq!(field(&released.data, "subject").unwrap(), "offer");
 }
@@ -151,8 +193,16 @@ fn a_unix_socket_next_hop() {
     let site = Site::new().start();
     let socket = site.path("lmtp.sock");
     let daemon = Site::new()
-        .with("method: maildir\n", &format!("method: lmtp\n  lmtp: {{address: {}}}\n", socket.display()))
+        .with(
+            "method: maildir\n",
+            &format!("method: lmtp\n  lmtp: {{address: {}}}\n", socket.display()),
+        )
         .start();
-    assert_eq!(daemon.give("a@friend.example", TARO, &mail("a@friend.example", "x")).verdict(), "deliver");
+    assert_eq!(
+        daemon
+            .give("a@friend.example", TARO, &mail("a@friend.example", "x"))
+            .verdict(),
+        "deliver"
+    );
     assert_eq!(site.mailbox(TARO).len(), 1);
 }

@@ -6,10 +6,23 @@ use crate::harness::{JIRO, Site, TARO, crlf, mail};
 fn lmtp_over_tcp_and_over_a_unix_socket_offers_the_extensions() {
     let daemon = Site::new().start();
     for mut session in [daemon.lmtp(), daemon.local()] {
-        assert!(session.greeting.starts_with("220 mx.example.jp"), "{}", session.greeting);
+        assert!(
+            session.greeting.starts_with("220 mx.example.jp"),
+            "{}",
+            session.greeting
+        );
         let offers = session.expect("LHLO mta.example.net", "250");
-        for offer in ["PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 1048576", "ENHANCEDSTATUSCODES"] {
-            assert!(offers.lines().any(|line| line.get(4..) == Some(offer)), "{offer} in {offers}");
+        for offer in [
+            "PIPELINING",
+            "8BITMIME",
+            "SMTPUTF8",
+            "SIZE 1048576",
+            "ENHANCEDSTATUSCODES",
+        ] {
+            assert!(
+                offers.lines().any(|line| line.get(4..) == Some(offer)),
+                "{offer} in {offers}"
+            );
         }
         let answers = session.hand_over("a@s.example", &[TARO], &mail("a@friend.example", "x"));
         assert_eq!(answers[0].verdict(), "deliver");
@@ -107,14 +120,19 @@ fn the_size_limit() {
 #[test]
 fn a_bare_newline_is_made_whole_by_lmtp_and_refused_by_smtp() {
     let daemon = Site::new().start();
-    let raw = b"From: a@friend.example\r\nSubject: x\r\n\r\none\ntwo\rthree\r\n.\n\r\n\n.\r\nend\r\n";
+    let raw =
+        b"From: a@friend.example\r\nSubject: x\r\n\r\none\ntwo\rthree\r\n.\n\r\n\n.\r\nend\r\n";
     let mut lmtp = daemon.lmtp();
     lmtp.expect("LHLO mta.example.net", "250");
     lmtp.transaction("a@s.example", &[TARO]);
     lmtp.send(b"From: a@friend.example\r\nSubject: x\r\n\r\none\ntwo\rthree\r\nend\r\n.\r\n");
     assert!(lmtp.reply().starts_with("250 2.0.0"));
     let stored = daemon.await_mail(TARO);
-    assert!(stored.ends_with(b"\n\none\ntwo\nthree\nend\n"), "{}", String::from_utf8_lossy(&stored));
+    assert!(
+        stored.ends_with(b"\n\none\ntwo\nthree\nend\n"),
+        "{}",
+        String::from_utf8_lossy(&stored)
+    );
     let mut smtp = daemon.smtp();
     smtp.expect("EHLO mta.example.net", "250");
     smtp.transaction("a@s.example", &[TARO]);
@@ -150,7 +168,16 @@ fn a_whole_pipelined_session_in_one_segment() {
     wire.extend(mail("a@friend.example", "x"));
     wire.extend_from_slice(b".\r\nQUIT\r\n");
     session.send(&wire);
-    let expected = ["250", "250 2.1.0", "250 2.1.5", "250 2.1.5", "354", "250 2.0.0", "250 2.0.0", "221 2.0.0"];
+    let expected = [
+        "250",
+        "250 2.1.0",
+        "250 2.1.5",
+        "250 2.1.5",
+        "354",
+        "250 2.0.0",
+        "250 2.0.0",
+        "221 2.0.0",
+    ];
     for code in expected {
         let reply = session.reply();
         assert!(reply.starts_with(code), "{reply}, not {code}");
@@ -172,7 +199,10 @@ fn xforward_names_the_client_of_the_mta() {
     let mut session = daemon.lmtp();
     let offers = session.expect("LHLO mta.example.net", "250");
     assert!(offers.contains("XFORWARD "), "{offers}");
-    session.expect("XFORWARD NAME=client.example.net ADDR=192.0.2.7 HELO=there PROTO=ESMTP", "250 2");
+    session.expect(
+        "XFORWARD NAME=client.example.net ADDR=192.0.2.7 HELO=there PROTO=ESMTP",
+        "250 2",
+    );
     session.transaction("a@s.example", &[TARO]);
     session.data(&mail("a@friend.example", "x"));
     let id = crate::session::Answer(session.reply()).id();
@@ -201,7 +231,9 @@ fn junk_is_answered_and_then_cut_off() {
 
 #[test]
 fn too_many_recipients_are_put_off() {
-    let daemon = Site::new().with("message_size: 1MiB", "message_size: 1MiB, recipients: 3").start();
+    let daemon = Site::new()
+        .with("message_size: 1MiB", "message_size: 1MiB, recipients: 3")
+        .start();
     let mut session = daemon.lmtp();
     session.expect("LHLO mta.example.net", "250");
     session.expect("MAIL FROM:<a@s.example>", "250");

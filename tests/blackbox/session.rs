@@ -55,7 +55,10 @@ impl Session {
         loop {
             let mut line = String::new();
             self.stream.read_line(&mut line).unwrap();
-            assert!(line.ends_with("\r\n"), "a reply ends with CRLF: {line:?} after {lines:?}");
+            assert!(
+                line.ends_with("\r\n"),
+                "a reply ends with CRLF: {line:?} after {lines:?}"
+            );
             let last = line.as_bytes().get(3) != Some(&b'-');
             lines.push(line.trim_end().to_owned());
             if last {
@@ -96,7 +99,12 @@ impl Session {
 
     /// One LMTP transaction that takes every recipient; a reply for each.
     #[track_caller]
-    pub(crate) fn hand_over(&mut self, sender: &str, recipients: &[&str], mail: &[u8]) -> Vec<Answer> {
+    pub(crate) fn hand_over(
+        &mut self,
+        sender: &str,
+        recipients: &[&str],
+        mail: &[u8],
+    ) -> Vec<Answer> {
         self.expect("LHLO mta.example.net", "250");
         self.transaction(sender, recipients);
         self.data(mail);
@@ -127,7 +135,8 @@ impl Answer {
     /// The `q=` of a mail that was taken.
     #[track_caller]
     pub(crate) fn id(&self) -> String {
-        self.word("q").unwrap_or_else(|| panic!("no q= in {}", self.0))
+        self.word("q")
+            .unwrap_or_else(|| panic!("no q= in {}", self.0))
     }
 
     /// `verdict` or `verdict/stage`; the whole reply when it is not 250.
@@ -140,7 +149,10 @@ impl Answer {
     }
 
     fn word(&self, name: &str) -> Option<String> {
-        let words = self.0.split(' ').filter(|_| self.0.starts_with("250 2.0.0 "));
+        let words = self
+            .0
+            .split(' ')
+            .filter(|_| self.0.starts_with("250 2.0.0 "));
         let mut values = words.filter_map(|word| word.strip_prefix(&format!("{name}=")));
         values.next().map(str::to_owned)
     }
