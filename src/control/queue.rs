@@ -16,7 +16,9 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Response, 
     let store = shared.store().clone();
     let items = blocking(move || store.outgoing_list().collect::<Result<Vec<_>, _>>()).await?;
     // What was given up waits for nothing; its why-record tells of it, and a retry still takes its id.
-    let waiting = items.iter().filter(|item| item.state != OutgoingState::Dead);
+    let waiting = items
+        .iter()
+        .filter(|item| item.state != OutgoingState::Dead);
     Ok(lines(waiting.map(view::outgoing)))
 }
 
