@@ -386,7 +386,7 @@ impl Shared {
             let item = store
                 .outgoing_get(id)?
                 .ok_or_else(|| StoreError::NotFound(id.to_string()))?;
-            if item.state == OutgoingState::Sending {
+            if item.state.is_under_way() {
                 return Err(StoreError::Conflict(format!("{id} is being sent")));
             }
             store.outgoing_remove(id)?;
