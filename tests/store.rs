@@ -462,6 +462,18 @@ fn a_hand_off_that_nobody_waits_for_is_found_at_once() {
 }
 
 #[test]
+fn a_mail_file_that_a_crash_left_unfinished_is_written_again() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let held = entry(NOW, "a");
+    let unfinished = dir.path().join("mail/tmp").join(held.id.as_str());
+    fs::write(unfinished, "half").unwrap();
+    let entries = vec![FileEntry::Quarantine(held.clone())];
+    store.write_mail(&header(entries), RAW).unwrap();
+    assert_eq!(store.read_body(Shelf::Quarantine, held.id).unwrap(), RAW);
+}
+
+#[test]
 fn a_sweep_is_exact() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
