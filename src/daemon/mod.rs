@@ -272,6 +272,18 @@ impl Shared {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Conflict`], and those of the disk.
     pub async fn release(
+        self: &Arc<Self>,
+        id: Id,
+        to: Option<Address>,
+    ) -> Result<QuarantineEntry, StoreError> {
+        let shared = self.clone();
+        // To its end, even where whoever asked goes away.
+        tokio::spawn(async move { shared.release_now(id, to).await })
+            .await
+            .unwrap_or(Err(StoreError::Failed))
+    }
+
+    async fn release_now(
         &self,
         id: Id,
         to: Option<Address>,
@@ -283,7 +295,13 @@ impl Shared {
         let store = self.store.clone();
         let started = blocking(move || store.release_begin(id)).await;
         match started {
-            Ok(_) => self.queue_release(&entry, to).await?,
+            Ok(_) => {
+                if let Err(error) = self.queue_release(&entry, to).await {
+                    let store = self.store.clone();
+                    blocking(move || store.release_end(id, false)).await?;
+                    return Err(error);
+                }
+            }
             // Somebody asked before: the mail is in the queue, and this tries it again.
             Err(StoreError::Conflict(_)) => {}
             Err(error) => return Err(error),
@@ -368,6 +386,8 @@ impl Shared {
             let mut header = store.read_header(Shelf::Quarantine, id)?;
             let bytes = store.read_body(Shelf::Quarantine, id)?;
             header.entries = vec![FileEntry::Outgoing(item.clone())];
+            // A release that broke off may have left one behind.
+            store.remove_mail(Shelf::Outgoing, id)?;
             store.write_mail(&header, &bytes)?;
             let mut batch = Batch::new();
             batch.put_outgoing(&item);
