@@ -101,7 +101,7 @@ fn with_entry(text: &str, entry: &str, may_begin: bool) -> Option<String> {
         lines.push(format!("allow:\n  senders: |\n    {entry}"));
         return Some(joined(&lines));
     };
-    if value_of(lines.get(allow)?, 0, "allow")? != "" {
+    if !value_of(lines.get(allow)?, 0, "allow")?.is_empty() {
         return None;
     }
     let end = end_of_block(&lines, allow, 0);
