@@ -228,6 +228,20 @@ fn one_file_serves_all_entries_and_goes_with_the_last() {
 }
 
 #[test]
+fn nobody_else_may_read_what_lies_in_a_folder_that_was_there() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = TempDir::new().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let store = open(dir.path());
+    hold(&store, &entry(NOW, "a"));
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?}: {mode:o}", entry.path());
+    }
+}
+
+#[test]
 fn a_second_process_is_refused() {
     let dir = TempDir::new().unwrap();
     let first = open(dir.path());
@@ -459,6 +473,18 @@ fn a_hand_off_that_nobody_waits_for_is_found_at_once() {
         store.submit(batch);
         assert_eq!(store.handoff_get(&key).unwrap(), Some(handoff), "{n}");
     }
+}
+
+#[test]
+fn a_mail_file_that_a_crash_left_unfinished_is_written_again() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let held = entry(NOW, "a");
+    let unfinished = dir.path().join("mail/tmp").join(held.id.as_str());
+    fs::write(unfinished, "half").unwrap();
+    let entries = vec![FileEntry::Quarantine(held.clone())];
+    store.write_mail(&header(entries), RAW).unwrap();
+    assert_eq!(store.read_body(Shelf::Quarantine, held.id).unwrap(), RAW);
 }
 
 #[test]

@@ -20,8 +20,6 @@ use crate::store::{
 const LOOK: Duration = Duration::from_secs(1);
 /// A day, in milliseconds.
 const DAY: i64 = 86_400_000;
-/// Entries that one notice names at most; the rest is counted.
-const LISTED: usize = 200;
 
 /// Removes what has expired, when it expires.
 pub(super) async fn sweep(shared: Arc<Shared>, stop: impl Future<Output = ()>) {
@@ -31,9 +29,6 @@ pub(super) async fn sweep(shared: Arc<Shared>, stop: impl Future<Output = ()>) {
         let store = shared.store.clone();
         let monotonic = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
         match blocking(move || store.sweep(now(), monotonic)).await {
-            Ok(swept) if swept.held => {
-                tracing::warn!("the clock jumped ahead: nothing is removed for now")
-            }
             Ok(swept) if swept.quarantine > 0 => {
                 tracing::info!(quarantine = swept.quarantine, "expired")
             }
@@ -56,10 +51,14 @@ pub(super) async fn sweep(shared: Arc<Shared>, stop: impl Future<Output = ()>) {
 /// Tells owners once a day what spam was held for them (`spam.notice: daily`).
 pub(super) async fn daily_notices(shared: Arc<Shared>, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
+    let mut done = None;
     loop {
         let (last, next) = around(&shared.active().config.quarantine.notice, now());
-        if let Err(error) = send_notices(&shared, last).await {
-            tracing::error!(%error, "daily notices");
+        if done != Some(last) {
+            match send_notices(&shared, last).await {
+                Ok(()) => done = Some(last),
+                Err(error) => tracing::error!(%error, "daily notices"),
+            }
         }
         let pause = Duration::from_millis(u64::try_from(next - now()).unwrap_or(0));
         tokio::select! {
@@ -110,12 +109,15 @@ async fn send_notices(shared: &Arc<Shared>, at: i64) -> Result<(), StoreError> {
         Ok(mailboxes)
     })
     .await?;
+    let mut all = Ok(());
     for (mailbox, entries) in mailboxes {
         let shared = shared.clone();
-        blocking(move || notify_owner(&shared, &mailbox, &entries, at)).await?;
+        let told = blocking(move || notify_owner(&shared, &mailbox, &entries, at)).await;
+        // One that fails keeps nobody else from theirs.
+        all = all.and(told);
     }
     shared.courier.wake();
-    Ok(())
+    all
 }
 
 fn notify_owner(
@@ -139,8 +141,7 @@ fn notify_owner(
         return Ok(());
     };
     let id = Id::new(now());
-    let listed = held.get(..LISTED).unwrap_or(held);
-    let bytes = letters::daily_notice(&active.config, &owner, id, now(), listed);
+    let bytes = letters::daily_notice(&active.config, &owner, id, now(), held);
     let give_up = i64::try_from(active.config.relay.retry.give_up.as_millis()).unwrap_or(i64::MAX);
     let item = OutgoingItem {
         id,

@@ -15,11 +15,13 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 
-use crate::agent::{Active, Agent};
-use crate::config::{self, Config, Diagnostic, Directory, Loaded};
+use crate::agent::{self, Active, Agent};
+use crate::config::edit::{self, EditError};
+use crate::config::{self, Config, Diagnostic, Directory, Loaded, Lookup};
 use crate::control;
 use crate::execute::Executor;
-use crate::mail::Address;
+use crate::mail::{Address, FromField, Message};
+use crate::policy::Class;
 use crate::relay::{Courier, Hops};
 use crate::server::{Server, ServerError};
 use crate::store::{
@@ -62,6 +64,29 @@ pub enum Reload {
     },
     /// The old settings stay.
     Refused(Vec<Diagnostic>),
+}
+
+/// Why a sender was not put on the allow list.
+#[derive(Debug, thiserror::Error)]
+pub enum AllowError {
+    /// The held mail cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is nobody to allow.
+    #[error("the mail's From names no address that could be allowed")]
+    NoSender,
+    /// The mailbox file was not changed.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+}
+
+/// What became of an allow entry.
+#[derive(Debug)]
+pub struct Allowed {
+    /// The address of the header From that is allowed now.
+    pub sender: String,
+    /// The reject entry that held the mail and goes on holding its like, since reject comes first.
+    pub still_held_by: Option<String>,
 }
 
 /// What all parts share.
@@ -247,6 +272,18 @@ impl Shared {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Conflict`], and those of the disk.
     pub async fn release(
+        self: &Arc<Self>,
+        id: Id,
+        to: Option<Address>,
+    ) -> Result<QuarantineEntry, StoreError> {
+        let shared = self.clone();
+        // To its end, even where whoever asked goes away.
+        tokio::spawn(async move { shared.release_now(id, to).await })
+            .await
+            .unwrap_or(Err(StoreError::Failed))
+    }
+
+    async fn release_now(
         &self,
         id: Id,
         to: Option<Address>,
@@ -258,13 +295,57 @@ impl Shared {
         let store = self.store.clone();
         let started = blocking(move || store.release_begin(id)).await;
         match started {
-            Ok(_) => self.queue_release(&entry, to).await?,
+            Ok(_) => {
+                if let Err(error) = self.queue_release(&entry, to).await {
+                    let store = self.store.clone();
+                    blocking(move || store.release_end(id, false)).await?;
+                    return Err(error);
+                }
+            }
             // Somebody asked before: the mail is in the queue, and this tries it again.
             Err(StoreError::Conflict(_)) => {}
             Err(error) => return Err(error),
         }
         self.courier.send_now(id).await?;
         self.held(id).await
+    }
+
+    /// Puts the first address of a held mail's header From into the allow list of its mailbox.
+    ///
+    /// # Errors
+    /// [`AllowError`]; nothing is changed then.
+    pub async fn allow_sender(&self, id: Id) -> Result<Allowed, AllowError> {
+        let entry = self.held(id).await?;
+        let (store, active) = (self.store.clone(), self.active());
+        let edited = spawn_blocking(move || {
+            let raw = store.read_body(Shelf::Quarantine, id)?;
+            let message = Message::parse(&raw, &agent::bounds(&active.config.server.limits));
+            let FromField::Addresses(addresses) = message.from else {
+                return Err(AllowError::NoSender);
+            };
+            let sender = addresses
+                .first()
+                .and_then(|address| Address::parse(&address.text).ok());
+            let sender = sender.ok_or(AllowError::NoSender)?;
+            let mailbox = Address::parse(&entry.mailbox).map_err(|_| AllowError::NoSender)?;
+            edit::allow_sender(&active.config, &mailbox, &sender)?;
+            let reject_first = match active.directory.lookup(&mailbox) {
+                Lookup::Found(mailbox) => !mailbox.policy.allow.before_reject,
+                _ => true,
+            };
+            let by_rule = entry.class == Class::UserRule.as_str() && reject_first;
+            Ok(Allowed {
+                sender: sender.to_string(),
+                still_held_by: by_rule.then(|| {
+                    let [hit, origin] =
+                        [&entry.entry, &entry.origin].map(|text| text.as_deref().unwrap_or("-"));
+                    format!("{}: {hit} ({origin})", entry.stage)
+                }),
+            })
+        });
+        edited
+            .await
+            .unwrap_or(Err(AllowError::Store(StoreError::Failed)))
     }
 
     async fn held(&self, id: Id) -> Result<QuarantineEntry, StoreError> {
@@ -305,6 +386,8 @@ impl Shared {
             let mut header = store.read_header(Shelf::Quarantine, id)?;
             let bytes = store.read_body(Shelf::Quarantine, id)?;
             header.entries = vec![FileEntry::Outgoing(item.clone())];
+            // A release that broke off may have left one behind.
+            store.remove_mail(Shelf::Outgoing, id)?;
             store.write_mail(&header, &bytes)?;
             let mut batch = Batch::new();
             batch.put_outgoing(&item);

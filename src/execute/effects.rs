@@ -55,7 +55,9 @@ impl Effects {
             held: task
                 .plan
                 .class
-                .filter(|class| keeps_original(*class, mail))
+                .filter(|class| {
+                    task.plan.verdict == Verdict::Quarantine || keeps_original(*class, mail)
+                })
                 .map(|class| held(task, mail, class)),
             ..Self::default()
         };

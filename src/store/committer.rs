@@ -332,7 +332,7 @@ mod tests {
         // A device that cannot be synced (EINVAL).
         let sync = File::open("/dev/null").unwrap();
         let seq = File::options().write(true).open(&place.seq).unwrap();
-        let committer = Committer::new(shared.clone(), place, sync, seq, Totals::default());
+        let committer = Committer::new(shared, place, sync, seq, Totals::default());
         let (sender, receiver) = channel();
         let thread = thread::spawn(move || committer.run(&receiver));
         let commit = || {

@@ -10,7 +10,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,7 +23,7 @@ use sled::IVec;
 
 use super::batch::{self, Batch, tag};
 use super::committer::Committer;
-use super::mailfile::sync_folder;
+use super::mailfile::{make_folder, sync_folder};
 use super::record::{self, Record, checksum};
 use super::{Id, OutgoingItem, QuarantineEntry, QuarantineState, Shelf, StoreError};
 
@@ -219,6 +219,7 @@ impl Index {
     /// # Errors
     /// [`StoreError::Damaged`] when it must be rebuilt; [`StoreError::Full`] and kin.
     pub(crate) fn open(place: &Place) -> Result<(Self, Option<Found>), StoreError> {
+        make_folder(&place.dir)?;
         let seq_file = open_seq(&place.seq)?;
         let seq = read_seq(&seq_file);
         let db = open_db(place)?;
@@ -528,6 +529,7 @@ fn open_seq(path: &Path) -> Result<File, StoreError> {
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(false);
     options
+        .mode(0o600)
         .open(path)
         .map_err(|error| StoreError::io(path, error))
 }

@@ -134,6 +134,8 @@ impl Mails {
         };
         let start = encode_start(header, raw.len())?;
         let tmp = self.root.join("tmp").join(first.id().as_str());
+        // A crash may have left one: a release is tried again under the same id.
+        let _ = fs::remove_file(&tmp);
         let written = write_synced(&tmp, &start, raw)
             .map_err(|error| StoreError::io(&tmp, error))
             .and_then(|()| self.link_all(&tmp, header));
