@@ -171,7 +171,7 @@ fn converse(stream: TcpStream, state: &Mutex<State>, lmtp: bool) -> std::io::Res
                     return Ok(());
                 };
                 let taken = std::mem::take(&mut recipients);
-                finish(state, lmtp, &sender, taken, data)
+                finish(state, lmtp, &sender, &taken, data)
             }
             "QUIT" => {
                 output.write_all(b"221 2.0.0 bye\r\n")?;
@@ -190,7 +190,7 @@ fn finish(
     state: &Mutex<State>,
     lmtp: bool,
     sender: &str,
-    recipients: Vec<String>,
+    recipients: &[String],
     data: Vec<u8>,
 ) -> String {
     let mut state = state.lock().unwrap();

@@ -23,6 +23,7 @@ mod exit_codes;
 mod explain;
 mod forward;
 mod letters;
+mod limits;
 mod maildir;
 mod next_hop;
 mod protocol;
