@@ -122,6 +122,7 @@ impl Courier {
                 }
             };
             tokio::select! {
+                biased;
                 () = &mut stop => break,
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(nap) => {}
@@ -171,27 +172,28 @@ impl Courier {
 
     /// Writes down what became of the item: first for its owner, then for the queue.
     async fn record(&self, item: OutgoingItem, fate: Settled) -> Result<(), StoreError> {
-        let telling = self.telling.clone();
-        let store = self.store.clone();
-        blocking(move || {
-            {
-                let _one_at_a_time = telling.lock().unwrap_or_else(PoisonError::into_inner);
-                tell(&store, &item, fate)?;
+        let (telling, store, told) = (self.telling.clone(), self.store.clone(), item.clone());
+        let told = blocking(move || {
+            let _one_at_a_time = telling.lock().unwrap_or_else(PoisonError::into_inner);
+            tell(&store, &told, fate)
+        });
+        if let Err(error) = told.await {
+            tracing::warn!(id = %item.id, %error, "a why-record is not up to date");
+        }
+        loop {
+            let (store, filed) = (self.store.clone(), item.clone());
+            match blocking(move || file(&store, &filed, fate)).await {
+                // What stays as being sent is not tried before a restart, and then sent again.
+                Err(
+                    error @ (StoreError::Full(_)
+                    | StoreError::Io { .. }
+                    | StoreError::Closed
+                    | StoreError::InDoubt(_)),
+                ) => tracing::error!(id = %item.id, %error, "a result is not yet recorded"),
+                done => return done,
             }
-            let is_release = item.kind == OutgoingKind::Release;
-            match fate {
-                Settled::Waiting => store.outgoing_update(&item),
-                Settled::Dead if !is_release => store.outgoing_update(&item),
-                Settled::Sent | Settled::InMailbox | Settled::Dead => {
-                    if is_release {
-                        // It carries the id of the entry that it releases.
-                        store.release_end(item.id, fate == Settled::Sent)?;
-                    }
-                    store.outgoing_remove(item.id)
-                }
-            }
-        })
-        .await
+            tokio::time::sleep(TROUBLE).await;
+        }
     }
 
     async fn parcel(&self, item: &OutgoingItem) -> Result<Parcel, StoreError> {
@@ -453,6 +455,22 @@ fn log(item: &OutgoingItem, outcomes: &[Outcome]) {
         match outcome {
             Ok(accepted) => tracing::info!(%id, kind, to, place = accepted.place, "sent"),
             Err(error) => tracing::warn!(%id, kind, to, %error, "not sent"),
+        }
+    }
+}
+
+/// The item's way on from a try.
+fn file(store: &Store, item: &OutgoingItem, fate: Settled) -> Result<(), StoreError> {
+    let is_release = item.kind == OutgoingKind::Release;
+    match fate {
+        Settled::Waiting => store.outgoing_update(item),
+        Settled::Dead if !is_release => store.outgoing_update(item),
+        Settled::Sent | Settled::InMailbox | Settled::Dead => {
+            if is_release {
+                // It carries the id of the entry that it releases.
+                store.release_end(item.id, fate == Settled::Sent)?;
+            }
+            store.outgoing_remove(item.id)
         }
     }
 }

@@ -18,7 +18,10 @@ auto_reply: {enabled: true, subject: away, message: \"I am away.\"}
 ";
 
 fn advertisement() -> Vec<u8> {
-    mail("\"Ad\" <a@ad.example>", "=?UTF-8?B?5pyq5om/6Ku+5bqD5ZGK?= 1")
+    mail(
+        "\"Ad\" <a@ad.example>",
+        "=?UTF-8?B?5pyq5om/6Ku+5bqD5ZGK?= 1",
+    )
 }
 
 fn daemon() -> Daemon {
@@ -39,11 +42,30 @@ fn list_has_exactly_its_members() {
     let listed = daemon.quarantine();
     assert_eq!(listed.len(), 1);
     let entry = &listed[0];
-    let mut names: Vec<&str> = entry.as_object().unwrap().keys().map(String::as_str).collect();
+    let mut names: Vec<&str> = entry
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
     names.sort_unstable();
     assert_eq!(
         names,
-        ["class", "entry", "expires_at", "from", "id", "mailbox", "received_at", "schema", "sender", "size", "stage", "state", "subject"]
+        [
+            "class",
+            "entry",
+            "expires_at",
+            "from",
+            "id",
+            "mailbox",
+            "received_at",
+            "schema",
+            "sender",
+            "size",
+            "stage",
+            "state",
+            "subject"
+        ]
     );
     assert_eq!(entry["id"], id);
     assert_eq!(entry["mailbox"], TARO);
@@ -51,22 +73,38 @@ fn list_has_exactly_its_members() {
     assert_eq!(entry["class"], "user_rule");
     assert_eq!(entry["entry"], "未承諾広告");
     assert_eq!(entry["sender"], "bounce@ad.example");
-    assert!(entry["from"].as_str().unwrap().contains("a@ad.example"), "{entry}");
+    assert!(
+        entry["from"].as_str().unwrap().contains("a@ad.example"),
+        "{entry}"
+    );
     assert_eq!(entry["subject"], "未承諾広告 1");
     assert_eq!(entry["size"], raw.len());
     assert_eq!(entry["state"], "held");
-    let time = |name: &str| entry[name].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let time = |name: &str| {
+        entry[name]
+            .as_str()
+            .unwrap()
+            .parse::<jiff::Timestamp>()
+            .unwrap()
+    };
     let kept = time("expires_at").as_second() - time("received_at").as_second();
     assert_eq!(kept, 7 * 24 * 3600);
 }
 
 #[test]
 fn list_filters() {
-    let daemon = Site::new().with_mailbox(TARO, RULES).with_mailbox(JIRO, RULES).start();
+    let daemon = Site::new()
+        .with_mailbox(TARO, RULES)
+        .with_mailbox(JIRO, RULES)
+        .start();
     daemon.hand_over("bounce@ad.example", &[TARO, JIRO], &advertisement());
     let spam = crlf("From: a@friend.example\nSubject: x\nX-Spam-Flag: YES\n\nx\n");
     daemon.give("other@friend.example", TARO, &spam);
-    let count = |arguments: &[&str]| daemon.json(&[&["quarantine", "list"], arguments].concat()).len();
+    let count = |arguments: &[&str]| {
+        daemon
+            .json(&[&["quarantine", "list"], arguments].concat())
+            .len()
+    };
     assert_eq!(count(&[]), 3);
     assert_eq!(count(&["--mailbox", TARO]), 2);
     assert_eq!(count(&["--mailbox", "TARO@East.example.jp"]), 2);
@@ -78,7 +116,9 @@ fn list_filters() {
     assert_eq!(count(&["--since", "2000-01-01T00:00:00Z"]), 3);
     assert_eq!(count(&["--since", "2999-01-01T00:00:00Z"]), 0);
     assert_eq!(count(&["--mailbox", "nobody@east.example.jp"]), 0);
-    daemon.cli(&["quarantine", "list", "--since", "yesterday-ish"]).exit(64);
+    daemon
+        .cli(&["quarantine", "list", "--since", "yesterday-ish"])
+        .exit(64);
 }
 
 #[test]
@@ -86,18 +126,38 @@ fn show_and_the_control_socket_say_the_same_as_list() {
     let (daemon, id, _) = holding();
     let listed = daemon.quarantine().remove(0);
     assert_eq!(daemon.one(&["quarantine", "show", &id]), listed);
-    assert_eq!(http::get(&daemon, "/v1/quarantine?mailbox=taro%40east.example.jp"), [listed.clone()]);
-    assert_eq!(http::get(&daemon, &format!("/v1/quarantine/{id}")), [listed]);
+    assert_eq!(
+        http::get(&daemon, "/v1/quarantine?mailbox=taro%40east.example.jp"),
+        [listed.clone()]
+    );
+    assert_eq!(
+        http::get(&daemon, &format!("/v1/quarantine/{id}")),
+        [listed]
+    );
     let text = daemon.cli(&["quarantine", "list"]).success().text();
-    assert!(text.contains(&id) && text.contains("未承諾広告") && text.lines().count() == 1, "{text}");
+    assert!(
+        text.contains(&id) && text.contains("未承諾広告") && text.lines().count() == 1,
+        "{text}"
+    );
 }
 
 #[test]
 fn export_gives_the_octets_that_came_in() {
     let (daemon, id, raw) = holding();
-    assert_eq!(daemon.cli(&["quarantine", "export", &id]).success().stdout, raw);
+    assert_eq!(
+        daemon.cli(&["quarantine", "export", &id]).success().stdout,
+        raw
+    );
     let output = daemon.path("out.eml");
-    let done = daemon.cli(&["quarantine", "export", &id, "--output", output.to_str().unwrap()]).success();
+    let done = daemon
+        .cli(&[
+            "quarantine",
+            "export",
+            &id,
+            "--output",
+            output.to_str().unwrap(),
+        ])
+        .success();
     assert!(done.stdout.is_empty());
     assert_eq!(std::fs::read(output).unwrap(), raw);
 }
@@ -105,16 +165,29 @@ fn export_gives_the_octets_that_came_in() {
 #[test]
 fn a_held_mail_causes_nothing_and_its_release_causes_nothing_but_its_arrival() {
     let relay = Hop::smtp();
-    let daemon = Site::new().with_relay(relay.port).with_mailbox(TARO, RULES).start();
-    let spam = crlf("From: a@friend.example\nTo: taro@east.example.jp\nSubject: hello\nX-Spam-Flag: YES\n\nx\n");
+    let daemon = Site::new()
+        .with_relay(relay.port)
+        .with_mailbox(TARO, RULES)
+        .start();
+    let spam = crlf(
+        "From: a@friend.example\nTo: taro@east.example.jp\nSubject: hello\nX-Spam-Flag: YES\n\nx\n",
+    );
     let answer = daemon.give("a@friend.example", TARO, &spam);
     assert_eq!(answer.verdict(), "quarantine/spam");
     assert!(daemon.mailbox(TARO).is_empty());
     let done = daemon.one(&["quarantine", "release", &answer.id()]);
     assert_eq!(done["state"], "released");
     let stored = String::from_utf8(daemon.await_mail(TARO)).unwrap();
-    assert!(stored.ends_with(&String::from_utf8(spam).unwrap().replace('\r', "")), "unmarked, unchanged: {stored}");
-    assert!(stored.starts_with("Return-Path: <a@friend.example>\nDelivered-To: taro@east.example.jp\nReceived: "), "{stored}");
+    assert!(
+        stored.ends_with(&String::from_utf8(spam).unwrap().replace('\r', "")),
+        "unmarked, unchanged: {stored}"
+    );
+    assert!(
+        stored.starts_with(
+            "Return-Path: <a@friend.example>\nDelivered-To: taro@east.example.jp\nReceived: "
+        ),
+        "{stored}"
+    );
     // A mail that does cause something proves that the relay would have seen the others by now.
     daemon.give("b@friend.example", TARO, &mail("b@friend.example", "fine"));
     relay.await_mail("home@else.example");
@@ -130,17 +203,30 @@ fn released_twice_arrives_once() {
     daemon.one(&["quarantine", "release", &id]);
     let again = daemon.cli(&["quarantine", "release", &id, "--json"]);
     assert!([0, 66, 75].contains(&again.code), "{again:?}");
-    let (status, _) = http::request(&daemon, "POST", &format!("/v1/quarantine/{id}/release"), "{}");
+    let (status, _) = http::request(
+        &daemon,
+        "POST",
+        &format!("/v1/quarantine/{id}/release"),
+        "{}",
+    );
     assert!(status < 500, "{status}");
     assert_eq!(daemon.mailbox(TARO).len(), 1);
-    let states: Vec<_> = daemon.quarantine().iter().map(|entry| entry["state"].clone()).collect();
-    assert!(states.is_empty() || states == [json!("released")], "{states:?}");
+    let states: Vec<_> = daemon
+        .quarantine()
+        .iter()
+        .map(|entry| entry["state"].clone())
+        .collect();
+    assert!(
+        states.is_empty() || states == [json!("released")],
+        "{states:?}"
+    );
 }
 
 #[test]
 fn release_over_http_without_a_body() {
     let (daemon, id, _) = holding();
-    let (status, body) = http::request(&daemon, "POST", &format!("/v1/quarantine/{id}/release"), "");
+    let (status, body) =
+        http::request(&daemon, "POST", &format!("/v1/quarantine/{id}/release"), "");
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
     daemon.await_mail(TARO);
 }
@@ -148,11 +234,18 @@ fn release_over_http_without_a_body() {
 #[test]
 fn release_to_another_address_goes_by_the_relay() {
     let relay = Hop::smtp();
-    let daemon = Site::new().with_relay(relay.port).with_mailbox(TARO, RULES).start();
+    let daemon = Site::new()
+        .with_relay(relay.port)
+        .with_mailbox(TARO, RULES)
+        .start();
     let raw = advertisement();
     let id = daemon.give("bounce@ad.example", TARO, &raw).id();
-    daemon.cli(&["quarantine", "release", "--to", "not an address", &id]).exit(64);
-    daemon.cli(&["quarantine", "release", "--to", "audit@else.example", &id]).success();
+    daemon
+        .cli(&["quarantine", "release", "--to", "not an address", &id])
+        .exit(64);
+    daemon
+        .cli(&["quarantine", "release", "--to", "audit@else.example", &id])
+        .success();
     let sent = relay.await_mail("audit@else.example");
     assert!(sent.data.ends_with(&raw), "{}", sent.text());
     assert!(daemon.mailbox(TARO).is_empty());
@@ -161,9 +254,16 @@ fn release_to_another_address_goes_by_the_relay() {
 #[test]
 fn release_to_another_address_here_arrives_there() {
     let relay = Hop::smtp();
-    let daemon = Site::new().with_relay(relay.port).with_mailbox(TARO, RULES).start();
-    let id = daemon.give("bounce@ad.example", TARO, &advertisement()).id();
-    daemon.cli(&["quarantine", "release", "--to", JIRO, &id]).success();
+    let daemon = Site::new()
+        .with_relay(relay.port)
+        .with_mailbox(TARO, RULES)
+        .start();
+    let id = daemon
+        .give("bounce@ad.example", TARO, &advertisement())
+        .id();
+    daemon
+        .cli(&["quarantine", "release", "--to", JIRO, &id])
+        .success();
     eventually("the release arrives", || {
         (relay.mails_to(JIRO).len() + daemon.mailbox(JIRO).len() == 1).then_some(())
     });
@@ -173,10 +273,17 @@ fn release_to_another_address_here_arrives_there() {
 fn a_release_that_the_relay_refuses_leaves_the_mail_held() {
     let relay = Hop::smtp();
     relay.at_rcpt("audit@else.example", "550 5.1.1 no such mailbox");
-    let daemon = Site::new().with_relay(relay.port).with_mailbox(TARO, RULES).start();
-    let id = daemon.give("bounce@ad.example", TARO, &advertisement()).id();
+    let daemon = Site::new()
+        .with_relay(relay.port)
+        .with_mailbox(TARO, RULES)
+        .start();
+    let id = daemon
+        .give("bounce@ad.example", TARO, &advertisement())
+        .id();
     daemon.cli(&["quarantine", "release", "--to", "audit@else.example", &id]);
-    eventually("held again", || (daemon.quarantine()[0]["state"] == "held").then_some(()));
+    eventually("held again", || {
+        (daemon.quarantine()[0]["state"] == "held").then_some(())
+    });
     daemon.cli(&["quarantine", "release", &id]).success();
     daemon.await_mail(TARO);
 }
@@ -186,10 +293,15 @@ fn a_release_waits_in_the_queue_while_its_way_is_closed() {
     let port = closed_port();
     let daemon = Site::new()
         .with_relay(port)
-        .with("first: 1s, factor: 1, longest: 1s", "first: 1h, factor: 1, longest: 1h")
+        .with(
+            "first: 1s, factor: 1, longest: 1s",
+            "first: 1h, factor: 1, longest: 1h",
+        )
         .with_mailbox(TARO, RULES)
         .start();
-    let id = daemon.give("bounce@ad.example", TARO, &advertisement()).id();
+    let id = daemon
+        .give("bounce@ad.example", TARO, &advertisement())
+        .id();
     daemon.cli(&["quarantine", "release", "--to", "audit@else.example", &id]);
     assert_eq!(daemon.quarantine()[0]["state"], "releasing");
     let queue = daemon.queue();
@@ -197,7 +309,9 @@ fn a_release_waits_in_the_queue_while_its_way_is_closed() {
     assert_eq!(queue[0]["kind"], "release");
     assert_eq!(queue[0]["recipients"], json!(["audit@else.example"]));
     let relay = Hop::smtp_on(port);
-    daemon.cli(&["queue", "retry", queue[0]["id"].as_str().unwrap()]).success();
+    daemon
+        .cli(&["queue", "retry", queue[0]["id"].as_str().unwrap()])
+        .success();
     relay.await_mail("audit@else.example");
 }
 
@@ -211,39 +325,64 @@ fn delete_removes_entry_and_octets() {
     assert!(daemon.quarantine().is_empty());
     daemon.cli(&["quarantine", "export", &id]).exit(66);
     daemon.cli(&["quarantine", "delete", &id]).exit(66);
-    eventually("the octets are gone", || (!on_disk(&daemon, b"NEEDLE-IN-A-BODY")).then_some(()));
+    eventually("the octets are gone", || {
+        (!on_disk(&daemon, b"NEEDLE-IN-A-BODY")).then_some(())
+    });
     assert!(daemon.mailbox(TARO).is_empty());
 }
 
 #[test]
 fn a_mail_held_for_two_lives_on_for_the_other() {
-    let daemon = Site::new().with_mailbox(TARO, RULES).with_mailbox(JIRO, RULES).start();
+    let daemon = Site::new()
+        .with_mailbox(TARO, RULES)
+        .with_mailbox(JIRO, RULES)
+        .start();
     let raw = advertisement();
     let answers = daemon.hand_over("bounce@ad.example", &[TARO, JIRO], &raw);
-    daemon.cli(&["quarantine", "delete", &answers[0].id()]).success();
-    assert_eq!(daemon.cli(&["quarantine", "export", &answers[1].id()]).success().stdout, raw);
-    daemon.cli(&["quarantine", "release", &answers[1].id()]).success();
+    daemon
+        .cli(&["quarantine", "delete", &answers[0].id()])
+        .success();
+    assert_eq!(
+        daemon
+            .cli(&["quarantine", "export", &answers[1].id()])
+            .success()
+            .stdout,
+        raw
+    );
+    daemon
+        .cli(&["quarantine", "release", &answers[1].id()])
+        .success();
     daemon.await_mail(JIRO);
     assert!(daemon.mailbox(TARO).is_empty());
 }
 
 #[test]
 fn purge_wants_to_be_told_twice() {
-    let daemon = Site::new().with_mailbox(TARO, RULES).with_mailbox(JIRO, RULES).start();
+    let daemon = Site::new()
+        .with_mailbox(TARO, RULES)
+        .with_mailbox(JIRO, RULES)
+        .start();
     daemon.hand_over("bounce@ad.example", &[TARO, JIRO], &advertisement());
     daemon.cli(&["quarantine", "purge"]).exit(64);
     daemon.cli(&["quarantine", "purge", "--all"]).exit(64);
     daemon.cli(&["quarantine", "purge", "--yes"]).exit(64);
     assert_eq!(daemon.quarantine().len(), 2);
-    daemon.cli(&["quarantine", "purge", "--mailbox", JIRO, "--yes"]).success();
+    daemon
+        .cli(&["quarantine", "purge", "--mailbox", JIRO, "--yes"])
+        .success();
     assert_eq!(daemon.quarantine().len(), 1);
-    daemon.cli(&["quarantine", "purge", "--all", "--yes"]).success();
+    daemon
+        .cli(&["quarantine", "purge", "--all", "--yes"])
+        .success();
     assert!(daemon.quarantine().is_empty());
 }
 
 #[test]
 fn an_entry_lives_its_retention_and_is_then_gone_from_list_and_disk() {
-    let daemon = Site::new().with("retention: 7d", "retention: 2s").with_mailbox(TARO, RULES).start();
+    let daemon = Site::new()
+        .with("retention: 7d", "retention: 2s")
+        .with_mailbox(TARO, RULES)
+        .start();
     let raw = crlf("From: a@ad.example\nSubject: 未承諾広告\n\nNEEDLE-IN-A-BODY\n");
     let before = std::time::Instant::now();
     let id = daemon.give("bounce@ad.example", TARO, &raw).id();
@@ -253,7 +392,9 @@ fn an_entry_lives_its_retention_and_is_then_gone_from_list_and_disk() {
     }
     eventually("expired", || daemon.quarantine().is_empty().then_some(()));
     assert!(before.elapsed() >= std::time::Duration::from_secs(2));
-    eventually("gone from the disk", || (!on_disk(&daemon, b"NEEDLE-IN-A-BODY")).then_some(()));
+    eventually("gone from the disk", || {
+        (!on_disk(&daemon, b"NEEDLE-IN-A-BODY")).then_some(())
+    });
     daemon.cli(&["quarantine", "release", &id]).exit(66);
     assert!(daemon.mailbox(TARO).is_empty());
 }
@@ -261,7 +402,13 @@ fn an_entry_lives_its_retention_and_is_then_gone_from_list_and_disk() {
 #[test]
 fn ids_that_are_not_there() {
     let daemon = daemon();
-    for id in ["01m80r8cznpnz2pq5rpvmvbnn6", "x", "../../etc/passwd", "", "01M80R8CZNPNZ2PQ5RPVMVBNN6%2f"] {
+    for id in [
+        "01m80r8cznpnz2pq5rpvmvbnn6",
+        "x",
+        "../../etc/passwd",
+        "",
+        "01M80R8CZNPNZ2PQ5RPVMVBNN6%2f",
+    ] {
         for command in ["show", "export", "release", "delete"] {
             let done = daemon.cli(&["quarantine", command, id]);
             assert_eq!(done.code, 66, "{command} {id:?}: {}", done.stderr);
@@ -275,11 +422,22 @@ fn ids_that_are_not_there() {
 #[test]
 fn a_full_quarantine_puts_off_what_it_would_hold_and_nothing_else() {
     let daemon = Site::new()
-        .with("quarantine: {retention: 7d}", "quarantine: {retention: 7d, max_size: 4KiB}")
+        .with(
+            "quarantine: {retention: 7d}",
+            "quarantine: {retention: 7d, max_size: 4KiB}",
+        )
         .with_mailbox(TARO, RULES)
         .start();
-    let big = |n: u32| crlf(&format!("From: a@ad.example\nSubject: 未承諾広告 {n}\n\n{}\n", "x".repeat(3000)));
-    assert_eq!(daemon.give("a@ad.example", TARO, &big(1)).verdict(), "quarantine/reject.subject_contains");
+    let big = |n: u32| {
+        crlf(&format!(
+            "From: a@ad.example\nSubject: 未承諾広告 {n}\n\n{}\n",
+            "x".repeat(3000)
+        ))
+    };
+    assert_eq!(
+        daemon.give("a@ad.example", TARO, &big(1)).verdict(),
+        "quarantine/reject.subject_contains"
+    );
     let answers = daemon.hand_over("a@ad.example", &[TARO, JIRO], &big(2));
     assert!(answers[0].0.starts_with("452 4.3.1"), "{}", answers[0].0);
     assert_eq!(answers[1].verdict(), "deliver");
@@ -302,7 +460,10 @@ fn a_held_mail_outlives_a_restart_and_a_lost_index() {
     std::fs::remove_dir_all(&index[0]).unwrap();
     daemon.start_again();
     assert_eq!(daemon.quarantine()[0]["id"], id);
-    assert_eq!(daemon.cli(&["quarantine", "export", &id]).success().stdout, raw);
+    assert_eq!(
+        daemon.cli(&["quarantine", "export", &id]).success().stdout,
+        raw
+    );
 }
 
 #[test]
@@ -310,10 +471,17 @@ fn the_null_sender_filters_and_shows_as_it_is() {
     let daemon = daemon();
     daemon.give("", TARO, &advertisement());
     let listed = daemon.quarantine();
-    assert!(["", "<>"].contains(&listed[0]["sender"].as_str().unwrap()), "{}", listed[0]);
+    assert!(
+        ["", "<>"].contains(&listed[0]["sender"].as_str().unwrap()),
+        "{}",
+        listed[0]
+    );
     let stored = daemon.one(&["quarantine", "release", listed[0]["id"].as_str().unwrap()]);
     assert_eq!(stored["state"], "released");
-    assert_eq!(field(&daemon.await_mail(TARO), "return-path").unwrap(), "<>");
+    assert_eq!(
+        field(&daemon.await_mail(TARO), "return-path").unwrap(),
+        "<>"
+    );
 }
 
 fn on_disk(daemon: &Daemon, needle: &[u8]) -> bool {

@@ -15,7 +15,9 @@ fn waiting() -> (Daemon, u16) {
         .with_mailbox(TARO, "forwarding:\n  mode: all\n  all: {to: [home@else.example, b@else.example], keep_copy: true}\n")
         .start();
     daemon.give("a@friend.example", TARO, &mail("a@friend.example", "x"));
-    eventually("the end of the first try", || daemon.queue()[0]["last_reply"].is_string().then_some(()));
+    eventually("the end of the first try", || {
+        daemon.queue()[0]["last_reply"].is_string().then_some(())
+    });
     (daemon, port)
 }
 
@@ -25,17 +27,41 @@ fn list_has_exactly_its_members() {
     let queue = daemon.queue();
     assert_eq!(queue.len(), 1);
     let item = &queue[0];
-    let mut names: Vec<&str> = item.as_object().unwrap().keys().map(String::as_str).collect();
+    let mut names: Vec<&str> = item
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
     names.sort_unstable();
-    assert_eq!(names, ["attempts", "id", "kind", "last_reply", "mailbox", "next_attempt_at", "recipients", "schema", "sender"]);
+    assert_eq!(
+        names,
+        [
+            "attempts",
+            "id",
+            "kind",
+            "last_reply",
+            "mailbox",
+            "next_attempt_at",
+            "recipients",
+            "schema",
+            "sender"
+        ]
+    );
     assert_eq!(item["kind"], "forward");
     assert_eq!(item["mailbox"], TARO);
     assert_eq!(item["sender"], "a@friend.example");
-    assert_eq!(item["recipients"], json!(["home@else.example", "b@else.example"]));
+    assert_eq!(
+        item["recipients"],
+        json!(["home@else.example", "b@else.example"])
+    );
     assert!(item["last_reply"].is_string(), "{item}");
     let next: jiff::Timestamp = item["next_attempt_at"].as_str().unwrap().parse().unwrap();
     let wait = next.as_second() - jiff::Timestamp::now().as_second();
-    assert!((2700..=4500).contains(&wait), "retry.first is an hour: {wait} s");
+    assert!(
+        (2700..=4500).contains(&wait),
+        "retry.first is an hour: {wait} s"
+    );
     assert_eq!(http::get(&daemon, "/v1/queue"), queue);
     let text = daemon.cli(&["queue", "list"]).success().text();
     assert!(text.contains("home@else.example"), "{text}");
@@ -73,7 +99,9 @@ fn the_queue_outlives_a_crash() {
     daemon.start_again();
     assert_eq!(daemon.queue()[0]["id"], before);
     let relay = Hop::smtp_on(port);
-    daemon.cli(&["queue", "retry", before.as_str().unwrap()]).success();
+    daemon
+        .cli(&["queue", "retry", before.as_str().unwrap()])
+        .success();
     relay.await_mail("home@else.example");
     daemon.await_empty_queue();
     assert_eq!(relay.mails().len(), 1);
@@ -84,10 +112,15 @@ fn a_relay_that_comes_back_is_found_by_itself() {
     let port = closed_port();
     let daemon = Site::new()
         .with_relay(port)
-        .with_mailbox(TARO, "forwarding:\n  mode: all\n  all: {to: [home@else.example], keep_copy: false}\n")
+        .with_mailbox(
+            TARO,
+            "forwarding:\n  mode: all\n  all: {to: [home@else.example], keep_copy: false}\n",
+        )
         .start();
     daemon.give("a@friend.example", TARO, &mail("a@friend.example", "x"));
-    eventually("a second try", || (daemon.queue()[0]["attempts"].as_u64() >= Some(2)).then_some(()));
+    eventually("a second try", || {
+        (daemon.queue()[0]["attempts"].as_u64() >= Some(2)).then_some(())
+    });
     let relay = Hop::smtp_on(port);
     relay.await_mail("home@else.example");
     daemon.await_empty_queue();
@@ -97,7 +130,9 @@ fn a_relay_that_comes_back_is_found_by_itself() {
 fn ids_that_are_not_there() {
     let daemon = Site::new().start();
     for command in ["retry", "drop"] {
-        daemon.cli(&["queue", command, "01m80r8cznpnz2pq5rpvmvbnn6"]).exit(66);
+        daemon
+            .cli(&["queue", command, "01m80r8cznpnz2pq5rpvmvbnn6"])
+            .exit(66);
         daemon.cli(&["queue", command, "nonsense!"]).exit(66);
         daemon.cli(&["queue", command]).exit(64);
     }

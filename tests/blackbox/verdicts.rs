@@ -51,13 +51,28 @@ fn every_stage_names_itself_in_the_reply() {
         ("From: a@bulk.example\nSubject: hello", "deliver"),
         ("From: noreply@shop.example\nSubject: hello", suffixes),
         ("From: xnoreply@shop.example\nSubject: hello", suffixes),
-        ("From: b@friend.example, a@spam.example\nSubject: hello", suffixes),
-        ("From: \"a@spam.example\" <b@friend.example>\nSubject: hello", "deliver"),
+        (
+            "From: b@friend.example, a@spam.example\nSubject: hello",
+            suffixes,
+        ),
+        (
+            "From: \"a@spam.example\" <b@friend.example>\nSubject: hello",
+            "deliver",
+        ),
         ("From: a@friend.example\nSubject: 未承諾広告 です", subject),
-        ("From: a@friend.example\nSubject: =?UTF-8?B?5pyq5om/6Ku+5bqD5ZGK?=", subject),
-        ("From: a@friend.example\nSubject: =?ISO-2022-JP?B?GyRCTCQ+NUJ6OS05cBsoQg==?=", subject),
+        (
+            "From: a@friend.example\nSubject: =?UTF-8?B?5pyq5om/6Ku+5bqD5ZGK?=",
+            subject,
+        ),
+        (
+            "From: a@friend.example\nSubject: =?ISO-2022-JP?B?GyRCTCQ+NUJ6OS05cBsoQg==?=",
+            subject,
+        ),
         ("From: a@friend.example\nSubject: Re: [広告] x", subject),
-        ("From: a@friend.example\nSubject: the #1  Offer of the day", subject),
+        (
+            "From: a@friend.example\nSubject: the #1  Offer of the day",
+            subject,
+        ),
         ("From: a@friend.example\nSubject: ＃１ ＯＦＦＥＲ", subject),
         ("From: a@friend.example\nSubject: ｱﾀﾞﾙﾄ", subject),
         ("From: a@friend.example\nSubject: ｱﾀ゛ﾙﾄ", subject),
@@ -69,15 +84,39 @@ fn every_stage_names_itself_in_the_reply() {
         ("From: a@friend.example", headers),
         ("From: a@friend.example\nSubject:", headers),
         ("From: a@friend.example\nSubject: \n ", headers),
-        ("From: a@friend.example\nSubject: hello\nX-Spam-Flag: YES", "quarantine/spam"),
-        ("From: a@friend.example\nSubject: hello\nX-Spam-Flag: NO", "deliver"),
-        ("From: partner@example.com\nSubject: hello\nX-Spam-Flag: YES", "deliver"),
-        ("From: xpartner@example.com\nSubject: hello\nX-Spam-Flag: YES", "quarantine/spam"),
-        ("From: a@example.or.jp\nSubject: hello\nX-Spam-Flag: YES", "deliver"),
+        (
+            "From: a@friend.example\nSubject: hello\nX-Spam-Flag: YES",
+            "quarantine/spam",
+        ),
+        (
+            "From: a@friend.example\nSubject: hello\nX-Spam-Flag: NO",
+            "deliver",
+        ),
+        (
+            "From: partner@example.com\nSubject: hello\nX-Spam-Flag: YES",
+            "deliver",
+        ),
+        (
+            "From: xpartner@example.com\nSubject: hello\nX-Spam-Flag: YES",
+            "quarantine/spam",
+        ),
+        (
+            "From: a@example.or.jp\nSubject: hello\nX-Spam-Flag: YES",
+            "deliver",
+        ),
         ("From: a@example.or.jp\nSubject: 未承諾広告", subject),
-        ("From: a@friend.example\nSubject: hello\nX-Virus-Status: Infected (Eicar)", "replace/virus"),
-        ("From: a@example.or.jp\nSubject: hello\nX-Virus-Status: Infected (Eicar)", "replace/virus"),
-        ("From: a@friend.example\nSubject: hello\nX-Virus-Status: Clean", "deliver"),
+        (
+            "From: a@friend.example\nSubject: hello\nX-Virus-Status: Infected (Eicar)",
+            "replace/virus",
+        ),
+        (
+            "From: a@example.or.jp\nSubject: hello\nX-Virus-Status: Infected (Eicar)",
+            "replace/virus",
+        ),
+        (
+            "From: a@friend.example\nSubject: hello\nX-Virus-Status: Clean",
+            "deliver",
+        ),
     ] {
         check(fields, expected);
     }
@@ -87,29 +126,52 @@ fn every_stage_names_itself_in_the_reply() {
 fn allow_before_reject_wins_over_the_reject_stages_and_not_over_the_virus_stage() {
     let rules = RULES.replace("allow:\n", "allow:\n  before_reject: true\n");
     let daemon = Site::new().with_mailbox(TARO, &rules).start();
-    let give = |fields: &str| daemon.give("a@s.example", TARO, &crlf(&format!("{fields}\n\nx\n"))).verdict();
-    assert_eq!(give("From: partner@example.com\nSubject: 未承諾広告"), "deliver");
+    let give = |fields: &str| {
+        daemon
+            .give("a@s.example", TARO, &crlf(&format!("{fields}\n\nx\n")))
+            .verdict()
+    };
+    assert_eq!(
+        give("From: partner@example.com\nSubject: 未承諾広告"),
+        "deliver"
+    );
     assert_eq!(give("From: partner@example.com"), "deliver");
-    assert_eq!(give("From: other@example.com\nSubject: 未承諾広告"), "quarantine/reject.subject_contains");
-    assert_eq!(give("From: partner@example.com\nSubject: x\nX-Virus-Status: Infected"), "replace/virus");
+    assert_eq!(
+        give("From: other@example.com\nSubject: 未承諾広告"),
+        "quarantine/reject.subject_contains"
+    );
+    assert_eq!(
+        give("From: partner@example.com\nSubject: x\nX-Virus-Status: Infected"),
+        "replace/virus"
+    );
 }
 
 #[test]
 fn spam_that_is_not_held_is_marked() {
     let daemon = Site::new()
-        .with_mailbox(TARO, "spam: {scan: true, mark_subject: \"[spam]\", quarantine: false}\n")
+        .with_mailbox(
+            TARO,
+            "spam: {scan: true, mark_subject: \"[spam]\", quarantine: false}\n",
+        )
         .start();
     let raw = crlf("From: a@friend.example\nSubject: hello\nX-Spam-Flag: YES\n\nx\n");
     assert_eq!(daemon.give("a@s.example", TARO, &raw).verdict(), "deliver");
     let stored = String::from_utf8(daemon.await_mail(TARO)).unwrap();
-    assert!(stored.contains("\nSubject: [spam] hello\nX-Spam-Flag: YES\n\nx\n"), "{stored}");
+    assert!(
+        stored.contains("\nSubject: [spam] hello\nX-Spam-Flag: YES\n\nx\n"),
+        "{stored}"
+    );
 }
 
 #[test]
 fn a_mail_sent_on_without_a_copy_is_a_forward() {
     let relay = Hop::smtp();
-    let forwarding = "forwarding:\n  mode: all\n  all: {to: [home@else.example], keep_copy: false}\n";
-    let daemon = Site::new().with_relay(relay.port).with_mailbox(TARO, forwarding).start();
+    let forwarding =
+        "forwarding:\n  mode: all\n  all: {to: [home@else.example], keep_copy: false}\n";
+    let daemon = Site::new()
+        .with_relay(relay.port)
+        .with_mailbox(TARO, forwarding)
+        .start();
     let answer = daemon.give("a@s.example", TARO, &mail("a@friend.example", "hello"));
     assert_eq!(answer.verdict(), "forward");
     relay.await_mail("home@else.example");
@@ -133,9 +195,17 @@ fn a_client_that_is_not_named_is_turned_away() {
 #[test]
 fn announcements_pass_the_rules_of_their_readers_only() {
     let daemon = Site::new()
-        .with("delivery:\n", "announcement_senders: |\n  @announce.example.jp\ndelivery:\n")
+        .with(
+            "delivery:\n",
+            "announcement_senders: |\n  @announce.example.jp\ndelivery:\n",
+        )
         .with_mailbox(TARO, RULES)
-        .with_mailbox(JIRO, &RULES.replace("announcements: true", "announcements: false").replace("t.yamada", "j.yamada"))
+        .with_mailbox(
+            JIRO,
+            &RULES
+                .replace("announcements: true", "announcements: false")
+                .replace("t.yamada", "j.yamada"),
+        )
         .start();
     let raw = crlf("From: news@announce.example.jp\nSubject: 未承諾広告\nX-Spam-Flag: YES\n\nx\n");
     let verdicts: Vec<String> = daemon
@@ -149,7 +219,9 @@ fn announcements_pass_the_rules_of_their_readers_only() {
 #[test]
 fn two_hundred_mailboxes_get_their_own_decision_from_one_mail() {
     let mut site = Site::new();
-    let recipients: Vec<String> = (0..200).map(|n| format!("user{n}@east.example.jp")).collect();
+    let recipients: Vec<String> = (0..200)
+        .map(|n| format!("user{n}@east.example.jp"))
+        .collect();
     for (n, recipient) in recipients.iter().enumerate() {
         let settings = match n % 5 {
             0 => "reject: {subject_contains: [invoice]}\n",
@@ -166,13 +238,24 @@ fn two_hundred_mailboxes_get_their_own_decision_from_one_mail() {
     let answers = daemon.hand_over("a@supplier.example", &names, &raw);
     let mut ids = std::collections::HashSet::new();
     for (n, (answer, recipient)) in answers.iter().zip(&recipients).enumerate() {
-        let expected = ["quarantine/reject.subject_contains", "quarantine/reject.from_suffixes", "quarantine/spam", "deliver", "deliver"];
+        let expected = [
+            "quarantine/reject.subject_contains",
+            "quarantine/reject.from_suffixes",
+            "quarantine/spam",
+            "deliver",
+            "deliver",
+        ];
         assert_eq!(answer.verdict(), expected[n % 5], "{recipient}");
-        assert!(answer.0.contains(&format!(" <{recipient}> ")), "{}", answer.0);
+        assert!(
+            answer.0.contains(&format!(" <{recipient}> ")),
+            "{}",
+            answer.0
+        );
         assert!(ids.insert(answer.id()), "q= is one for each mailbox");
     }
     assert_eq!(daemon.quarantine().len(), 120);
-    let subject = |n: usize| crate::hop::field(&daemon.await_mail(&recipients[n]), "subject").unwrap();
+    let subject =
+        |n: usize| crate::hop::field(&daemon.await_mail(&recipients[n]), "subject").unwrap();
     assert_eq!(subject(3), "[junk] Invoice 7");
     assert_eq!(subject(4), "Invoice 7");
     assert!(daemon.mailbox(&recipients[0]).is_empty());
@@ -181,7 +264,11 @@ fn two_hundred_mailboxes_get_their_own_decision_from_one_mail() {
 #[test]
 fn a_recipient_twice_gets_two_replies_and_one_delivery() {
     let daemon = daemon();
-    let answers = daemon.hand_over("a@s.example", &[TARO, JIRO, TARO], &mail("a@friend.example", "x"));
+    let answers = daemon.hand_over(
+        "a@s.example",
+        &[TARO, JIRO, TARO],
+        &mail("a@friend.example", "x"),
+    );
     assert_eq!(answers.len(), 3);
     assert_eq!(answers[0], answers[2]);
     assert_ne!(answers[0].id(), answers[1].id());
@@ -194,20 +281,38 @@ fn names_of_one_mailbox() {
     let daemon = daemon();
     let raw = mail("a@friend.example", "未承諾広告");
     let held = "quarantine/reject.subject_contains";
-    for name in ["taro", "taro+news@east.example.jp", "t.yamada@east.example.jp", "TARO@EAST.EXAMPLE.JP"] {
-        let answer = daemon.give("a@s.example", name, &crlf(&format!("X: {name}\n{}", String::from_utf8_lossy(&raw))));
+    for name in [
+        "taro",
+        "taro+news@east.example.jp",
+        "t.yamada@east.example.jp",
+        "TARO@EAST.EXAMPLE.JP",
+    ] {
+        let answer = daemon.give(
+            "a@s.example",
+            name,
+            &crlf(&format!("X: {name}\n{}", String::from_utf8_lossy(&raw))),
+        );
         assert_eq!(answer.verdict(), held, "{name}");
     }
     for entry in daemon.quarantine() {
         assert_eq!(entry["mailbox"], TARO);
     }
-    assert_eq!(daemon.give("a@s.example", "taro@west.example.jp", &raw).verdict(), "deliver");
+    assert_eq!(
+        daemon
+            .give("a@s.example", "taro@west.example.jp", &raw)
+            .verdict(),
+        "deliver"
+    );
 }
 
 #[test]
 fn aliases_of_one_mailbox_in_one_mail_are_one_delivery() {
     let daemon = daemon();
-    let answers = daemon.hand_over("a@s.example", &[TARO, "t.yamada@east.example.jp"], &mail("a@friend.example", "x"));
+    let answers = daemon.hand_over(
+        "a@s.example",
+        &[TARO, "t.yamada@east.example.jp"],
+        &mail("a@friend.example", "x"),
+    );
     assert_eq!(answers[0].verdict(), "deliver");
     assert_eq!(answers[1].verdict(), "deliver");
     assert_eq!(answers[0].id(), answers[1].id());
@@ -232,31 +337,47 @@ fn smtp_answers_once() {
 #[test]
 fn a_virus_is_replaced_by_a_report_and_held() {
     let daemon = daemon();
-    let raw = crlf("From: a@friend.example\nTo: taro@east.example.jp\nSubject: photo\nX-Virus-Status: Infected (Eicar)\n\nEVIL-BODY\n");
+    let raw = crlf(
+        "From: a@friend.example\nTo: taro@east.example.jp\nSubject: photo\nX-Virus-Status: Infected (Eicar)\n\nEVIL-BODY\n",
+    );
     let answer = daemon.give("a@s.example", TARO, &raw);
     assert_eq!(answer.verdict(), "replace/virus");
     let report = String::from_utf8(daemon.await_mail(TARO)).unwrap();
     assert!(!report.contains("EVIL-BODY"), "{report}");
-    assert!(crate::hop::field(report.as_bytes(), "auto-submitted").is_some(), "{report}");
+    assert!(
+        crate::hop::field(report.as_bytes(), "auto-submitted").is_some(),
+        "{report}"
+    );
     let held = daemon.one(&["quarantine", "show", &answer.id()]);
     assert_eq!(held["class"], "virus");
     assert_eq!(held["stage"], "virus");
-    let exported = daemon.cli(&["quarantine", "export", &answer.id()]).success();
+    let exported = daemon
+        .cli(&["quarantine", "export", &answer.id()])
+        .success();
     assert_eq!(exported.stdout, raw);
 }
 
 #[test]
 fn each_notice_tells_of_held_spam() {
     let daemon = Site::new()
-        .with_mailbox(TARO, "language: en\nspam: {scan: true, quarantine: true, notice: each}\n")
+        .with_mailbox(
+            TARO,
+            "language: en\nspam: {scan: true, quarantine: true, notice: each}\n",
+        )
         .start();
     let raw = crlf("From: a@friend.example\nSubject: cheap pills\nX-Spam-Flag: YES\n\nx\n");
     let answer = daemon.give("a@s.example", TARO, &raw);
     assert_eq!(answer.verdict(), "quarantine/spam");
     let notice = daemon.await_mail(TARO);
     assert_eq!(crate::hop::field(&notice, "return-path").unwrap(), "<>");
-    assert!(crate::hop::field(&notice, "auto-submitted").unwrap().starts_with("auto-"));
-    eventually("the notice is out of the queue", || daemon.queue().is_empty().then_some(()));
+    assert!(
+        crate::hop::field(&notice, "auto-submitted")
+            .unwrap()
+            .starts_with("auto-")
+    );
+    eventually("the notice is out of the queue", || {
+        daemon.queue().is_empty().then_some(())
+    });
 }
 
 #[test]
@@ -267,7 +388,12 @@ fn hostile_header_text_reaches_neither_reply_nor_log_unescaped() {
     assert_eq!(answer.verdict(), "deliver");
     let log = daemon.log();
     assert!(!log.contains('\u{1b}') && !log.contains('\u{7}'), "{log:?}");
-    assert!(!log.lines().any(|line| line.starts_with("level=error_forged") || line.starts_with("level=error forged")), "{log}");
+    assert!(
+        !log.lines()
+            .any(|line| line.starts_with("level=error_forged")
+                || line.starts_with("level=error forged")),
+        "{log}"
+    );
 }
 
 #[test]
@@ -275,13 +401,22 @@ fn a_mail_over_the_mime_bounds_is_decided_on_its_header_and_delivered_whole() {
     let daemon = daemon();
     let mut raw = b"From: a@friend.example\r\nSubject: deep\r\nContent-Type: multipart/mixed; boundary=b0\r\n\r\n".to_vec();
     for depth in 0..200 {
-        raw.extend(format!("--b{depth}\r\nContent-Type: multipart/mixed; boundary=b{}\r\n\r\n", depth + 1).into_bytes());
+        raw.extend(
+            format!(
+                "--b{depth}\r\nContent-Type: multipart/mixed; boundary=b{}\r\n\r\n",
+                depth + 1
+            )
+            .into_bytes(),
+        );
     }
     raw.extend_from_slice(b"end\r\n");
     let answer = daemon.give("a@s.example", TARO, &raw);
     assert_eq!(answer.verdict(), "deliver");
     let stored = daemon.await_mail(TARO);
-    let expected = String::from_utf8(raw).unwrap().replace("\r\n", "\n").into_bytes();
+    let expected = String::from_utf8(raw)
+        .unwrap()
+        .replace("\r\n", "\n")
+        .into_bytes();
     assert!(stored.ends_with(&expected));
     let why = daemon.one(&["why", &answer.id()]);
     assert!(!why["bounds"].is_null(), "its record says so: {why}");
