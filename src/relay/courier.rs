@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 
 use super::{Fate, Relay, Retry};
@@ -27,6 +27,8 @@ pub const FAILED_FIELD: &str = "X-Sekimori-Forward-Failed";
 
 /// Items on their way at once; how many connections there are is the relay's business.
 const AT_ONCE: usize = 32;
+/// Their octets in memory at once, in KiB; a larger mail goes alone.
+const ROOM: u32 = 64 * 1024;
 /// How long a dead item stays to be seen (CONTRACT: history of 7 days).
 const DEAD: Duration = Duration::from_secs(7 * 86400);
 /// The longest sleep: the clock may be set meanwhile.
@@ -60,6 +62,7 @@ pub struct Courier {
     clock: fn() -> i64,
     /// A why-record is read, changed and written by one task at a time.
     telling: Arc<Mutex<()>>,
+    room: Semaphore,
 }
 
 impl Courier {
@@ -79,6 +82,7 @@ impl Courier {
             loop_secret,
             clock,
             telling: Arc::default(),
+            room: Semaphore::new(ROOM as usize),
         }
     }
 
@@ -159,6 +163,7 @@ impl Courier {
     /// One try of one item.
     async fn carry(&self, mut item: OutgoingItem) {
         let id = item.id;
+        let _room = self.room_for(id).await;
         let outcomes = match self.parcel(&item).await {
             Ok(parcel) => self.send(&item, &parcel).await,
             Err(error) => vec![Err(unreadable(&error)); item.recipients.len().max(1)],
@@ -194,6 +199,15 @@ impl Courier {
             }
             tokio::time::sleep(TROUBLE).await;
         }
+    }
+
+    /// Waits until the item's octets may be read into memory.
+    async fn room_for(&self, id: Id) -> Option<SemaphorePermit<'_>> {
+        let store = self.store.clone();
+        let size = blocking(move || store.mail_size(Shelf::Outgoing, id)).await;
+        // What cannot be asked cannot be read either.
+        let kib = u32::try_from(size.unwrap_or(0).div_ceil(1024)).unwrap_or(ROOM);
+        self.room.acquire_many(kib.min(ROOM)).await.ok()
     }
 
     async fn parcel(&self, item: &OutgoingItem) -> Result<Parcel, StoreError> {
