@@ -81,7 +81,9 @@ async fn send(relay: &Relay, to: &[&str]) -> Vec<Outcome> {
         .iter()
         .map(|text| Address::parse(text).unwrap())
         .collect();
-    relay.send_composed(&ReversePath::Null, &to, MAIL).await
+    relay
+        .send_composed(&ReversePath::Null, &to, MAIL, async || Ok(()))
+        .await
 }
 
 #[tokio::test]
@@ -200,7 +202,12 @@ async fn a_stray_line_end_does_not_leave() {
     let (port, _server) = serve(Vec::new()).await;
     let to = [Address::parse("a@y.example").unwrap()];
     let outcomes = relay(port, Duration::ZERO, Tls::None)
-        .send_composed(&ReversePath::Null, &to, b"x\n.\r\nMAIL FROM:<evil@x>\r\n")
+        .send_composed(
+            &ReversePath::Null,
+            &to,
+            b"x\n.\r\nMAIL FROM:<evil@x>\r\n",
+            async || Ok(()),
+        )
         .await;
     assert_eq!(outcomes[0].as_ref().unwrap_err().reply.code, 550);
 }

@@ -257,6 +257,7 @@ impl Daemon {
         let exit = match answer.status {
             StatusCode::NOT_FOUND => Exit::NoInput,
             StatusCode::BAD_REQUEST => Exit::Usage,
+            StatusCode::FORBIDDEN => Exit::Permission,
             StatusCode::CONFLICT => Exit::TempFail,
             StatusCode::UNPROCESSABLE_ENTITY => Exit::Config,
             StatusCode::INSUFFICIENT_STORAGE => Exit::Io,

@@ -12,6 +12,7 @@ mod aliases;
 mod compile;
 mod compile_mailbox;
 pub mod directory;
+pub mod edit;
 pub mod error;
 mod field;
 mod lines;

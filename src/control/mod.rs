@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::task::spawn_blocking;
 
-use crate::daemon::{Reload, Shared};
+use crate::config::edit::EditError;
+use crate::daemon::{AllowError, Reload, Shared};
 use crate::store::{Id, StoreError};
 
 type Daemon = State<Arc<Shared>>;
@@ -101,6 +102,19 @@ impl From<StoreError> for Problem {
             StoreError::Conflict(_) => StatusCode::CONFLICT,
             error if error.is_full() => StatusCode::INSUFFICIENT_STORAGE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<AllowError> for Problem {
+    fn from(error: AllowError) -> Self {
+        let status = match &error {
+            AllowError::Store(error) => return error.clone().into(),
+            AllowError::NoSender => StatusCode::BAD_REQUEST,
+            AllowError::Edit(EditError::ReadOnly(_)) => StatusCode::FORBIDDEN,
+            AllowError::Edit(EditError::ByHand { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
+            AllowError::Edit(EditError::Io { .. }) => StatusCode::INSUFFICIENT_STORAGE,
         };
         Self::new(status, error.to_string())
     }

@@ -84,20 +84,24 @@ pub(super) async fn release(
         true => Release::default(),
         false => serde_json::from_slice(&body).map_err(|error| bad(format!("body: {error}")))?,
     };
-    if release.allow_sender {
-        return Err(bad(
-            "--allow-sender: not built yet; add the sender to allow.senders of the mailbox file"
-                .into(),
-        ));
-    }
     let to = release
         .to
         .as_deref()
         .map(Address::parse)
         .transpose()
         .map_err(|error| bad(format!("--to: {error}")))?;
-    let entry = shared.release(parse_id(&id)?, to).await?;
-    Ok(Json(view::quarantine(&entry)))
+    let id = parse_id(&id)?;
+    let allowed = match release.allow_sender {
+        true => Some(shared.allow_sender(id).await?),
+        false => None,
+    };
+    let entry = shared.release(id, to).await?;
+    let mut value = view::quarantine(&entry);
+    if let (Some(allowed), Some(members)) = (allowed, value.as_object_mut()) {
+        members.insert("allowed".into(), allowed.sender.into());
+        members.insert("still_held_by".into(), allowed.still_held_by.into());
+    }
+    Ok(Json(value))
 }
 
 pub(super) async fn delete(

@@ -9,12 +9,17 @@ use serde_json::{Value, json};
 
 use super::{Problem, blocking, lines, parse_id};
 use crate::daemon::Shared;
+use crate::store::OutgoingState;
 use crate::view;
 
 pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
     let store = shared.store().clone();
     let items = blocking(move || store.outgoing_list().collect::<Result<Vec<_>, _>>()).await?;
-    Ok(lines(items.iter().map(view::outgoing)))
+    // What was given up waits for nothing; its why-record tells of it, and a retry still takes its id.
+    let waiting = items
+        .iter()
+        .filter(|item| item.state != OutgoingState::Dead);
+    Ok(lines(waiting.map(view::outgoing)))
 }
 
 pub(super) async fn retry(

@@ -15,11 +15,13 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 
-use crate::agent::{Active, Agent};
-use crate::config::{self, Config, Diagnostic, Directory, Loaded};
+use crate::agent::{self, Active, Agent};
+use crate::config::edit::{self, EditError};
+use crate::config::{self, Config, Diagnostic, Directory, Loaded, Lookup};
 use crate::control;
 use crate::execute::Executor;
-use crate::mail::Address;
+use crate::mail::{Address, FromField, Message};
+use crate::policy::Class;
 use crate::relay::{Courier, Hops};
 use crate::server::{Server, ServerError};
 use crate::store::{
@@ -62,6 +64,29 @@ pub enum Reload {
     },
     /// The old settings stay.
     Refused(Vec<Diagnostic>),
+}
+
+/// Why a sender was not put on the allow list.
+#[derive(Debug, thiserror::Error)]
+pub enum AllowError {
+    /// The held mail cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is nobody to allow.
+    #[error("the mail's From names no address that could be allowed")]
+    NoSender,
+    /// The mailbox file was not changed.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+}
+
+/// What became of an allow entry.
+#[derive(Debug)]
+pub struct Allowed {
+    /// The address of the header From that is allowed now.
+    pub sender: String,
+    /// The reject entry that held the mail and goes on holding its like, since reject comes first.
+    pub still_held_by: Option<String>,
 }
 
 /// What all parts share.
@@ -288,6 +313,44 @@ impl Shared {
         self.held(id).await
     }
 
+    /// Puts the first address of a held mail's header From into the allow list of its mailbox.
+    ///
+    /// # Errors
+    /// [`AllowError`]; nothing is changed then.
+    pub async fn allow_sender(&self, id: Id) -> Result<Allowed, AllowError> {
+        let entry = self.held(id).await?;
+        let (store, active) = (self.store.clone(), self.active());
+        let edited = spawn_blocking(move || {
+            let raw = store.read_body(Shelf::Quarantine, id)?;
+            let message = Message::parse(&raw, &agent::bounds(&active.config.server.limits));
+            let FromField::Addresses(addresses) = message.from else {
+                return Err(AllowError::NoSender);
+            };
+            let sender = addresses
+                .first()
+                .and_then(|address| Address::parse(&address.text).ok());
+            let sender = sender.ok_or(AllowError::NoSender)?;
+            let mailbox = Address::parse(&entry.mailbox).map_err(|_| AllowError::NoSender)?;
+            edit::allow_sender(&active.config, &mailbox, &sender)?;
+            let reject_first = match active.directory.lookup(&mailbox) {
+                Lookup::Found(mailbox) => !mailbox.policy.allow.before_reject,
+                _ => true,
+            };
+            let by_rule = entry.class == Class::UserRule.as_str() && reject_first;
+            Ok(Allowed {
+                sender: sender.to_string(),
+                still_held_by: by_rule.then(|| {
+                    let [hit, origin] =
+                        [&entry.entry, &entry.origin].map(|text| text.as_deref().unwrap_or("-"));
+                    format!("{}: {hit} ({origin})", entry.stage)
+                }),
+            })
+        });
+        edited
+            .await
+            .unwrap_or(Err(AllowError::Store(StoreError::Failed)))
+    }
+
     async fn held(&self, id: Id) -> Result<QuarantineEntry, StoreError> {
         let store = self.store.clone();
         let found = blocking(move || store.quarantine_get(id)).await?;
@@ -346,7 +409,7 @@ impl Shared {
             let item = store
                 .outgoing_get(id)?
                 .ok_or_else(|| StoreError::NotFound(id.to_string()))?;
-            if item.state == OutgoingState::Sending {
+            if item.state.is_under_way() {
                 return Err(StoreError::Conflict(format!("{id} is being sent")));
             }
             store.outgoing_remove(id)?;

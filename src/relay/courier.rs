@@ -252,8 +252,9 @@ impl Courier {
         };
         match item.kind {
             OutgoingKind::Notify | OutgoingKind::AutoReply => {
+                let transmit = || self.transmit(item.id);
                 relay
-                    .send_composed(&sender, &recipients, &parcel.body)
+                    .send_composed(&sender, &recipients, &parcel.body, transmit)
                     .await
             }
             OutgoingKind::Forward => {
@@ -273,6 +274,16 @@ impl Courier {
                 outcomes
             }
         }
+    }
+
+    /// Writes down that a letter may be out from now on.
+    async fn transmit(&self, id: Id) -> Result<(), DeliverError> {
+        let store = self.store.clone();
+        let noted = blocking(move || store.outgoing_transmit(id)).await;
+        noted.map_err(|error| {
+            let reply = Reply::new(451, 3, 0, "the try cannot be recorded");
+            DeliverError::new(reply, error.to_string())
+        })
     }
 
     /// Puts a forward that failed into its owner's mailbox, with a note.

@@ -79,18 +79,24 @@ impl Relay {
     }
 
     /// Sends mail that [`compose`](crate::mail::compose) made, each recipient in a transaction of
-    /// its own; one result each, in their order. Waits for the rate limit.
-    pub async fn send_composed(
+    /// its own; one result each, in their order. Waits for the rate limit. `before_data` is awaited
+    /// when all is ready for the data and none of it has left; its error ends the try.
+    pub async fn send_composed<F, Fut>(
         &self,
         sender: &ReversePath,
         recipients: &[Address],
         bytes: &[u8],
-    ) -> Vec<Outcome> {
+        before_data: F,
+    ) -> Vec<Outcome>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<(), DeliverError>>,
+    {
         let mut outcomes = Vec::with_capacity(recipients.len());
         for recipient in recipients {
             let _permit = self.turn().await;
             outcomes.push(match wire_data(&[bytes]) {
-                Ok(_) => self.letter(sender, recipient, bytes).await,
+                Ok(_) => self.letter(sender, recipient, bytes, &before_data).await,
                 Err(error) => Err(DeliverError::new(
                     Reply::new(550, 6, 11, "a CR or LF stands alone in the mail"),
                     error.to_string(),
@@ -124,7 +130,17 @@ impl Relay {
         permit
     }
 
-    async fn letter(&self, sender: &ReversePath, recipient: &Address, bytes: &[u8]) -> Outcome {
+    async fn letter<F, Fut>(
+        &self,
+        sender: &ReversePath,
+        recipient: &Address,
+        bytes: &[u8],
+        before_data: F,
+    ) -> Outcome
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<(), DeliverError>>,
+    {
         let (from, to) = (
             sender.address().map(lettre_address),
             lettre_address(recipient),
@@ -151,6 +167,7 @@ impl Relay {
         if !go.has_code(354) {
             return Err(unreachable("DATA was not answered with 354"));
         }
+        before_data().await?;
         // lettre itself ends the last line.
         let text = bytes.strip_suffix(b"\r\n").unwrap_or(bytes);
         let response = self

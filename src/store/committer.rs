@@ -262,7 +262,7 @@ fn timed_key_of(key: &[u8], value: Option<&[u8]>) -> Option<Vec<u8>> {
             let item = record::decode::<OutgoingItem>(value).ok()?;
             match item.state {
                 OutgoingState::Ready => Some(timed_key(tag::DUE, item.next_attempt_at, name)),
-                OutgoingState::Sending => None,
+                OutgoingState::Sending | OutgoingState::Transmitting => None,
                 OutgoingState::Held | OutgoingState::Dead => expiry(outgoing_expiry(&item)?),
             }
         }
@@ -277,7 +277,7 @@ pub(crate) fn outgoing_expiry(item: &OutgoingItem) -> Option<i64> {
     match item.state {
         OutgoingState::Held => Some(item.created_at.saturating_add(HANDOFF_LIFE)),
         OutgoingState::Dead => Some(item.next_attempt_at),
-        OutgoingState::Ready | OutgoingState::Sending => None,
+        OutgoingState::Ready | OutgoingState::Sending | OutgoingState::Transmitting => None,
     }
 }
 
@@ -332,7 +332,7 @@ mod tests {
         // A device that cannot be synced (EINVAL).
         let sync = File::open("/dev/null").unwrap();
         let seq = File::options().write(true).open(&place.seq).unwrap();
-        let committer = Committer::new(shared.clone(), place, sync, seq, Totals::default());
+        let committer = Committer::new(shared, place, sync, seq, Totals::default());
         let (sender, receiver) = channel();
         let thread = thread::spawn(move || committer.run(&receiver));
         let commit = || {

@@ -25,7 +25,7 @@ use super::batch::{self, Batch, tag};
 use super::committer::Committer;
 use super::mailfile::{make_folder, sync_folder};
 use super::record::{self, Record, checksum};
-use super::{Id, OutgoingItem, OutgoingState, QuarantineEntry, QuarantineState, Shelf, StoreError};
+use super::{Id, OutgoingItem, QuarantineEntry, QuarantineState, Shelf, StoreError};
 
 /// sled's own default is 1 GiB.
 const CACHE: u64 = 64 << 20;
@@ -459,7 +459,7 @@ pub(crate) fn load(
     for pair in db.scan_prefix([tag::OUTGOING]) {
         let item: OutgoingItem = record::decode(&pair.map_err(failed)?.1)?;
         seen.outgoing += 1;
-        if item.state == OutgoingState::Sending {
+        if item.state.is_under_way() {
             found.sending.push(item);
         }
     }

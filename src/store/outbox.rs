@@ -78,7 +78,19 @@ impl Store {
         Ok(item)
     }
 
-    /// Sending → ready again at `item.next_attempt_at`, or dead until then: stores the courier's
+    /// Sending → transmitting, durably: the next thing is its data, and after a crash from here on
+    /// it is not sent again.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; as [`Store::commit`].
+    pub fn outgoing_transmit(&self, id: Id) -> Result<(), StoreError> {
+        let _moving = self.move_lock(id);
+        let mut item = self.outgoing_item(id)?;
+        item.state = OutgoingState::Transmitting;
+        self.put_outgoing(&item)
+    }
+
+    /// Sending or transmitting → ready again at `item.next_attempt_at`, or dead until then: stores the courier's
     /// changed `item` (open recipients, `last_reply`, `fallback`, `state`).
     ///
     /// # Errors
@@ -135,7 +147,9 @@ impl Store {
     /// Whether the item can be tried again.
     fn retry(&self, mut item: OutgoingItem, now: i64) -> Result<bool, StoreError> {
         match item.state {
-            OutgoingState::Held | OutgoingState::Sending => return Ok(false),
+            OutgoingState::Held | OutgoingState::Sending | OutgoingState::Transmitting => {
+                return Ok(false);
+            }
             OutgoingState::Ready | OutgoingState::Dead => {}
         }
         item.state = OutgoingState::Ready;

@@ -131,7 +131,7 @@ fn resume(
     let mut batch = Batch::new();
     let mut dropped = Vec::new();
     for item in sending {
-        if item.kind.at_most_once() {
+        if item.state == OutgoingState::Transmitting {
             tracing::warn!(id = %item.id, kind = item.kind.as_str(), "dropped: it may have been sent");
             batch.remove_outgoing(item.id);
             dropped.push(item.id);

@@ -123,19 +123,27 @@ pub enum OutgoingState {
     Held,
     /// Due at `next_attempt_at`.
     Ready,
-    /// The courier has it.
+    /// The courier has it; nothing of it has left yet, or it may leave twice.
     Sending,
+    /// It goes out at most once and its data are on their way: it may have arrived.
+    Transmitting,
     /// Given up, kept seven days for the operator to see; `next_attempt_at` is when it goes.
     Dead,
 }
 
 impl OutgoingState {
+    /// The courier has it.
+    pub fn is_under_way(self) -> bool {
+        matches!(self, Self::Sending | Self::Transmitting)
+    }
+
     /// The word of JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Held => "held",
             Self::Ready => "ready",
             Self::Sending => "sending",
+            Self::Transmitting => "transmitting",
             Self::Dead => "dead",
         }
     }

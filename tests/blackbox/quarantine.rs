@@ -490,3 +490,43 @@ fn on_disk(daemon: &Daemon, needle: &[u8]) -> bool {
         .filter_map(|path| std::fs::read(path).ok())
         .any(|bytes| bytes.windows(needle.len()).any(|window| window == needle))
 }
+
+#[test]
+fn release_and_allow_says_what_still_holds() {
+    let rules =
+        "# mine\nspam: {scan: true, quarantine: true}\nreject: {subject_contains: [未承諾広告]}\n";
+    let daemon = Site::new().with_mailbox(TARO, rules).start();
+    let spam = [
+        b"X-Spam-Flag: YES\r\n".as_slice(),
+        &mail("n@friend.example", "hello"),
+    ]
+    .concat();
+    let id = daemon.give("n@friend.example", TARO, &spam).id();
+    let done = daemon.one(&["quarantine", "release", "--allow-sender", &id]);
+    assert_eq!(done["allowed"], "n@friend.example");
+    assert_eq!(done["still_held_by"], json!(null));
+    daemon.await_mail(TARO);
+    let again = [
+        b"X-Spam-Flag: YES\r\n".as_slice(),
+        &mail("n@friend.example", "again"),
+    ]
+    .concat();
+    assert_eq!(
+        daemon.give("n@friend.example", TARO, &again).verdict(),
+        "deliver"
+    );
+
+    let id = daemon.give("a@ad.example", TARO, &advertisement()).id();
+    let done = daemon.one(&["quarantine", "release", "--allow-sender", &id]);
+    let held_by = done["still_held_by"].as_str().unwrap();
+    assert!(
+        held_by.starts_with("reject.subject_contains: 未承諾広告 (taro.yaml:"),
+        "{held_by}"
+    );
+    assert_eq!(
+        daemon
+            .give("a@ad.example", TARO, &mail("a@ad.example", "未承諾広告 2"))
+            .verdict(),
+        "quarantine/reject.subject_contains"
+    );
+}
