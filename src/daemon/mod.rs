@@ -108,6 +108,8 @@ pub struct Daemon {
     server: Server,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    /// Where it was made; a reload may name another place.
+    control_socket: PathBuf,
 }
 
 impl Daemon {
@@ -176,6 +178,7 @@ impl Daemon {
             server,
             stop,
             tasks,
+            control_socket: config.control.socket.clone(),
         })
     }
 
@@ -205,7 +208,7 @@ impl Daemon {
             tracing::warn!("gave up waiting for mail that is being sent");
         }
         self.tasks.abort_all();
-        if let Err(error) = std::fs::remove_file(&config.control.socket) {
+        if let Err(error) = std::fs::remove_file(&self.control_socket) {
             tracing::debug!(%error, "control socket not removed");
         }
     }
