@@ -1018,6 +1018,37 @@ fn the_cache_forgets_the_longest_unused() {
 }
 
 #[test]
+fn check_shows_each_finding_once_with_its_line() {
+    let site = Site::new(&[
+        (
+            "sekimori.yaml",
+            "version: 1\nmailboxes:\n  defaults: {allow: {senders: [a@b.jp, A@b.jp]}}\n",
+        ),
+        ("mailboxes/a.jp/a.yaml", "version: 1\naliases: [x@a.jp]\n"),
+        (
+            "mailboxes/a.jp/b.yaml",
+            "version: 1\naliases: [y@a.jp, x@a.jp]\n",
+        ),
+        (
+            "drafts/b.yaml",
+            "version: 1\nreject: {subject_contains: b}\n",
+        ),
+    ]);
+    let found = config::check(&site.path("sekimori.yaml"), &[]);
+    assert_eq!(places(&found), ["3:duplicate", "2:duplicate"]);
+    let alias = found[1].to_string();
+    assert!(
+        alias.contains("\n 2 | aliases: [y@a.jp, x@a.jp]\n"),
+        "{alias}"
+    );
+    // What a file is, is seen from its keys, in a folder too.
+    let found = config::check(&site.path("sekimori.yaml"), &[site.path("drafts")]);
+    assert_eq!(places(&found), ["1:missing", "2:too-short"]);
+    let found = config::check(&site.path("none.yaml"), &[site.path("")]);
+    assert_eq!(places(&found), ["1:missing", "2:too-short", "3:duplicate"]);
+}
+
+#[test]
 fn check_looks_at_all_mailbox_files() {
     let site = Site::new(&[
         ("sekimori.yaml", "version: 1\n"),
