@@ -25,8 +25,8 @@ use crate::policy::Class;
 use crate::relay::{Courier, Hops};
 use crate::server::{Server, ServerError};
 use crate::store::{
-    Batch, FileEntry, Id, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry,
-    QuarantineState, Shelf, Store, StoreError,
+    Batch, FileEntry, Id, OutgoingItem, OutgoingKind, QuarantineEntry, QuarantineState, Shelf,
+    Store, StoreError,
 };
 use crate::view;
 
