@@ -342,7 +342,12 @@ fn delivered(task: &Task, outcome: Outcome) -> Result<(), Reply> {
         }
         Err(error) => {
             tracing::warn!(id = %task.id, %error, "next hop did not take the mail");
-            Err(error.reply)
+            let mut reply = error.reply;
+            if reply.code == 421 {
+                // The next hop hangs up; we do not (RFC 5321 3.8).
+                reply.code = 451;
+            }
+            Err(reply)
         }
     }
 }

@@ -108,6 +108,8 @@ pub struct Daemon {
     server: Server,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    /// Where it was made; a reload may name another place.
+    control_socket: PathBuf,
 }
 
 impl Daemon {
@@ -176,6 +178,7 @@ impl Daemon {
             server,
             stop,
             tasks,
+            control_socket: config.control.socket.clone(),
         })
     }
 
@@ -205,7 +208,7 @@ impl Daemon {
             tracing::warn!("gave up waiting for mail that is being sent");
         }
         self.tasks.abort_all();
-        if let Err(error) = std::fs::remove_file(&config.control.socket) {
+        if let Err(error) = std::fs::remove_file(&self.control_socket) {
             tracing::debug!(%error, "control socket not removed");
         }
     }
@@ -360,25 +363,21 @@ impl Shared {
         entry: &QuarantineEntry,
         to: Option<Address>,
     ) -> Result<(), StoreError> {
-        let retry = self.active.load().config.relay.retry;
-        let give_up = i64::try_from(retry.give_up.as_millis()).unwrap_or(i64::MAX);
+        let give_up = self.active.load().config.relay.retry.give_up;
+        let to = vec![to.map_or_else(|| entry.mailbox.clone(), |to| to.to_string())];
+        let new = OutgoingItem::new(
+            entry.id,
+            OutgoingKind::Release,
+            entry.mailbox.clone(),
+            to,
+            now(),
+            give_up,
+        );
         let item = OutgoingItem {
-            id: entry.id,
-            kind: OutgoingKind::Release,
-            mailbox: entry.mailbox.clone(),
             sender: entry.sender.clone(),
-            recipients: vec![to.map_or_else(|| entry.mailbox.clone(), |to| to.to_string())],
-            created_at: now(),
-            attempts: 0,
-            next_attempt_at: now(),
-            last_reply: None,
-            state: OutgoingState::Ready,
-            give_up_at: now().saturating_add(give_up),
-            copy_kept: true,
-            fallback: false,
-            handoff: None,
-            smtputf8: !entry.sender.is_ascii() || !entry.mailbox.is_ascii(),
+            smtputf8: new.smtputf8 || !entry.sender.is_ascii(),
             eight_bit: true,
+            ..new
         };
         let store = self.store.clone();
         blocking(move || {

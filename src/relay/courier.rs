@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 
 use super::{Fate, Relay, Retry};
@@ -27,6 +27,8 @@ pub const FAILED_FIELD: &str = "X-Sekimori-Forward-Failed";
 
 /// Items on their way at once; how many connections there are is the relay's business.
 const AT_ONCE: usize = 32;
+/// Their octets in memory at once, in KiB; a larger mail goes alone.
+const ROOM: u32 = 64 * 1024;
 /// How long a dead item stays to be seen (CONTRACT: history of 7 days).
 const DEAD: Duration = Duration::from_secs(7 * 86400);
 /// The longest sleep: the clock may be set meanwhile.
@@ -60,6 +62,7 @@ pub struct Courier {
     clock: fn() -> i64,
     /// A why-record is read, changed and written by one task at a time.
     telling: Arc<Mutex<()>>,
+    room: Semaphore,
 }
 
 impl Courier {
@@ -79,6 +82,7 @@ impl Courier {
             loop_secret,
             clock,
             telling: Arc::default(),
+            room: Semaphore::new(ROOM as usize),
         }
     }
 
@@ -122,6 +126,7 @@ impl Courier {
                 }
             };
             tokio::select! {
+                biased;
                 () = &mut stop => break,
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(nap) => {}
@@ -158,6 +163,7 @@ impl Courier {
     /// One try of one item.
     async fn carry(&self, mut item: OutgoingItem) {
         let id = item.id;
+        let _room = self.room_for(id).await;
         let outcomes = match self.parcel(&item).await {
             Ok(parcel) => self.send(&item, &parcel).await,
             Err(error) => vec![Err(unreadable(&error)); item.recipients.len().max(1)],
@@ -171,27 +177,37 @@ impl Courier {
 
     /// Writes down what became of the item: first for its owner, then for the queue.
     async fn record(&self, item: OutgoingItem, fate: Settled) -> Result<(), StoreError> {
-        let telling = self.telling.clone();
+        let (telling, store, told) = (self.telling.clone(), self.store.clone(), item.clone());
+        let told = blocking(move || {
+            let _one_at_a_time = telling.lock().unwrap_or_else(PoisonError::into_inner);
+            tell(&store, &told, fate)
+        });
+        if let Err(error) = told.await {
+            tracing::warn!(id = %item.id, %error, "a why-record is not up to date");
+        }
+        loop {
+            let (store, filed) = (self.store.clone(), item.clone());
+            match blocking(move || file(&store, &filed, fate)).await {
+                // What stays as being sent is not tried before a restart, and then sent again.
+                Err(
+                    error @ (StoreError::Full(_)
+                    | StoreError::Io { .. }
+                    | StoreError::Closed
+                    | StoreError::InDoubt(_)),
+                ) => tracing::error!(id = %item.id, %error, "a result is not yet recorded"),
+                done => return done,
+            }
+            tokio::time::sleep(TROUBLE).await;
+        }
+    }
+
+    /// Waits until the item's octets may be read into memory.
+    async fn room_for(&self, id: Id) -> Option<SemaphorePermit<'_>> {
         let store = self.store.clone();
-        blocking(move || {
-            {
-                let _one_at_a_time = telling.lock().unwrap_or_else(PoisonError::into_inner);
-                tell(&store, &item, fate)?;
-            }
-            let is_release = item.kind == OutgoingKind::Release;
-            match fate {
-                Settled::Waiting => store.outgoing_update(&item),
-                Settled::Dead if !is_release => store.outgoing_update(&item),
-                Settled::Sent | Settled::InMailbox | Settled::Dead => {
-                    if is_release {
-                        // It carries the id of the entry that it releases.
-                        store.release_end(item.id, fate == Settled::Sent)?;
-                    }
-                    store.outgoing_remove(item.id)
-                }
-            }
-        })
-        .await
+        let size = blocking(move || store.mail_size(Shelf::Outgoing, id)).await;
+        // What cannot be asked cannot be read either.
+        let kib = u32::try_from(size.unwrap_or(0).div_ceil(1024)).unwrap_or(ROOM);
+        self.room.acquire_many(kib.min(ROOM)).await.ok()
     }
 
     async fn parcel(&self, item: &OutgoingItem) -> Result<Parcel, StoreError> {
@@ -464,6 +480,22 @@ fn log(item: &OutgoingItem, outcomes: &[Outcome]) {
         match outcome {
             Ok(accepted) => tracing::info!(%id, kind, to, place = accepted.place, "sent"),
             Err(error) => tracing::warn!(%id, kind, to, %error, "not sent"),
+        }
+    }
+}
+
+/// The item's way on from a try.
+fn file(store: &Store, item: &OutgoingItem, fate: Settled) -> Result<(), StoreError> {
+    let is_release = item.kind == OutgoingKind::Release;
+    match fate {
+        Settled::Waiting => store.outgoing_update(item),
+        Settled::Dead if !is_release => store.outgoing_update(item),
+        Settled::Sent | Settled::InMailbox | Settled::Dead => {
+            if is_release {
+                // It carries the id of the entry that it releases.
+                store.release_end(item.id, fate == Settled::Sent)?;
+            }
+            store.outgoing_remove(item.id)
         }
     }
 }

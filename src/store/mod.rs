@@ -141,6 +141,16 @@ impl Store {
         self.0.mails.read_header(shelf, id)
     }
 
+    /// Octets of a mail file, its header included.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn mail_size(&self, shelf: Shelf, id: Id) -> Result<u64, StoreError> {
+        let path = self.0.mails.path(shelf, id);
+        let found = fs::metadata(&path).map_err(|error| StoreError::io(&path, error))?;
+        Ok(found.len())
+    }
+
     /// Removes one link of a mail file; one that is gone already is no error. The index entry must
     /// be gone before (RELIABILITY C12).
     ///
