@@ -18,7 +18,7 @@ pub fn plan(mailbox: &str, plan: &Plan) -> Value {
         "stage": plan.stage.filter(|_| decided).map(|stage| stage.as_str()),
         "entry": hit.map(|hit| hit.entry.as_str()),
         "origin": origin(hit),
-        "mark": plan.mark,
+        "mark": plan.mark.as_ref().filter(|_| plan.verdict == Verdict::Deliver),
         "forward": forward(plan),
         "notify": notify(plan),
         "auto_reply": auto_reply(plan),

@@ -198,6 +198,15 @@ impl Compile<'_> {
             }
             AllowSet::build(lines.patterns(self.report))
         });
+        if !verified_senders.is_empty() {
+            let at = match raw.verified_senders.get() {
+                Some(_) => raw.verified_senders.place(),
+                None => raw.verified_senders_file.place(),
+            };
+            let message = "not built yet: without `trust.verify` these entries count for no mail";
+            let help = "`senders` counts without proof";
+            self.report.warning("not-built", at, message, help);
+        }
         Allow {
             before_reject,
             senders,

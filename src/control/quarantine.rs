@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{Problem, blocking, lines, parse_id};
 use crate::daemon::Shared;
 use crate::mail::Address;
+use crate::policy::Stage;
 use crate::store::{QuarantineEntry, QuarantineFilter, Shelf};
 use crate::view;
 
@@ -28,9 +29,26 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    fn compile(self) -> Result<QuarantineFilter, Problem> {
+    fn compile(self, default_domain: &str) -> Result<QuarantineFilter, Problem> {
+        let bad = |message: String| Problem::new(StatusCode::BAD_REQUEST, message);
+        let mailbox = self.mailbox.map(|text| {
+            let whole = if text.contains('@') {
+                text
+            } else {
+                format!("{text}@{default_domain}")
+            };
+            Address::parse(&whole)
+                .map_err(|error| bad(format!("mailbox {}: {error}", whole.escape_debug())))
+        });
+        if let Some(stage) = self
+            .stage
+            .as_deref()
+            .filter(|id| Stage::named(id).is_none())
+        {
+            return Err(bad(format!("no such stage: {}", stage.escape_debug())));
+        }
         Ok(QuarantineFilter {
-            mailbox: self.mailbox,
+            mailbox: mailbox.transpose()?.map(|mailbox| mailbox.key()),
             stage: self.stage,
             since: self.since.as_deref().map(since).transpose()?,
             sender: self.sender,
@@ -50,7 +68,10 @@ pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     Query(filter): Query<Filter>,
 ) -> Result<Response, Problem> {
-    let (store, filter) = (shared.store().clone(), filter.compile()?);
+    let (store, filter) = (
+        shared.store().clone(),
+        filter.compile(&shared.active().config.server.default_domain)?,
+    );
     let entries =
         blocking(move || store.quarantine_list(filter).collect::<Result<Vec<_>, _>>()).await?;
     Ok(lines(entries.iter().map(view::quarantine)))
@@ -120,7 +141,10 @@ pub(super) async fn purge(
     State(shared): State<Arc<Shared>>,
     Query(filter): Query<Filter>,
 ) -> Result<Json<Value>, Problem> {
-    let (store, filter) = (shared.store().clone(), filter.compile()?);
+    let (store, filter) = (
+        shared.store().clone(),
+        filter.compile(&shared.active().config.server.default_domain)?,
+    );
     let deleted = blocking(move || store.quarantine_purge(filter)).await?;
     Ok(Json(
         json!({"schema": "sekimori.purge/1", "deleted": deleted}),

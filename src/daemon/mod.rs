@@ -103,6 +103,8 @@ pub struct Shared {
     store: Store,
     courier: Arc<Courier>,
     started_at: i64,
+    /// The settings at the start: what only a restart changes is still theirs.
+    running: Arc<Config>,
     reloading: Mutex<()>,
 }
 
@@ -164,6 +166,7 @@ impl Daemon {
             store,
             courier: courier.clone(),
             started_at: now(),
+            running: config.clone(),
             reloading: Mutex::new(()),
         });
         let (stop, stopping) = watch::channel(false);
@@ -259,7 +262,7 @@ impl Shared {
                 return Reload::Refused(vec![settings::refusal(path, &error)]);
             }
         }
-        let restart = settings::needs_restart(&self.active.load().config, &config);
+        let restart = settings::needs_restart(&self.running, &config);
         let config = Arc::new(config);
         let directory = Arc::new(Directory::reloaded(
             config.clone(),

@@ -212,7 +212,7 @@ fn held(task: &Task, mail: &Mail, class: Class) -> QuarantineEntry {
     let retention = i64::try_from(mail.config.quarantine.retention.as_millis()).unwrap_or(i64::MAX);
     QuarantineEntry {
         id: task.id,
-        mailbox: task.mailbox.policy.mailbox.to_string(),
+        mailbox: task.mailbox.policy.mailbox.key(),
         stage: plan.stage.map_or("", |stage| stage.as_str()).to_owned(),
         class: class.as_str().to_owned(),
         entry: plan.hit.as_ref().map(|hit| hit.entry.clone()),
@@ -232,7 +232,7 @@ fn held(task: &Task, mail: &Mail, class: Class) -> QuarantineEntry {
 }
 
 fn outgoing(task: &Task, mail: &Mail, kind: OutgoingKind, to: &[Address]) -> OutgoingItem {
-    let mailbox = task.mailbox.policy.mailbox.to_string();
+    let mailbox = task.mailbox.policy.mailbox.key();
     let to = to.iter().map(ToString::to_string).collect();
     let (now, give_up) = (mail.received_at, mail.config.relay.retry.give_up);
     OutgoingItem {
