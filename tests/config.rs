@@ -256,6 +256,15 @@ fn daemon_file() {
                 "version: 1\nlogging: {level: trace, redact: addresses}\n",
                 &[],
             ),
+            (
+                "version: 1\nlogging: {target: journald, format: json}\n",
+                &["2:conflict"],
+            ),
+            ("version: 1\nserver: {default_domain: a..b}\n", &["2:value"]),
+            (
+                "version: 1\ndelivery: {lmtp: {address: 2424}, smtp: {address: localhost}}\n",
+                &["2:value", "2:value"],
+            ),
         ],
     );
 }
@@ -425,6 +434,7 @@ fn mailbox_file() {
             ("spam: {mark_subject: \"\"}\n", &[]),
             ("forwarding: {mode: all}\n", &["3:missing"]),
             ("forwarding: {mode: rules}\n", &["3:missing"]),
+            ("forwarding:\n  mode: rules\n  rules: [abc]\n", &["5:type"]),
             (
                 "forwarding:\n  mode: rules\n  all: {to: [a@b.jp]}\n  rules: [{attachment: true, to: [a@b.jp]}]\n",
                 &["6:conflict"],

@@ -9,11 +9,13 @@ pub use settings::store as store_settings;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::Instant;
 
 use crate::agent::{self, Active, Agent};
 use crate::config::edit::{self, EditError};
@@ -25,10 +27,13 @@ use crate::policy::Class;
 use crate::relay::{Courier, Hops};
 use crate::server::{Server, ServerError};
 use crate::store::{
-    Batch, FileEntry, Id, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry,
-    QuarantineState, Shelf, Store, StoreError,
+    Batch, FileEntry, Id, OutgoingItem, OutgoingKind, QuarantineEntry, QuarantineState, Shelf,
+    Store, StoreError,
 };
 use crate::view;
+
+/// What a stop leaves for mail that is being sent when the listeners took all the grace.
+const LAST_STEPS: Duration = Duration::from_secs(5);
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -194,17 +199,15 @@ impl Daemon {
 
     /// Takes no more mail, finishes what is open within `shutdown_grace`, stops the rest.
     pub async fn stop(mut self) {
-        let config = self.shared.active.load().config.clone();
-        self.server
-            .shutdown(config.server.timeouts.shutdown_grace)
-            .await;
+        let timeouts = self.shared.active.load().config.server.timeouts;
+        let deadline = Instant::now() + timeouts.shutdown_grace;
+        self.server.shutdown(timeouts.shutdown_grace).await;
         // Every task may have ended already.
         let _ = self.stop.send(true);
         let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(config.server.timeouts.shutdown_grace, all)
-            .await
-            .is_err()
-        {
+        // One grace for both: a service manager waits little longer.
+        let deadline = deadline.max(Instant::now() + LAST_STEPS);
+        if tokio::time::timeout_at(deadline, all).await.is_err() {
             tracing::warn!("gave up waiting for mail that is being sent");
         }
         self.tasks.abort_all();

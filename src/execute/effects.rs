@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::letters;
 use super::{Mail, Task};
-use crate::mail::{Address, ReversePath};
+use crate::mail::Address;
 use crate::policy::{Action, Class, Verdict};
 use crate::store::{
     Batch, Claim, FileEntry, Id, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry,
