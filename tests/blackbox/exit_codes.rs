@@ -204,6 +204,8 @@ fn a_full_disk_puts_mail_off_and_does_not_stop_a_start() {
             .starts_with("quarantine")
     );
     daemon.kill();
+    // Before the folder around it goes.
+    drop(mount);
 }
 
 #[test]
