@@ -109,6 +109,8 @@ fn what_no_settings_file_needs_is_refused_with_its_line() {
             ("version: 1\n<<: {}\n", &["2:unknown-key"]),
             ("version: 1\nstore: {path: x\n", &["3:syntax"]),
             ("version: 1\n\tstore: x\n", &["2:syntax"]),
+            ("version: 1\n# \u{81}\n", &["2:control"]),
+            ("version: 1\n# \u{ffff}\n", &["2:control"]),
             ("version: 1\nstore:\n\tpath: x\n", &["3:syntax"]),
             ("version: 1\nstore: a: b\n", &["2:syntax"]),
             (
@@ -253,6 +255,15 @@ fn daemon_file() {
             (
                 "version: 1\nlogging: {level: trace, redact: addresses}\n",
                 &[],
+            ),
+            (
+                "version: 1\nlogging: {target: journald, format: json}\n",
+                &["2:conflict"],
+            ),
+            ("version: 1\nserver: {default_domain: a..b}\n", &["2:value"]),
+            (
+                "version: 1\ndelivery: {lmtp: {address: 2424}, smtp: {address: localhost}}\n",
+                &["2:value", "2:value"],
             ),
         ],
     );
@@ -423,6 +434,7 @@ fn mailbox_file() {
             ("spam: {mark_subject: \"\"}\n", &[]),
             ("forwarding: {mode: all}\n", &["3:missing"]),
             ("forwarding: {mode: rules}\n", &["3:missing"]),
+            ("forwarding:\n  mode: rules\n  rules: [abc]\n", &["5:type"]),
             (
                 "forwarding:\n  mode: rules\n  all: {to: [a@b.jp]}\n  rules: [{attachment: true, to: [a@b.jp]}]\n",
                 &["6:conflict"],
@@ -688,6 +700,13 @@ fn hostile_texts_end_soon() {
         wide("- &a b\n"),
         wide("a: b\n"),
         wide("- !x y\n"),
+        format!("version: 1\naliases: [{}]", wide("&a x,")),
+        format!("version: 1\naliases: [{}]", wide("!x y,")),
+        format!(
+            "version: 1\nreject: {{subject_contains: [\"{}\", {}]}}",
+            wide("xxxxxxxx"),
+            "1,".repeat(2000)
+        ),
         format!("version: 1\nreject: {{subject_contains: [{}]}}", wide("a,")),
         format!(
             "version: 1\nreject: {{subject_contains: \"{}\"}}",
@@ -704,7 +723,7 @@ fn hostile_texts_end_soon() {
         ),
     ] {
         let found = parse(&text).unwrap_err();
-        assert!(!found.is_empty() && found.len() <= 501);
+        assert!(!found.is_empty() && found.len() <= 1001);
         assert!(found.iter().all(|d| d.to_string().len() < 2000));
     }
     // Generous: a quadratic step here takes minutes.
@@ -713,6 +732,41 @@ fn hostile_texts_end_soon() {
         "{:?}",
         started.elapsed()
     );
+}
+
+#[test]
+fn many_warnings_hide_no_error() {
+    let allow = "    a@b.example\n".repeat(3000);
+    let notify = "notify: {to: [a@x.jp, b@x.jp, c@x.jp, d@x.jp]}\n";
+    let found = parse(&head(&format!("allow:\n  senders: |\n{allow}{notify}"))).unwrap_err();
+    let errors: Vec<u32> = found
+        .iter()
+        .filter(|d| d.is_error())
+        .map(|d| d.line)
+        .collect();
+    assert_eq!(errors, [3005]);
+    let last = found.last().map(|d| d.message.as_str());
+    assert_eq!(last, Some("1999 more warnings are not listed"));
+}
+
+#[test]
+fn every_place_lies_in_the_text() {
+    for text in [
+        "{path: x",
+        "version: 1\nstore: {path: x",
+        "version: 1\nstore: [\n\n",
+        "\"",
+        "a:\n  - b\n c",
+    ] {
+        for found in Config::parse(text, Path::new("/x")).unwrap_err() {
+            let line = text.split('\n').nth(found.line as usize - 1);
+            let width = line.map(|line| line.chars().count() + 1);
+            assert!(
+                width.is_some_and(|width| found.col as usize <= width),
+                "{text:?}: {found}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -971,6 +1025,37 @@ fn the_cache_forgets_the_longest_unused() {
     assert_eq!(directory.stats().files_read, before, "the one in use stays");
     look(&directory, "u1@a.jp");
     assert_eq!(directory.stats().files_read, before + 1, "the unused went");
+}
+
+#[test]
+fn check_shows_each_finding_once_with_its_line() {
+    let site = Site::new(&[
+        (
+            "sekimori.yaml",
+            "version: 1\nmailboxes:\n  defaults: {allow: {senders: [a@b.jp, A@b.jp]}}\n",
+        ),
+        ("mailboxes/a.jp/a.yaml", "version: 1\naliases: [x@a.jp]\n"),
+        (
+            "mailboxes/a.jp/b.yaml",
+            "version: 1\naliases: [y@a.jp, x@a.jp]\n",
+        ),
+        (
+            "drafts/b.yaml",
+            "version: 1\nreject: {subject_contains: b}\n",
+        ),
+    ]);
+    let found = config::check(&site.path("sekimori.yaml"), &[]);
+    assert_eq!(places(&found), ["3:duplicate", "2:duplicate"]);
+    let alias = found[1].to_string();
+    assert!(
+        alias.contains("\n 2 | aliases: [y@a.jp, x@a.jp]\n"),
+        "{alias}"
+    );
+    // What a file is, is seen from its keys, in a folder too.
+    let found = config::check(&site.path("sekimori.yaml"), &[site.path("drafts")]);
+    assert_eq!(places(&found), ["1:missing", "2:too-short"]);
+    let found = config::check(&site.path("none.yaml"), &[site.path("")]);
+    assert_eq!(places(&found), ["1:missing", "2:too-short", "3:duplicate"]);
 }
 
 #[test]

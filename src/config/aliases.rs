@@ -257,27 +257,24 @@ impl Claims {
     /// Adds a mailbox; an error for each alias that another file has already.
     pub(crate) fn add(&mut self, path: &Path, read: &Attempt) -> Vec<Diagnostic> {
         let mut found = Vec::new();
-        let aliases = read
-            .mailbox
-            .iter()
-            .flat_map(|mailbox| &mailbox.policy.aliases);
-        for (alias, place) in aliases.zip(&read.alias_places) {
-            if let Some(other) = self.0.insert(alias.key(), path.to_owned()) {
-                let other = location::address_of(&other).map_or_else(
-                    || other.display().to_string(),
-                    |address| address.to_string(),
-                );
-                found.push(Diagnostic {
-                    severity: Severity::Error,
-                    id: "duplicate",
-                    file: path.to_owned(),
-                    line: place.line,
-                    col: place.col,
-                    message: format!("{alias} is an alias of {other} already"),
-                    snippet: None,
-                    help: Some("an alias belongs to one mailbox".to_owned()),
-                });
-            }
+        for (alias, place, snippet) in &read.aliases {
+            let Some(other) = self.0.insert(alias.key(), path.to_owned()) else {
+                continue;
+            };
+            let other = location::address_of(&other).map_or_else(
+                || other.display().to_string(),
+                |address| address.to_string(),
+            );
+            found.push(Diagnostic {
+                severity: Severity::Error,
+                id: "duplicate",
+                file: path.to_owned(),
+                line: place.line,
+                col: place.col,
+                message: format!("{alias} is an alias of {other} already"),
+                snippet: snippet.clone(),
+                help: Some("an alias belongs to one mailbox".to_owned()),
+            });
         }
         found
     }

@@ -52,7 +52,7 @@ pub(crate) fn config(report: &mut Report, path: &Path) -> Option<Config> {
             retention: compile.span(&raw.history.section().retention, 7 * DAY),
         },
         limits: compile.limits(&raw.limits.section()),
-        logging: logging(&raw.logging.section()),
+        logging: compile.logging(&raw.logging.section()),
         control: compile.control(&raw.control.section()),
     };
     compile_mailbox::check_defaults(report, &config, &raw.mailboxes.section().defaults);
@@ -615,6 +615,17 @@ impl Compile<'_> {
         range
     }
 
+    fn logging(&mut self, raw: &RawLogging) -> Logging {
+        let logging = logging(raw);
+        if logging.target == LogTarget::Journald && logging.format == LogFormat::Json {
+            let message = "`format: json` is for `target: stderr` only";
+            let help = "the journal keeps fields of its own: leave `format` out";
+            self.report
+                .error_help("conflict", raw.format.place(), message, help);
+        }
+        logging
+    }
+
     fn control(&mut self, raw: &RawControl) -> Control {
         let mode = raw.mode.or("0660".into());
         let octal = mode.len() <= 4 && mode.bytes().all(|b| (b'0'..=b'7').contains(&b));
@@ -689,11 +700,10 @@ impl Compile<'_> {
 /// A domain as [`Address::key`] folds it; `None` when it is no mail domain.
 fn domain_key(domain: &str) -> Option<String> {
     let address = Address::parse(&format!("x@{domain}")).ok()?;
-    let plain = !domain.contains('@') && !domain.contains(char::is_whitespace);
     let key = address.key();
-    key.strip_prefix("x@")
-        .filter(|d| plain && !d.is_empty())
-        .map(str::to_owned)
+    let folded = key.strip_prefix("x@")?;
+    let ascii = idna::domain_to_ascii(folded).ok()?;
+    is_host(&ascii).then(|| folded.to_owned())
 }
 
 fn on_error(word: RawOnError) -> OnError {

@@ -320,7 +320,10 @@ impl Compile<'_> {
             from_suffixes,
             attachment: raw.attachment.value,
             size,
-            redirect: self.redirect(&raw.to, &raw.keep_copy, item.place(), own),
+            redirect: match item.get() {
+                Some(rule) => self.redirect(&rule.to, &rule.keep_copy, item.place(), own),
+                None => Redirect::default(),
+            },
             origin: self.report.origin(item.place()),
         }
     }

@@ -57,20 +57,21 @@ impl Snippet {
     /// Longer lines are cut to this around the caret, code points.
     pub const WIDTH: usize = 120;
 
-    /// Cuts `line` around column `col` (from 1).
-    pub fn of(line: &str, col: u32) -> Self {
-        let at = (col as usize).saturating_sub(1);
-        let from = at.saturating_sub(Self::WIDTH / 2);
-        let text = line
-            .chars()
-            .skip(from)
-            .take(Self::WIDTH)
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        Self {
-            text,
-            caret: at - from,
+    /// Cuts a line around the place between `before` and `behind`; `None` when it is blank.
+    pub(crate) fn of(before: &str, behind: &str) -> Option<Self> {
+        let blank = |text: &str| text.chars().all(char::is_whitespace);
+        if blank(behind) && blank(before) {
+            return None;
         }
+        let from = before.char_indices().rev().nth(Self::WIDTH / 2 - 1);
+        let head = before
+            .get(from.map_or(0, |(at, _)| at)..)
+            .unwrap_or_default();
+        let text = head.chars().chain(behind.chars()).take(Self::WIDTH);
+        Some(Self {
+            text: text.map(|c| if c.is_control() { ' ' } else { c }).collect(),
+            caret: head.chars().count(),
+        })
     }
 }
 

@@ -193,8 +193,10 @@ impl Finder {
                     ..self.next
                 }
             }
-            ScalarStyle::Folded | ScalarStyle::Plain => self.unfold(report, text),
-            ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => self.next,
+            ScalarStyle::Folded | ScalarStyle::Plain if self.next.line < self.last_line => {
+                self.unfold(report, text)
+            }
+            _ => self.next,
         }
     }
 

@@ -127,20 +127,18 @@ pub fn load_draft(
 
 /// Every error and warning of the files, for `check`, in the order of files and lines: without
 /// `paths` the daemon file and all mailbox files below its `mailboxes.dir`, else those files. A
-/// folder stands for the mailbox files in it. A file is a mailbox file when it lies below
-/// `mailboxes.dir` or has the key `mailbox` at its top; else it is a daemon file.
+/// folder stands for the files in it. A file is a mailbox file when it lies below `mailboxes.dir` or
+/// has a key of a mailbox file at its top; else it is a daemon file.
 pub fn check(config: &Path, paths: &[PathBuf]) -> Vec<Diagnostic> {
     let (daemon, mut found) = match read_file(config) {
         Ok(bytes) => attempt_config(config, bytes),
         Err(found) => (None, found),
     };
+    let said = found.clone();
     if paths.is_empty() {
         if let Some(daemon) = daemon {
-            check_files(
-                &daemon,
-                &aliases::files_below(&daemon.mailboxes.dir),
-                &mut found,
-            );
+            let files = aliases::files_below(&daemon.mailboxes.dir);
+            check_files(&daemon, &files, &said, &mut found);
         }
         return found;
     }
@@ -149,32 +147,61 @@ pub fn check(config: &Path, paths: &[PathBuf]) -> Vec<Diagnostic> {
     let daemon = daemon.or_else(|| attempt_config(config, b"version: 1".to_vec()).0);
     let Some(daemon) = daemon else { return found };
     for path in paths.iter().filter(|path| *path != config) {
-        if path.is_dir() {
-            check_files(&daemon, &aliases::files_below(path), &mut found);
-        } else if location::is_below(&daemon.mailboxes.dir, path) || is_mailbox_file(path) {
-            check_files(&daemon, std::slice::from_ref(path), &mut found);
+        let files = if path.is_dir() {
+            aliases::files_below(path)
         } else {
-            found.extend(load(path).map_or_else(|found| found, |loaded| loaded.warnings));
-        }
+            vec![path.clone()]
+        };
+        check_files(&daemon, &files, &said, &mut found);
     }
     found
 }
 
-fn check_files(config: &Config, paths: &[PathBuf], found: &mut Vec<Diagnostic>) {
+fn check_files(
+    config: &Config,
+    paths: &[PathBuf],
+    said: &[Diagnostic],
+    found: &mut Vec<Diagnostic>,
+) {
     let mut claims = aliases::Claims::default();
     for path in paths {
+        if !location::is_below(&config.mailboxes.dir, path) && !is_mailbox_file(path) {
+            found.extend(load(path).map_or_else(|found| found, |loaded| loaded.warnings));
+            continue;
+        }
         let attempt = read_mailbox(config, path, None);
         found.extend(claims.add(path, &attempt));
-        found.extend(attempt.found);
+        // What is wrong with the defaults was said of the daemon file.
+        let same = |a: &Diagnostic, b: &Diagnostic| {
+            (&a.file, a.line, a.col, &a.message) == (&b.file, b.line, b.col, &b.message)
+        };
+        let news = |d: &Diagnostic| d.file != config.path || !said.iter().any(|s| same(s, d));
+        found.extend(attempt.found.into_iter().filter(news));
     }
 }
 
-/// Whether the file has the key `mailbox` at its top. One that cannot be read has not.
+/// Whether the file has a mailbox file's key at its top. One that cannot be read has not.
 fn is_mailbox_file(path: &Path) -> bool {
+    const KEYS: [&str; 12] = [
+        "mailbox",
+        "aliases",
+        "language",
+        "timezone",
+        "announcements",
+        "reject",
+        "allow",
+        "virus",
+        "spam",
+        "forwarding",
+        "notify",
+        "auto_reply",
+    ];
     let bytes = patterns::read_text(path, MOST_FILE_BYTES).unwrap_or_default();
-    bytes
-        .split(|b| *b == b'\n')
-        .any(|line| line.starts_with(b"mailbox:"))
+    let is_key = |line: &[u8]| {
+        let key = line.split(|b| *b == b':').next().unwrap_or_default();
+        key.len() < line.len() && KEYS.iter().any(|known| known.as_bytes() == key)
+    };
+    bytes.split(|b| *b == b'\n').any(is_key)
 }
 
 fn read_config(path: &Path, bytes: Vec<u8>) -> Result<Loaded, Vec<Diagnostic>> {
@@ -208,8 +235,8 @@ pub(crate) struct Attempt {
     pub(crate) files: Vec<PathBuf>,
     /// Octets of those files, for the cache.
     pub(crate) octets: usize,
-    /// Places of its aliases, in order.
-    pub(crate) alias_places: Vec<Place>,
+    /// Its aliases and where they stand.
+    pub(crate) aliases: Vec<(Address, Place, Option<Snippet>)>,
 }
 
 impl Attempt {
@@ -266,7 +293,8 @@ fn mailbox_of(
     }
     let named = raw.mailbox.value.clone().map(|Text(Mail(address))| address);
     let by_path = || location::address_of(path).filter(|_| below);
-    let Some(address) = address.cloned().or(named).or_else(by_path) else {
+    let address = address.cloned().or(named).or_else(by_path);
+    if address.is_none() {
         let at = Place {
             file,
             line: 1,
@@ -278,15 +306,16 @@ fn mailbox_of(
             "`mailbox` is missing",
             "add `mailbox: ADDRESS`",
         );
-        return None;
-    };
+    }
+    // Whosever the mailbox is, the rest of the file is looked at.
+    let address = address.or_else(|| Address::parse("nobody@localhost").ok())?;
     let merged = raw.over(&config.mailboxes.defaults);
-    attempt.alias_places = merged
-        .aliases
-        .section()
-        .iter()
-        .map(field::Field::place)
-        .collect();
+    let alias = |item: &field::Field<Text<Mail>>| {
+        let Text(Mail(address)) = item.get()?;
+        Some((address.clone(), item.place(), report.snippet(item.place())))
+    };
+    let aliases = merged.aliases.section();
+    attempt.aliases = aliases.iter().filter_map(alias).collect();
     let mailbox = compile_mailbox::compile(report, config, &merged, &address, &mut attempt.files);
     Some(Mailbox {
         path: Some(path.to_owned()),

@@ -420,7 +420,11 @@ impl<'de> de::MapAccess<'de> for Keys<'_, '_> {
         let mut seen = self.value.take().map_or(0, |(_, seen)| seen);
         for pair in self.pairs.by_ref() {
             let Some(index) = self.fields.iter().position(|f| *f == pair.key) else {
-                let help = suggestion(&pair.key, self.fields);
+                let help = if self.reader.report.borrow().is_full() {
+                    String::new()
+                } else {
+                    suggestion(&pair.key, self.fields)
+                };
                 let short: String = pair.key.chars().take(40).collect();
                 self.reader.fail(
                     "unknown-key",

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::error::{Diagnostic, Severity, Snippet};
 use crate::policy::Origin;
 
-/// More findings than this are counted, not listed: a hostile file must not make memory grow.
-const MOST_FINDINGS: usize = 500;
+/// More errors than this, and more warnings, are counted, not listed: a hostile file must not make
+/// memory grow.
+const MOST_FINDINGS: usize = 1000;
 
 /// A place in one of a [`Report`]'s files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,15 +72,64 @@ impl Source {
             .unwrap_or_default()
             .trim_end_matches(['\r', '\n'])
     }
+
+    /// The place, or the end of the text if it lies behind: parsers say where they stopped, not
+    /// where the text did. Places of a text that is known by name only are left as they are.
+    fn clamp(&self, at: Place) -> Place {
+        let lines = u32::try_from(self.starts.len()).unwrap_or(u32::MAX);
+        if self.text.is_empty() || at.line <= lines {
+            return at;
+        }
+        Place {
+            line: lines,
+            col: 1,
+            ..at
+        }
+    }
+}
+
+/// Finds columns in lines. Linear over all places that are asked for in order, whatever the length
+/// of the lines.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cursor {
+    line: u32,
+    /// Code points of the line before the cursor.
+    chars: u32,
+    /// Octets of the line before the cursor.
+    octets: usize,
+}
+
+impl Cursor {
+    /// The line of `at` before and behind its column, and the column: behind the last one if the
+    /// line is shorter.
+    pub(crate) fn split<'a>(&mut self, source: &'a Source, at: Place) -> (&'a str, &'a str, u32) {
+        let line = source.line(at.line);
+        let before = at.col.saturating_sub(1);
+        if self.line != at.line || self.chars > before {
+            *self = Self {
+                line: at.line,
+                ..Self::default()
+            };
+        }
+        for c in line.get(self.octets..).unwrap_or_default().chars() {
+            if self.chars >= before {
+                break;
+            }
+            self.chars += 1;
+            self.octets += c.len_utf8();
+        }
+        let (head, tail) = line.split_at_checked(self.octets).unwrap_or((line, ""));
+        (head, tail, self.chars + 1)
+    }
 }
 
 /// All findings of one run over a file and the files that it names.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     sources: Vec<Source>,
-    found: Vec<Diagnostic>,
+    found: Vec<(Place, Diagnostic)>,
     errors: usize,
-    left_off: usize,
+    warnings: usize,
 }
 
 impl Report {
@@ -151,21 +201,50 @@ impl Report {
         self.errors > 0
     }
 
-    /// The findings in the order of files and places.
+    /// Whether further errors are only counted: spare the work of wording them.
+    pub(crate) fn is_full(&self) -> bool {
+        self.errors >= MOST_FINDINGS
+    }
+
+    /// The findings in the order of files and places, each with its piece of the source.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
-        self.found
-            .sort_by(|a, b| (&a.file, a.line, a.col).cmp(&(&b.file, b.line, b.col)));
-        if let (Some(last), n @ 1..) = (self.found.last().cloned(), self.left_off) {
-            let message = format!("{n} more findings are not listed");
-            self.found.push(Diagnostic {
-                id: "more",
-                message,
-                snippet: None,
-                help: None,
-                ..last
-            });
+        self.found.sort_by_key(|(at, _)| (at.file, at.line, at.col));
+        let mut cursor = Cursor::default();
+        let mut last_file = None;
+        let mut found = Vec::with_capacity(self.found.len());
+        for (at, mut diagnostic) in std::mem::take(&mut self.found) {
+            if last_file.replace(at.file) != Some(at.file) {
+                cursor = Cursor::default();
+            }
+            if let Some(source) = self.source(at.file).filter(|s| !s.text.is_empty()) {
+                let (before, behind, col) = cursor.split(source, at);
+                diagnostic.col = col;
+                diagnostic.snippet = Snippet::of(before, behind);
+            }
+            found.push(diagnostic);
         }
-        self.found
+        for (severity, count) in [
+            (Severity::Error, self.errors),
+            (Severity::Warning, self.warnings),
+        ] {
+            let last = found.iter().rfind(|d| d.severity == severity).cloned();
+            if let (Some(last), n @ 1..) = (last, count.saturating_sub(MOST_FINDINGS)) {
+                found.push(Diagnostic {
+                    id: "more",
+                    message: format!("{n} more {}s are not listed", severity.as_str()),
+                    snippet: None,
+                    help: None,
+                    ..last
+                });
+            }
+        }
+        found
+    }
+
+    /// The piece of the source around a place.
+    pub(crate) fn snippet(&self, at: Place) -> Option<Snippet> {
+        let (before, behind, _) = Cursor::default().split(self.source(at.file)?, at);
+        Snippet::of(before, behind)
     }
 
     pub(crate) fn push(
@@ -176,24 +255,27 @@ impl Report {
         message: String,
         help: Option<String>,
     ) {
-        self.errors += usize::from(severity == Severity::Error);
-        if self.found.len() >= MOST_FINDINGS {
-            self.left_off += 1;
+        let count = match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        *count += 1;
+        if *count > MOST_FINDINGS {
             return;
         }
         let source = self.source(at.file);
-        let line = source.map(|s| s.line(at.line)).unwrap_or_default();
-        let snippet = (!line.trim().is_empty()).then(|| Snippet::of(line, at.col));
+        let at = source.map_or(at, |source| source.clamp(at));
         let file = source.map(|s| s.path.clone()).unwrap_or_default();
-        self.found.push(Diagnostic {
+        let diagnostic = Diagnostic {
             severity,
             id,
             file,
             line: at.line.max(1),
             col: at.col.max(1),
             message,
-            snippet,
+            snippet: None,
             help,
-        });
+        };
+        self.found.push((at, diagnostic));
     }
 }

@@ -164,7 +164,8 @@ pub(crate) fn is_host(text: &str) -> bool {
 }
 
 fn path(text: &str) -> Option<PathBuf> {
-    let good = text.contains('/') || (!text.is_empty() && !text.contains(':'));
+    // As for a listener: `127.0.0.1` and `2424` lack their other half, they name no socket.
+    let good = text.contains('/') || (text.ends_with(".sock") && !text.contains(':'));
     (good && !text.contains("://") && !text.contains('\0')).then(|| PathBuf::from(text))
 }
 
@@ -257,6 +258,9 @@ mod tests {
             ("/run/dovecot/lmtp", true),
             ("mx.example.jp:25", true),
             ("mx:0", false),
+            ("dovecot.sock", true),
+            ("dovecot", false),
+            ("2424", false),
             ("http://x:1", false),
             ("a b:25", false),
         ]);

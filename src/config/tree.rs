@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span};
 
 use super::patterns;
-use super::source::{Place, Report, Source};
+use super::source::{Cursor, Place, Report, Source};
 
 /// Nesting of lists and maps; the example needs 5.
 pub(crate) const MOST_DEPTH: usize = 32;
@@ -108,7 +108,7 @@ struct Finding {
 }
 
 /// Findings of this pass are bounded as those of the report are.
-const MOST_FINDINGS: usize = 600;
+const MOST_FINDINGS: usize = 1200;
 
 enum Open {
     Seq(Place, Vec<Node>),
@@ -130,6 +130,7 @@ struct Builder {
     findings: Vec<Finding>,
     /// Where the event before ended: tags and anchors stand behind it.
     before: Option<Marker>,
+    cursor: Cursor,
 }
 
 impl Builder {
@@ -315,31 +316,30 @@ impl Builder {
     }
 
     /// The first `sign` between the event before and `start`: the parser gives no place for tags.
-    fn behind_last(&self, sign: char, start: Marker, source: &Source) -> Place {
+    fn behind_last(&mut self, sign: char, start: Marker, source: &Source) -> Place {
+        let to = self.place(start);
         let Some(before) = self.before else {
-            return self.place(start);
+            return to;
         };
-        let (from, to) = (self.place(before), self.place(start));
-        for line in from.line..=to.line {
-            let skip = if line == from.line {
-                from.col as usize - 1
-            } else {
-                0
-            };
+        let mut at = self.place(before);
+        while at.line <= to.line {
+            let (_, behind, _) = self.cursor.split(source, at);
             let mut blank = true;
-            for (col, c) in source.line(line).chars().enumerate().skip(skip) {
-                if c == sign {
-                    return Place {
-                        file: self.file,
-                        line,
-                        col: u32::try_from(col).unwrap_or(0) + 1,
-                    };
-                }
-                if c == '#' && blank {
+            for c in behind.chars() {
+                if (at.line, at.col) >= (to.line, to.col) || c == '#' && blank {
                     break;
                 }
+                if c == sign {
+                    return at;
+                }
                 blank = c.is_whitespace();
+                at.col += 1;
             }
+            at = Place {
+                line: at.line + 1,
+                col: 1,
+                ..at
+            };
         }
         to
     }
@@ -408,9 +408,12 @@ impl Builder {
 
 /// The first character that no text file has: the parser would end at a NUL without a word.
 fn control_character(text: &str) -> Option<Place> {
-    let bad = |b: &u8| (*b < b' ' && !matches!(b, b'\t' | b'\n' | b'\r')) || *b == 0x7F;
-    let at = text.as_bytes().iter().position(bad)?;
-    Some(patterns::place_of(text.get(..at)?))
+    // YAML 1.2, 5.1.
+    let bad = |c: char| match c {
+        '\t' | '\n' | '\r' | '\u{85}' => false,
+        c => c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'),
+    };
+    Some(patterns::place_of(text.get(..text.find(bad)?)?))
 }
 
 fn is_null(text: &str) -> bool {

@@ -12,7 +12,7 @@ use crate::execute::letters;
 use crate::mail::Address;
 use crate::policy::Class;
 use crate::store::{
-    Batch, FileEntry, Id, MailHeader, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry,
+    Batch, FileEntry, Id, MailHeader, OutgoingItem, OutgoingKind, QuarantineEntry,
     QuarantineFilter, QuarantineState, SeenKey, StoreError,
 };
 
@@ -142,25 +142,10 @@ fn notify_owner(
     };
     let id = Id::new(now());
     let bytes = letters::daily_notice(&active.config, &owner, id, now(), held);
-    let give_up = i64::try_from(active.config.relay.retry.give_up.as_millis()).unwrap_or(i64::MAX);
-    let item = OutgoingItem {
-        id,
-        kind: OutgoingKind::QuarantineNotice,
-        mailbox: mailbox.to_owned(),
-        sender: String::new(),
-        recipients: vec![mailbox.to_owned()],
-        created_at: now(),
-        attempts: 0,
-        next_attempt_at: now(),
-        last_reply: None,
-        state: OutgoingState::Ready,
-        give_up_at: now().saturating_add(give_up),
-        copy_kept: true,
-        fallback: false,
-        handoff: None,
-        smtputf8: !mailbox.is_ascii(),
-        eight_bit: false,
-    };
+    let give_up = active.config.relay.retry.give_up;
+    let to = vec![mailbox.to_owned()];
+    let kind = OutgoingKind::QuarantineNotice;
+    let item = OutgoingItem::new(id, kind, mailbox.to_owned(), to, now(), give_up);
     let header = MailHeader {
         sender: String::new(),
         client: "daily notice".into(),

@@ -27,8 +27,8 @@ use crate::policy::Class;
 use crate::relay::{Courier, Hops};
 use crate::server::{Server, ServerError};
 use crate::store::{
-    Batch, FileEntry, Id, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry,
-    QuarantineState, Shelf, Store, StoreError,
+    Batch, FileEntry, Id, OutgoingItem, OutgoingKind, QuarantineEntry, QuarantineState, Shelf,
+    Store, StoreError,
 };
 use crate::view;
 
@@ -366,25 +366,21 @@ impl Shared {
         entry: &QuarantineEntry,
         to: Option<Address>,
     ) -> Result<(), StoreError> {
-        let retry = self.active.load().config.relay.retry;
-        let give_up = i64::try_from(retry.give_up.as_millis()).unwrap_or(i64::MAX);
+        let give_up = self.active.load().config.relay.retry.give_up;
+        let to = vec![to.map_or_else(|| entry.mailbox.clone(), |to| to.to_string())];
+        let new = OutgoingItem::new(
+            entry.id,
+            OutgoingKind::Release,
+            entry.mailbox.clone(),
+            to,
+            now(),
+            give_up,
+        );
         let item = OutgoingItem {
-            id: entry.id,
-            kind: OutgoingKind::Release,
-            mailbox: entry.mailbox.clone(),
             sender: entry.sender.clone(),
-            recipients: vec![to.map_or_else(|| entry.mailbox.clone(), |to| to.to_string())],
-            created_at: now(),
-            attempts: 0,
-            next_attempt_at: now(),
-            last_reply: None,
-            state: OutgoingState::Ready,
-            give_up_at: now().saturating_add(give_up),
-            copy_kept: true,
-            fallback: false,
-            handoff: None,
-            smtputf8: !entry.sender.is_ascii() || !entry.mailbox.is_ascii(),
+            smtputf8: new.smtputf8 || !entry.sender.is_ascii(),
             eight_bit: true,
+            ..new
         };
         let store = self.store.clone();
         blocking(move || {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::letters;
 use super::{Mail, Task};
-use crate::mail::{Address, ReversePath};
+use crate::mail::Address;
 use crate::policy::{Action, Class, Verdict};
 use crate::store::{
     Batch, Claim, FileEntry, Id, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry,
@@ -232,23 +232,12 @@ fn held(task: &Task, mail: &Mail, class: Class) -> QuarantineEntry {
 }
 
 fn outgoing(task: &Task, mail: &Mail, kind: OutgoingKind, to: &[Address]) -> OutgoingItem {
-    let give_up = i64::try_from(mail.config.relay.retry.give_up.as_millis()).unwrap_or(i64::MAX);
+    let mailbox = task.mailbox.policy.mailbox.to_string();
+    let to = to.iter().map(ToString::to_string).collect();
+    let (now, give_up) = (mail.received_at, mail.config.relay.retry.give_up);
     OutgoingItem {
-        id: Id::new(mail.received_at),
-        kind,
-        mailbox: task.mailbox.policy.mailbox.to_string(),
-        sender: ReversePath::Null.to_string(),
-        recipients: to.iter().map(ToString::to_string).collect(),
-        created_at: mail.received_at,
-        attempts: 0,
-        next_attempt_at: mail.received_at,
-        last_reply: None,
         state: OutgoingState::Held,
-        give_up_at: mail.received_at.saturating_add(give_up),
-        copy_kept: task.plan.verdict == Verdict::Deliver,
-        fallback: false,
         handoff: Some(task.key),
-        smtputf8: false,
-        eight_bit: false,
+        ..OutgoingItem::new(Id::new(now), kind, mailbox, to, now, give_up)
     }
 }

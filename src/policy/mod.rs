@@ -192,7 +192,7 @@ pub enum Forwarding {
 }
 
 /// Where a forward goes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Redirect {
     /// Targets, 1-10.
     pub to: Vec<Address>,

@@ -36,17 +36,20 @@ pub(super) fn reply_for(recipient: &Address, answer: &Answer) -> Reply {
     }
 }
 
-/// SMTP: the first 4yz if there is any (the client tries again for all), else 250 if any
-/// recipient was served, else the first 5yz.
+/// SMTP: the first 4yz if there is any (the client tries again for all), else the first 5yz, else
+/// 250. A 250 beside a recipient who was refused would lose that mail without a word; so the sender
+/// is told, although the others have it.
 pub(super) fn merged_reply(recipients: &[Address], answers: &[Answer]) -> Reply {
-    let refused = || {
-        answers.iter().filter_map(|answer| match answer {
+    let refused: Vec<Reply> = answers
+        .iter()
+        .filter_map(|answer| match answer {
             Answer::Refused(reply) => Some(negative(reply.clone())),
             Answer::Taken { .. } => None,
         })
-    };
-    if let Some(temporary) = refused().find(Reply::is_temporary) {
-        return temporary;
+        .collect();
+    let temporary = refused.iter().find(|reply| reply.is_temporary());
+    if let Some(reply) = temporary.or(refused.first()) {
+        return reply.clone();
     }
     let mut ids: Vec<&str> = Vec::new();
     let mut outcomes = Vec::new();
@@ -58,12 +61,9 @@ pub(super) fn merged_reply(recipients: &[Address], answers: &[Answer]) -> Reply 
     }
     ids.dedup();
     let (Some(recipient), Some(&(verdict, stage))) = (recipients.first(), outcomes.first()) else {
-        return refused()
-            .next()
-            .unwrap_or_else(|| Reply::new(451, 3, 0, "internal error"));
+        return Reply::new(451, 3, 0, "internal error");
     };
-    let agreed =
-        outcomes.len() == answers.len() && outcomes.iter().all(|(other, _)| *other == verdict);
+    let agreed = outcomes.iter().all(|(other, _)| *other == verdict);
     let same_stage = outcomes.iter().all(|(_, other)| *other == stage);
     match (agreed, recipients) {
         (true, [_]) => taken(recipient, &ids, verdict, stage),

@@ -4,6 +4,8 @@
 //! that is too long has its free texts shortened; one that consists of addresses is refused.
 //! All times are wall-clock unix milliseconds.
 
+use std::time::Duration;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -185,6 +187,39 @@ pub struct OutgoingItem {
     pub smtputf8: bool,
     /// The body has 8-bit octets (RFC 6152).
     pub eight_bit: bool,
+}
+
+impl OutgoingItem {
+    /// A mail of our own (null reverse path, ASCII) that is ready at once. `give_up` is its age at
+    /// which a failed try is the last.
+    pub fn new(
+        id: Id,
+        kind: OutgoingKind,
+        mailbox: String,
+        recipients: Vec<String>,
+        now: i64,
+        give_up: Duration,
+    ) -> Self {
+        let give_up = i64::try_from(give_up.as_millis()).unwrap_or(i64::MAX);
+        Self {
+            id,
+            kind,
+            smtputf8: !mailbox.is_ascii() || recipients.iter().any(|to| !to.is_ascii()),
+            mailbox,
+            sender: String::new(),
+            recipients,
+            created_at: now,
+            attempts: 0,
+            next_attempt_at: now,
+            last_reply: None,
+            state: OutgoingState::Ready,
+            give_up_at: now.saturating_add(give_up),
+            copy_kept: true,
+            fallback: false,
+            handoff: None,
+            eight_bit: false,
+        }
+    }
 }
 
 /// Why a mail went where it went, kept for the history's retention.

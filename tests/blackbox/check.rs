@@ -271,3 +271,143 @@ fn run_refuses_what_check_refuses() {
         "{told}"
     );
 }
+
+#[test]
+fn every_key_of_a_mailbox_file_counts() {
+    let site = Site::new().with_mailbox(
+        TARO,
+        "\
+mailbox: taro@east.example.jp
+aliases: [t.yamada@east.example.jp]
+language: ja
+timezone: Asia/Tokyo
+announcements: true
+reject:
+  from_suffixes: |
+    @spam.example
+  subject_contains: |
+    未承諾広告
+    #1 offer
+  headers: [from_missing, from_empty, from_empty_address, subject_missing, subject_empty]
+allow:
+  before_reject: false
+  senders: |
+    partner@example.com
+  verified_senders: |
+    bank@example.net
+virus: {scan: true}
+spam: {scan: true, mark_subject: \"[spam]\", quarantine: true, notice: daily}
+forwarding:
+  mode: rules
+  rules:
+    - name: invoices
+      match: all
+      paused: false
+      subject_contains: |
+        請求書
+      from_suffixes: |
+        @supplier.example
+      attachment: true
+      size: {at_least: 10KiB}
+      to: [keiri@example.jp]
+      keep_copy: true
+notify:
+  to: [taro.mobile@example.net]
+  fields: [from, to, subject, attachment, size]
+auto_reply:
+  enabled: true
+  start: 2026-12-28T00:00:00+09:00
+  end: 2027-01-04T23:59:59+09:00
+  subject: \"自動返信: %{subject}\"
+  message: |
+    休み
+  per_sender:
+    - senders: |
+        @supplier.example
+      message: |
+        電話
+",
+    );
+    let found = site.cli(&["check"]);
+    assert_eq!(found.code, 0, "{}", found.text());
+}
+
+#[test]
+fn limits_of_the_manual() {
+    let suffix = |length: usize| {
+        format!(
+            "reject: {{from_suffixes: [\"@{}\"]}}\n",
+            "a".repeat(length - 1)
+        )
+    };
+    let subject = |length: usize| {
+        format!(
+            "reject: {{subject_contains: [\"{}\"]}}\n",
+            "あ".repeat(length)
+        )
+    };
+    for (settings, code) in [
+        (suffix(320), 0),
+        (suffix(321), 78),
+        (subject(1), 78),
+        (subject(2), 0),
+        (subject(320), 0),
+        (subject(321), 78),
+        (
+            "notify: {to: [a@x.example, b@x.example, c@x.example]}\n".to_owned(),
+            0,
+        ),
+        (
+            "notify: {to: [a@x.example, b@x.example, c@x.example, d@x.example]}\n".to_owned(),
+            78,
+        ),
+        (
+            format!(
+                "auto_reply: {{enabled: true, message: \"{}\"}}\n",
+                "x".repeat(65_536)
+            ),
+            0,
+        ),
+        (
+            format!(
+                "auto_reply: {{enabled: true, message: \"{}\"}}\n",
+                "x".repeat(65_537)
+            ),
+            78,
+        ),
+    ] {
+        let site = Site::new().with_mailbox(TARO, &settings);
+        let found = site.cli(&["check"]);
+        let shown: String = settings.chars().take(60).collect();
+        assert_eq!(
+            found.code,
+            code,
+            "{shown}: {}",
+            found.text().chars().take(300).collect::<String>()
+        );
+    }
+}
+
+#[test]
+fn a_list_of_a_forwarding_rule_holds_102_400_octets() {
+    let list = |octets: usize| {
+        // Nine octets and one for the line each.
+        let mut lines: Vec<String> = (0..octets / 10 - 1).map(|n| format!("p{n:08}")).collect();
+        lines.push("q".repeat(9 + octets % 10));
+        let text: String = lines
+            .iter()
+            .map(|line| format!("        {line}\n"))
+            .collect();
+        format!(
+            "forwarding:\n  mode: rules\n  rules:\n    - to: [a@x.example]\n      subject_contains: |\n{text}"
+        )
+    };
+    let code = |octets| {
+        Site::new()
+            .with_mailbox(TARO, &list(octets))
+            .cli(&["check"])
+            .code
+    };
+    assert_eq!(code(102_400), 0);
+    assert_eq!(code(102_401), 78);
+}

@@ -260,3 +260,89 @@ impl Drop for Mount {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
+
+#[test]
+fn a_second_daemon_on_the_same_settings_leaves_the_first_alone() {
+    let daemon = Site::new().start();
+    let status = Command::new(PROGRAM)
+        .arg("--config")
+        .arg(daemon.path("sekimori.yaml"))
+        .arg("run")
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(78));
+    daemon.cli(&["status"]).success();
+    let mut local = daemon.local();
+    local.expect("LHLO mta.example.net", "250");
+    daemon.cli(&["store", "verify"]).success();
+}
+
+#[test]
+fn the_control_socket_has_its_mode_and_knows_its_ways() {
+    use std::os::unix::fs::PermissionsExt;
+    let daemon = Site::new().start();
+    let mode = std::fs::metadata(daemon.path("control.sock"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o660);
+    for (method, path, status) in [
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/", 404),
+        ("GET", "/v1/quarantine?nonsense=1", 400),
+        ("POST", "/v1/status", 405),
+        ("GET", "/v1/quarantine/..%2f..%2fetc%2fpasswd", 404),
+    ] {
+        let (found, body) = crate::http::request(&daemon, method, path, "");
+        let body = String::from_utf8_lossy(&body).into_owned();
+        assert_eq!(found, status, "{method} {path}: {body}");
+    }
+}
+
+#[test]
+fn quiet_says_only_what_was_asked() {
+    let site = Site::new();
+    assert!(site.cli(&["--quiet", "check"]).success().text().is_empty());
+    let daemon = site.start();
+    assert!(
+        daemon
+            .cli(&["reload", "--wait", "--quiet"])
+            .success()
+            .text()
+            .is_empty()
+    );
+    assert!(
+        daemon
+            .cli(&["quarantine", "list"])
+            .success()
+            .text()
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_hundred_thousand_mailbox_files_start_as_fast_as_ten() {
+    let time = |count: usize| {
+        let site = Site::new();
+        let folder = site.path("mailboxes/east.example.jp");
+        std::fs::create_dir_all(&folder).unwrap();
+        for n in 0..count {
+            let settings = format!("version: 1\nreject: {{subject_contains: [offer {n}]}}\n");
+            std::fs::write(folder.join(format!("user{n}.yaml")), settings).unwrap();
+        }
+        let begun = std::time::Instant::now();
+        let daemon = site.start();
+        let taken = begun.elapsed();
+        let last = format!("user{}@east.example.jp", count - 1);
+        let subject = format!("Offer {}", count - 1);
+        let answer = daemon.give("a@s.example", &last, &mail("a@friend.example", &subject));
+        assert_eq!(answer.verdict(), "quarantine/reject.subject_contains");
+        taken
+    };
+    let (few, many) = (time(10), time(100_000));
+    assert!(
+        many < few * 3 + std::time::Duration::from_millis(500),
+        "{few:?} {many:?}"
+    );
+}

@@ -29,6 +29,8 @@ allow:
   senders: |
     partner@example.com
 
+virus: {scan: true}
+
 spam:
   scan: true
   mark_subject: \"[spam]\"
@@ -397,5 +399,54 @@ fn any_octets_are_explained() {
     ] {
         site.cli_with_input(&["explain", "--mailbox", TARO, "-"], raw)
             .success();
+    }
+}
+
+#[test]
+fn a_virus_is_a_replacement() {
+    let found = explain(
+        &site(),
+        "a@b.example",
+        "From: a@b.example\nTo: taro@east.example.jp\nSubject: 請求書\nX-Virus-Status: Infected (Eicar)\n\nx\n",
+    );
+    assert_eq!(
+        (&found["verdict"], &found["stage"]),
+        (&json!("replace"), &json!("virus"))
+    );
+    assert!(
+        found["entry"].is_string() && found["origin"].is_null(),
+        "{found}"
+    );
+    assert_eq!(found["auto_reply"]["would_send"], false);
+}
+
+#[test]
+fn the_daemon_and_explain_agree() {
+    let daemon = site().start();
+    for raw in [
+        "From: a@spam.example\nSubject: x\n\nx\n",
+        "From: a@b.example\nSubject: [広告]\n\nx\n",
+        "From: a@b.example\nSubject:\n\nx\n",
+        "From: a@b.example\nSubject: 請求書\n\nx\n",
+        "From: a@b.example\nSubject: x\nX-Virus-Status: Infected\n\nx\n",
+        "From: a@b.example\nSubject: x\n\nx\n",
+    ] {
+        let planned = explain(&daemon, "a@b.example", raw);
+        let id = daemon.give("a@b.example", TARO, &crlf(raw)).id();
+        let why = daemon.one(&["why", &id]);
+        for member in [
+            "mailbox",
+            "verdict",
+            "stage",
+            "entry",
+            "origin",
+            "mark",
+            "forward",
+            "notify",
+            "auto_reply",
+            "steps",
+        ] {
+            assert_eq!(planned[member], why[member], "{member} of {raw}");
+        }
     }
 }

@@ -338,7 +338,7 @@ impl Daemon {
     }
 
     /// The address where the listener of that name listens, from the log.
-    fn port(&self, listener: &str) -> u16 {
+    pub(crate) fn port(&self, listener: &str) -> u16 {
         let log = self.log();
         let port = log.lines().find_map(|line| {
             let (_, address) = line

@@ -98,6 +98,11 @@ impl Hop {
         state.at_end.insert(recipient.to_owned(), reply.to_owned());
     }
 
+    /// Never answers the data of a mail for that recipient from now on.
+    pub(crate) fn hang_at_end(&self, recipient: &str) {
+        self.at_end(recipient, HANG);
+    }
+
     /// Takes everything from now on.
     pub(crate) fn relent(&self) {
         let mut state = self.state.lock().unwrap();
@@ -131,6 +136,9 @@ impl Hop {
         mails.remove(0)
     }
 }
+
+/// In place of a reply.
+const HANG: &str = "hang";
 
 /// A port on which nothing listens.
 pub(crate) fn closed_port() -> u16 {
@@ -171,7 +179,7 @@ fn converse(stream: TcpStream, state: &Mutex<State>, lmtp: bool) -> std::io::Res
                     return Ok(());
                 };
                 let taken = std::mem::take(&mut recipients);
-                finish(state, lmtp, &sender, taken, data)
+                finish(state, lmtp, &sender, &taken, data)
             }
             "QUIT" => {
                 output.write_all(b"221 2.0.0 bye\r\n")?;
@@ -180,6 +188,11 @@ fn converse(stream: TcpStream, state: &Mutex<State>, lmtp: bool) -> std::io::Res
             "RSET" | "NOOP" => "250 2.0.0 ok".to_owned(),
             _ => "500 5.5.2 what".to_owned(),
         };
+        if reply.contains(HANG) {
+            // Until the client gives up.
+            while read_line(&mut input)?.is_some() {}
+            return Ok(());
+        }
         output.write_all(format!("{reply}\r\n").as_bytes())?;
     }
     Ok(())
@@ -190,7 +203,7 @@ fn finish(
     state: &Mutex<State>,
     lmtp: bool,
     sender: &str,
-    recipients: Vec<String>,
+    recipients: &[String],
     data: Vec<u8>,
 ) -> String {
     let mut state = state.lock().unwrap();

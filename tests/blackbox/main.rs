@@ -3,7 +3,13 @@
 //! Each test has a daemon, a folder and ports of its own; nothing is shared, nothing waits without a
 //! deadline. Real MTAs stand in `tests/mta`.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::needless_pass_by_value,
+    clippy::cloned_ref_to_slice_refs
+)]
 
 mod harness;
 mod hop;
@@ -17,6 +23,7 @@ mod exit_codes;
 mod explain;
 mod forward;
 mod letters;
+mod limits;
 mod maildir;
 mod next_hop;
 mod protocol;

@@ -206,3 +206,46 @@ fn a_unix_socket_next_hop() {
     );
     assert_eq!(site.mailbox(TARO).len(), 1);
 }
+
+#[test]
+fn a_next_hop_that_hangs_is_a_451_before_the_mta_gives_up() {
+    let hop = Hop::lmtp();
+    hop.hang_at_end(TARO);
+    let daemon = site("lmtp", hop.port)
+        .with(
+            "  limits: {message_size: 1MiB}",
+            "  timeouts: {final_reply: 2s}\n  limits: {message_size: 1MiB}",
+        )
+        .with_mailbox(TARO, "notify: {to: [mobile@else.example]}\n")
+        .start();
+    let raw = mail("a@friend.example", "x");
+    let begun = std::time::Instant::now();
+    let put_off = daemon.give("a@friend.example", TARO, &raw);
+    assert!(put_off.0.starts_with("451 4.4."), "{}", put_off.0);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(6));
+    assert!(daemon.queue().is_empty());
+    hop.relent();
+    assert_eq!(
+        daemon.give("a@friend.example", TARO, &raw).verdict(),
+        "deliver"
+    );
+}
+
+#[test]
+fn one_recipient_that_hangs_holds_up_no_other_session() {
+    let hop = Hop::lmtp();
+    hop.hang_at_end(TARO);
+    let daemon = site("lmtp", hop.port).start();
+    let mut stuck = daemon.lmtp();
+    stuck.expect("LHLO mta.example.net", "250");
+    stuck.transaction("a@s.example", &[TARO]);
+    stuck.data(&mail("a@friend.example", "x"));
+    let begun = std::time::Instant::now();
+    assert_eq!(
+        daemon
+            .give("a@s.example", JIRO, &mail("a@friend.example", "y"))
+            .verdict(),
+        "deliver"
+    );
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5));
+}

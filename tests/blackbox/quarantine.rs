@@ -128,7 +128,7 @@ fn show_and_the_control_socket_say_the_same_as_list() {
     assert_eq!(daemon.one(&["quarantine", "show", &id]), listed);
     assert_eq!(
         http::get(&daemon, "/v1/quarantine?mailbox=taro%40east.example.jp"),
-        [listed.clone()]
+        std::slice::from_ref(&listed)
     );
     assert_eq!(
         http::get(&daemon, &format!("/v1/quarantine/{id}")),
@@ -489,6 +489,54 @@ fn on_disk(daemon: &Daemon, needle: &[u8]) -> bool {
         .iter()
         .filter_map(|path| std::fs::read(path).ok())
         .any(|bytes| bytes.windows(needle.len()).any(|window| window == needle))
+}
+
+#[test]
+fn several_ids_in_one_command() {
+    let daemon = daemon();
+    let ids: Vec<String> = (0..3)
+        .map(|_| daemon.give("a@ad.example", TARO, &advertisement()).id())
+        .collect();
+    daemon
+        .cli(&["quarantine", "release", &ids[0], &ids[1]])
+        .success();
+    assert_eq!(daemon.mailbox(TARO).len(), 2);
+    daemon
+        .cli(&["quarantine", "delete", "nonsense", &ids[2]])
+        .exit(66);
+    assert!(
+        daemon
+            .quarantine()
+            .iter()
+            .all(|entry| entry["id"] != ids[2].as_str()),
+        "the good id is done beside the bad one"
+    );
+}
+
+#[test]
+fn export_to_a_pipe_that_closes_is_no_error() {
+    let daemon = daemon();
+    let raw = crlf(&format!(
+        "From: a@ad.example\nSubject: 未承諾広告\n\n{}",
+        "0123456789\n".repeat(60_000)
+    ));
+    let id = daemon.give("a@ad.example", TARO, &raw).id();
+    let mut child = std::process::Command::new(crate::harness::PROGRAM)
+        .arg("--config")
+        .arg(daemon.path("sekimori.yaml"))
+        .args(["quarantine", "export", &id])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(
+        done.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
 }
 
 #[test]

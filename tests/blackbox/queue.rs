@@ -137,3 +137,39 @@ fn ids_that_are_not_there() {
         daemon.cli(&["queue", command]).exit(64);
     }
 }
+
+#[test]
+fn kinds_of_what_waits() {
+    let daemon = Site::new()
+        .with_relay(closed_port())
+        .with_mailbox(
+            TARO,
+            "forwarding:\n  mode: all\n  all: {to: [home@else.example], keep_copy: true}\nnotify: {to: [mobile@else.example]}\nauto_reply: {enabled: true, message: away}\n",
+        )
+        .start();
+    daemon.give("a@friend.example", TARO, &mail("a@friend.example", "x"));
+    let mut queue: Vec<(String, String, String)> = daemon
+        .queue()
+        .iter()
+        .map(|item| {
+            let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+            (
+                text(&item["kind"]),
+                text(&item["sender"]),
+                text(&item["recipients"][0]),
+            )
+        })
+        .collect();
+    queue.sort();
+    let expected = [
+        ("auto_reply", "", "a@friend.example"),
+        ("forward", "a@friend.example", "home@else.example"),
+        ("notify", "", "mobile@else.example"),
+    ]
+    .map(|(kind, sender, to)| (kind.to_owned(), sender.to_owned(), to.to_owned()));
+    let shown: Vec<_> = queue
+        .into_iter()
+        .map(|(kind, sender, to)| (kind, sender.replace("<>", ""), to))
+        .collect();
+    assert_eq!(shown, expected);
+}

@@ -421,3 +421,58 @@ fn a_mail_over_the_mime_bounds_is_decided_on_its_header_and_delivered_whole() {
     let why = daemon.one(&["why", &answer.id()]);
     assert!(!why["bounds"].is_null(), "its record says so: {why}");
 }
+
+#[test]
+fn verified_senders_need_a_verification() {
+    let daemon = Site::new()
+        .with_mailbox(
+            TARO,
+            "allow: {verified_senders: [bank@example.net]}\nspam: {scan: true, quarantine: true}\n",
+        )
+        .start();
+    let raw = crlf(
+        "From: bank@example.net\nAuthentication-Results: mx.example.jp; dmarc=pass header.from=example.net\nSubject: x\nX-Spam-Flag: YES\n\nx\n",
+    );
+    assert_eq!(
+        daemon.give("bank@example.net", TARO, &raw).verdict(),
+        "quarantine/spam"
+    );
+}
+
+#[test]
+fn functions_that_are_off_do_nothing() {
+    let daemon = Site::new().start();
+    let raw = crlf("X-Spam-Flag: YES\nX-Virus-Status: Infected\n\nno From, no Subject\n");
+    assert_eq!(daemon.give("a@s.example", TARO, &raw).verdict(), "deliver");
+    assert!(
+        daemon
+            .await_mail(TARO)
+            .ends_with(b"\n\nno From, no Subject\n")
+    );
+}
+
+#[test]
+fn an_infected_original_need_not_be_kept() {
+    let daemon = Site::new()
+        .with(
+            "    upstream: {header: X-Virus-Status, infected: Infected}\n",
+            "    upstream: {header: X-Virus-Status, infected: Infected}\n    keep_original: false\n",
+        )
+        .with_mailbox(TARO, "virus: {scan: true}\n")
+        .start();
+    let raw = crlf("From: a@b.example\nSubject: x\nX-Virus-Status: Infected\n\nEVIL-BODY\n");
+    assert_eq!(
+        daemon.give("a@s.example", TARO, &raw).verdict(),
+        "replace/virus"
+    );
+    daemon.await_mail(TARO);
+    assert!(daemon.quarantine().is_empty());
+    eventually("the report is out of the queue", || {
+        daemon.queue().is_empty().then_some(())
+    });
+    let kept = crate::harness::files_below(&daemon.path(""))
+        .iter()
+        .filter_map(|path| std::fs::read(path).ok())
+        .any(|bytes| bytes.windows(9).any(|window| window == b"EVIL-BODY"));
+    assert!(!kept);
+}

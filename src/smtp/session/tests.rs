@@ -251,7 +251,7 @@ fn replies_after_the_data() {
         (
             &["never", "a"],
             "550 5.2.0 never|250 2.0.0 <a@east.example.jp> q=Q1 verdict=deliver|",
-            "250 2.0.0 q=Q1 verdict=mixed|",
+            "550 5.2.0 never|",
         ),
         (
             &["odd"],
