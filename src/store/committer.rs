@@ -73,15 +73,24 @@ impl Committer {
     }
 
     fn wait(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
-        while let Some(since) = self.dirty {
-            let left = UNWAITED_SYNC.saturating_sub(since.elapsed());
-            match jobs.recv_timeout(left) {
+        loop {
+            let pause = match (&self.down, self.dirty) {
+                (Some(_), _) => REOPEN_PAUSE,
+                (None, Some(since)) => UNWAITED_SYNC.saturating_sub(since.elapsed()),
+                (None, None) => return jobs.recv().ok(),
+            };
+            match jobs.recv_timeout(pause) {
                 Ok(job) => return Some(job),
-                Err(RecvTimeoutError::Timeout) => self.sync_if_dirty(),
                 Err(RecvTimeoutError::Disconnected) => return None,
+                // Whoever reads first never comes to commit: opening waits for nobody.
+                Err(RecvTimeoutError::Timeout) if self.down.is_some() => {
+                    if let Err(error) = self.ready() {
+                        tracing::debug!(%error, "the index stays closed");
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.sync_if_dirty(),
             }
         }
-        jobs.recv().ok()
     }
 
     fn tell(&self, job: Job, result: &Result<(), StoreError>) {
@@ -343,6 +352,33 @@ mod tests {
         };
         assert!(matches!(commit(), Err(StoreError::InDoubt(_))));
         assert!(matches!(commit(), Err(StoreError::Failed)));
+        drop(sender);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_closed_index_is_opened_again_without_a_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(&dir);
+        let (index, _) = Index::open(&place).unwrap();
+        index.commit_blocking(batch(Id::new(1))).unwrap();
+        drop(index);
+        let shared = Arc::new(Shared::new(open_db(&place).unwrap()));
+        let sync = db_file(&place).unwrap();
+        let seq = File::options().read(true).write(true).open(&place.seq);
+        let mut committer =
+            Committer::new(shared.clone(), place, sync, seq.unwrap(), Totals::default());
+        committer.close(StoreError::Closed);
+        let (sender, receiver) = channel();
+        let thread = thread::spawn(move || committer.run(&receiver));
+        let started = Instant::now();
+        while shared.db.read().unwrap().is_none() {
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "it stays closed"
+            );
+            thread::yield_now();
+        }
         drop(sender);
         thread.join().unwrap();
     }
