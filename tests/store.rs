@@ -53,6 +53,7 @@ fn entry(time: i64, mailbox: &str) -> QuarantineEntry {
         received_at: time,
         expires_at: time + 7 * DAY,
         state: QuarantineState::Held,
+        release_to: None,
     }
 }
 
@@ -763,11 +764,11 @@ fn held_mail_is_listed_released_and_purged() {
     }
     assert_eq!(list(&store)[0], taro);
     assert_eq!(
-        store.release_begin(taro.id).unwrap().state,
+        store.release_begin(taro.id, None).unwrap().state,
         QuarantineState::Releasing
     );
     assert!(matches!(
-        store.release_begin(taro.id),
+        store.release_begin(taro.id, None),
         Err(StoreError::Conflict(_))
     ));
     drop(store);
@@ -775,7 +776,7 @@ fn held_mail_is_listed_released_and_purged() {
     let store = open(dir.path());
     assert_eq!(store.opened().releasing, [taro.id]);
     store.release_end(taro.id, false).unwrap();
-    store.release_begin(taro.id).unwrap();
+    store.release_begin(taro.id, None).unwrap();
     store.release_end(taro.id, true).unwrap();
     let released = store.quarantine_get(taro.id).unwrap().unwrap();
     assert_eq!(released.state, QuarantineState::Released);

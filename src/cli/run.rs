@@ -11,13 +11,19 @@ use crate::daemon::{Daemon, Shared, StartError};
 use crate::store::StoreError;
 use crate::telemetry;
 
+/// How long work that cannot be called off is waited for at the end.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// How often the store is asked whether it still works.
+const LOOK: Duration = Duration::from_secs(1);
+
 pub(super) fn run(global: &Global) -> Done {
     let loaded = load(global)?;
     telemetry::init(&loaded.config.logging).map_err(|error| Failure::io("logging", &error))?;
     for warning in &loaded.warnings {
         tracing::warn!(place = %format_args!("{}:{}", warning.file.display(), warning.line), "{}", warning.message);
     }
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let done = runtime.block_on(async {
         let signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
         let path = Some(global.config.clone());
         let daemon = Daemon::start(loaded.config, path)
@@ -31,12 +37,28 @@ pub(super) fn run(global: &Global) -> Done {
         // Without a service manager there is nobody to tell.
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         let watchdog = tokio::spawn(watchdog(daemon.shared().clone()));
-        signals.until_told(daemon.shared()).await;
+        let ended = tokio::select! {
+            () = signals.until_told(daemon.shared()) => Ok(()),
+            () = store_failed(daemon.shared()) => {
+                let message = "a sync of the store failed: what is on the disk must be read anew";
+                Err(Failure::new(Exit::Io, message))
+            }
+        };
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
         watchdog.abort();
         daemon.stop().await;
-        Ok(())
-    })
+        ended
+    });
+    // A Maildir on a file system that hangs must not keep the process.
+    runtime.shutdown_timeout(GOODBYE);
+    done
+}
+
+/// Until the store takes no more effects; only a new start can tell what is durable.
+async fn store_failed(shared: &Shared) {
+    while !shared.store().is_failed() {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

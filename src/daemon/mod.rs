@@ -302,7 +302,8 @@ impl Shared {
             return Ok(entry);
         }
         let store = self.store.clone();
-        let started = blocking(move || store.release_begin(id)).await;
+        let asked = to.as_ref().map(ToString::to_string);
+        let started = blocking(move || store.release_begin(id, asked)).await;
         match started {
             Ok(_) => {
                 if let Err(error) = self.queue_release(&entry, to).await {
@@ -432,7 +433,13 @@ impl Shared {
                 Ok(store.quarantine_get(id)?.filter(|_| !queued))
             });
             let resumed = match halfway.await {
-                Ok(Some(entry)) => self.queue_release(&entry, None).await,
+                Ok(Some(entry)) => {
+                    let to = entry
+                        .release_to
+                        .as_deref()
+                        .and_then(|to| Address::parse(to).ok());
+                    self.queue_release(&entry, to).await
+                }
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),
             };

@@ -11,8 +11,11 @@ use crate::store::{
     QuarantineState, SeenKey, Shelf, Store, StoreError,
 };
 
-/// Targets in one outgoing mail: a record with so many addresses of the greatest length fits.
-const TARGETS: usize = 5;
+/// Octets of addresses in one outgoing mail: its record fits into the index with so many.
+const TARGETS: usize = 2500;
+/// Outgoing mails, waiting or given up, beyond which none is added: a mail that must be forwarded or
+/// reported is put off with `452 4.3.1`, a notice or reply is left out.
+const OUTGOING: u64 = 100_000;
 
 /// The effects of one task, prepared and not yet named in the index.
 #[derive(Debug, Default)]
@@ -62,7 +65,13 @@ impl Effects {
             ..Self::default()
         };
         for action in &task.plan.actions {
-            effects.add(task, mail, store, action)?;
+            if store.outgoing_count() < OUTGOING {
+                effects.add(task, mail, store, action)?;
+            } else if matches!(action, Action::Redirect { .. } | Action::ReportVirus { .. }) {
+                return Err(StoreError::Full("the outgoing queue".into()));
+            } else {
+                tracing::warn!(id = %task.id, ?action, "left out: the outgoing queue is full");
+            }
         }
         Ok(effects)
     }
@@ -84,7 +93,7 @@ impl Effects {
                     eight_bit: mail.envelope.eight_bit,
                     ..outgoing(task, mail, OutgoingKind::Forward, to)
                 };
-                self.forwards.extend(to.chunks(TARGETS).map(forward));
+                self.forwards.extend(lots(to).into_iter().map(forward));
             }
             Action::Notify { to, fields } => {
                 for address in to {
@@ -203,6 +212,25 @@ impl Effects {
     }
 }
 
+/// Targets in as few lots as their records allow.
+fn lots(to: &[Address]) -> Vec<&[Address]> {
+    let mut lots = Vec::new();
+    let mut rest = to;
+    while !rest.is_empty() {
+        let mut room = TARGETS;
+        let fits = rest.iter().take_while(|address| {
+            let octets = address.to_string().len();
+            let fits = octets <= room;
+            room = room.saturating_sub(octets);
+            fits
+        });
+        let (lot, after) = rest.split_at(fits.count().max(1));
+        lots.push(lot);
+        rest = after;
+    }
+    lots
+}
+
 fn keeps_original(class: Class, mail: &Mail) -> bool {
     class != Class::Virus || mail.config.scanners.virus.keep_original
 }
@@ -228,6 +256,7 @@ fn held(task: &Task, mail: &Mail, class: Class) -> QuarantineEntry {
         received_at: mail.received_at,
         expires_at: mail.received_at.saturating_add(retention),
         state: QuarantineState::Held,
+        release_to: None,
     }
 }
 

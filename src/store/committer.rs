@@ -328,6 +328,7 @@ mod tests {
             received_at: 1,
             expires_at: 2,
             state: QuarantineState::Held,
+            release_to: None,
         });
         batch
     }

@@ -285,6 +285,11 @@ impl Index {
         self.shared.outgoing.load(Ordering::Relaxed)
     }
 
+    /// A sync failed; never cleared.
+    pub(crate) fn is_failed(&self) -> bool {
+        self.shared.failed.load(Ordering::SeqCst)
+    }
+
     /// After a failed sync nothing that is read is known to be durable.
     pub(crate) fn believed(&self) -> Result<(), StoreError> {
         match self.shared.failed.load(Ordering::SeqCst) {

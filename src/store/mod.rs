@@ -205,6 +205,11 @@ impl Store {
         guards
     }
 
+    /// A sync failed: nothing is known to be durable until a restart has read it anew (D4).
+    pub fn is_failed(&self) -> bool {
+        self.0.index.is_failed()
+    }
+
     /// Whether `bytes` fit on the disk with a reserve of 32 MiB and 64 inodes for the index; to be
     /// asked at `MAIL`. A file system that does not say counts as having room.
     pub fn has_room(&self, bytes: u64) -> bool {

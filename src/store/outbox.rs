@@ -34,17 +34,29 @@ impl Store {
     pub fn outgoing_due(&self, now: i64, limit: usize) -> Result<Vec<OutgoingItem>, StoreError> {
         let end = timed_key(tag::DUE, now.saturating_add(1), b"");
         let mut due = Vec::new();
+        let mut stale = Batch::new();
         for pair in self.0.index.scan(vec![tag::DUE], end) {
             if due.len() >= limit {
                 break;
             }
             let (key, _) = pair?;
             let name = split_timed_key(&key).map_or(b"".as_slice(), |(_, name)| name);
-            due.extend(
-                self.0
-                    .index
-                    .get_record::<OutgoingItem>(tag::OUTGOING, name)?,
-            );
+            match self.0.index.get_record::<OutgoingItem>(tag::OUTGOING, name) {
+                Ok(Some(item)) => due.push(item),
+                Ok(None) => stale.changes.push((key.to_vec(), None)),
+                Err(StoreError::Damaged(what)) => {
+                    // Its file stays, and `store verify` names it; the rest of the queue goes on.
+                    tracing::error!(
+                        what,
+                        "a record of the outgoing queue is damaged and set aside"
+                    );
+                    stale.changes.push((key.to_vec(), None));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if !stale.is_empty() {
+            self.submit(stale);
         }
         Ok(due)
     }

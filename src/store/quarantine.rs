@@ -78,7 +78,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::Conflict`] when it is being released already. A
     /// released entry may be released again.
-    pub fn release_begin(&self, id: Id) -> Result<QuarantineEntry, StoreError> {
+    pub fn release_begin(&self, id: Id, to: Option<String>) -> Result<QuarantineEntry, StoreError> {
         let _moving = self.move_lock(id);
         let mut entry = self.quarantine_entry(id)?;
         if entry.state == QuarantineState::Releasing {
@@ -87,6 +87,7 @@ impl Store {
             )));
         }
         entry.state = QuarantineState::Releasing;
+        entry.release_to = to;
         self.put_quarantine(&entry)?;
         Ok(entry)
     }

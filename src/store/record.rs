@@ -74,6 +74,9 @@ pub struct QuarantineEntry {
     pub expires_at: i64,
     /// On its way out or not.
     pub state: QuarantineState,
+    /// While it is being released: the address that was asked for instead of its mailbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_to: Option<String>,
 }
 
 /// What an outgoing mail is.
@@ -463,6 +466,7 @@ mod tests {
             received_at: 2,
             expires_at: 3,
             state: QuarantineState::Held,
+            release_to: None,
         }
     }
 
