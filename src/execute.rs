@@ -109,8 +109,12 @@ impl Executor {
         };
         let received = received_line(mail, first.id);
         let (mut results, mut effects) = self.prepare(mail, tasks, &received).await;
+        let unrecorded = Unrecorded(Some(&self.store));
         self.deliver(mail, tasks, &received, &mut results).await;
         self.commit(mail, tasks, &mut results, &mut effects).await;
+        if results.iter().all(Result::is_ok) {
+            unrecorded.none();
+        }
         let failed = results
             .iter()
             .zip(&effects)
@@ -227,6 +231,7 @@ impl Executor {
             }
         }
         let hops = self.hops.load_full();
+        let maybe_there = self.store.is_in_doubt(mail.received_at);
         for (mark, indexes) in groups {
             let mut content =
                 Content::new(received.to_vec(), mail.raw.clone(), mail.message.body_start);
@@ -239,7 +244,10 @@ impl Executor {
                 .collect();
             let delivery = Delivery {
                 sender: mail.envelope.sender.clone(),
-                recipients: chosen.iter().map(|task| recipient(task)).collect(),
+                recipients: chosen
+                    .iter()
+                    .map(|task| recipient(task, maybe_there))
+                    .collect(),
                 content,
                 smtputf8: mail.envelope.smtputf8,
                 eight_bit: mail.envelope.eight_bit,
@@ -299,6 +307,24 @@ impl Executor {
     }
 }
 
+/// Between delivery and record. Where this goes before all is recorded (an error, or the hand-off
+/// was called off), a mail may be delivered that the store does not know.
+struct Unrecorded<'a>(Option<&'a Store>);
+
+impl Unrecorded<'_> {
+    fn none(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unrecorded<'_> {
+    fn drop(&mut self) {
+        if let Some(store) = self.0 {
+            store.doubt();
+        }
+    }
+}
+
 /// The reply for a fault of the store: `452 4.3.1` when it is full, else `451 4.3.0`.
 pub fn store_reply(error: &StoreError) -> Reply {
     if error.is_full() {
@@ -326,11 +352,12 @@ fn received_line(mail: &Mail, id: Id) -> Vec<u8> {
     )
 }
 
-fn recipient(task: &Task) -> Recipient {
+fn recipient(task: &Task, maybe_there: bool) -> Recipient {
     Recipient {
         address: task.recipient.clone(),
         mailbox: task.mailbox.policy.mailbox.clone(),
         key: task.key.to_string(),
+        maybe_there,
     }
 }
 

@@ -42,6 +42,7 @@ fn delivery(recipients: &[&str]) -> Delivery {
                 address: address(text),
                 mailbox: address(text),
                 key: KEY.to_owned(),
+                maybe_there: true,
             })
             .collect(),
         content: Content::new(b"Received: here\r\n".to_vec(), Arc::from(MAIL), body_start),

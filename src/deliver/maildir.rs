@@ -142,7 +142,8 @@ impl Folder {
         if !(1..=128).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(failed(&"the hand-off's key is not a file name"));
         }
-        for (folder, fd) in [("new", &self.new), ("cur", &self.cur)] {
+        let folders = [("new", &self.new), ("cur", &self.cur)];
+        for (folder, fd) in folders.into_iter().filter(|_| recipient.maybe_there) {
             let found = find(fd, key).map_err(|error| storage(&error, "searching the Maildir"))?;
             if let Some(name) = found {
                 self.sync(fd)?;

@@ -105,6 +105,8 @@ pub struct Recipient {
     pub mailbox: Address,
     /// The key of the hand-off, `[0-9a-f]`, 16-128 characters: names the Maildir's file.
     pub key: String,
+    /// An earlier try may have put it there already: a Maildir is searched for the key.
+    pub maybe_there: bool,
 }
 
 /// One recipient's mail is durable at the next hop.

@@ -328,6 +328,7 @@ mod tests {
                 Recipient {
                     address: address.clone(),
                     mailbox: address,
+                    maybe_there: false,
                     key: "0".repeat(32),
                 };
                 recipients

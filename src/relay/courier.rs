@@ -465,6 +465,7 @@ fn delivery(
                 address,
                 mailbox: mailbox.clone(),
                 key: item.id.to_string(),
+                maybe_there: true,
             })
             .collect(),
         content: Content::new(head, Arc::clone(body), body_start),

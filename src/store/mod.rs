@@ -11,6 +11,7 @@
 
 mod batch;
 mod committer;
+mod doubt;
 mod error;
 mod handoff;
 mod history;
@@ -71,6 +72,8 @@ struct Inner {
     /// One for each last character of an id: a state is read and changed by one at a time.
     moves: [Mutex<()>; 32],
     sweeper: Mutex<sweep::Sweeper>,
+    /// Ends behind the index, and before the lock.
+    doubt: doubt::Doubt,
     _lock: File,
 }
 
@@ -90,6 +93,7 @@ impl Store {
             ballast: path.join("ballast"),
         };
         let had_ballast = place.ballast.exists();
+        let doubt = doubt::Doubt::open(path, now);
         let mails = Mails::open(path.join("mail"))?;
         let (index, mut opened) = rebuild::open(&place, &mails, now)?;
         opened.ballast_dropped = had_ballast && !place.ballast.exists();
@@ -103,6 +107,7 @@ impl Store {
             inflight: handoff::Inflight::default(),
             moves: std::array::from_fn(|_| Mutex::new(())),
             sweeper: Mutex::default(),
+            doubt,
             _lock: lock,
         }));
         store.keep_ballast();
@@ -203,6 +208,17 @@ impl Store {
             guards.push(self.begin(key).await);
         }
         guards
+    }
+
+    /// A mail may have been delivered without a record of it: its retry would be taken for new.
+    pub fn doubt(&self) {
+        self.0.doubt.raise();
+    }
+
+    /// Whether a hand-off that the store does not know may have been delivered all the same: for
+    /// six days after a crash or after [`Store::doubt`]. A Maildir is then searched first.
+    pub fn is_in_doubt(&self, now: i64) -> bool {
+        self.0.doubt.is_raised(now)
     }
 
     /// A sync failed: nothing is known to be durable until a restart has read it anew (D4).

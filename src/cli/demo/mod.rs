@@ -131,6 +131,7 @@ async fn hand_over(pool: &Pool, sample: &'static Sample) -> Result<Vec<Handed>, 
                     address: address(text)?,
                     mailbox: address(text)?,
                     key: String::new(),
+                    maybe_there: false,
                 })
             })
             .collect::<Result<_, Failure>>()?,
