@@ -956,13 +956,7 @@ fn aliases_are_watched() {
     let directory = site.directory("watch: true");
     directory.start_indexing();
     assert_eq!(look(&directory, "t.yamada@a.jp"), "taro@a.jp En file");
-    let until = |address: &str, expected: &str| {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while look(&directory, address) != expected {
-            assert!(Instant::now() < deadline, "{address} is not {expected}");
-            std::thread::yield_now();
-        }
-    };
+    let until = |address: &str, expected: &str| becomes(&directory, address, expected);
     site.write(
         "mailboxes/a.jp/taro.yaml",
         "version: 1\nlanguage: en\naliases: [new@a.jp]\n",
@@ -1218,4 +1212,33 @@ proptest! {
             prop_assert_eq!(origin, Some(line), "{:?}", text);
         }
     }
+}
+
+/// Waits until a look-up gives what is expected.
+fn becomes(directory: &Directory, address: &str, expected: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while look(directory, address) != expected {
+        assert!(Instant::now() < deadline, "{address} is not {expected}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn aliases_are_watched_in_a_folder_that_is_made_or_replaced_later() {
+    let site = Site::new(&[]);
+    let directory = site.directory("watch: true");
+    directory.start_indexing();
+    assert_eq!(
+        look(&directory, "t.yamada@a.jp"),
+        "t.yamada@a.jp Ja defaults"
+    );
+    site.write("mailboxes/a.jp/taro.yaml", TARO);
+    becomes(&directory, "t.yamada@a.jp", "taro@a.jp En file");
+    fs::rename(site.path("mailboxes"), site.path("old")).unwrap();
+    site.write(
+        "mailboxes/a.jp/jiro.yaml",
+        "version: 1\nlanguage: en\naliases: [new@a.jp]\n",
+    );
+    becomes(&directory, "new@a.jp", "jiro@a.jp En file");
+    becomes(&directory, "t.yamada@a.jp", "t.yamada@a.jp Ja defaults");
 }
