@@ -140,14 +140,16 @@ impl Index {
     }
 
     /// The thread: first index, then what changes, until [`Wake::Stop`].
-    pub(crate) fn run(&self, dir: &Path, watch: bool, sender: Sender<Wake>, news: &Receiver<Wake>) {
+    pub(crate) fn run(
+        &self,
+        dir: &Path,
+        watch: bool,
+        sender: &Sender<Wake>,
+        news: &Receiver<Wake>,
+    ) {
         // Watched before it is read, so that no change falls between.
         let mut seen = identity(dir);
-        let mut watcher = if watch {
-            watcher_of(dir, &sender)
-        } else {
-            None
-        };
+        let mut watcher = if watch { watcher_of(dir, sender) } else { None };
         self.build(dir);
         if !watch {
             return;
@@ -160,7 +162,7 @@ impl Index {
                 Err(RecvTimeoutError::Timeout) if identity(dir) != seen => {
                     // The folder was made since, or another one took its place.
                     seen = identity(dir);
-                    watcher = watcher_of(dir, &sender);
+                    watcher = watcher_of(dir, sender);
                     self.build(dir);
                 }
                 Err(RecvTimeoutError::Timeout) if watcher.is_none() && polled.elapsed() >= POLL => {
