@@ -272,10 +272,16 @@ impl Report {
             file,
             line: at.line.max(1),
             col: at.col.max(1),
-            message,
+            message: one_line(&message),
             snippet: None,
-            help,
+            help: help.as_deref().map(one_line),
         };
         self.found.push((at, diagnostic));
     }
+}
+
+/// Words that a finding quotes may hold anything: nothing of it ends the line or commands a
+/// terminal.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
