@@ -1242,3 +1242,26 @@ fn aliases_are_watched_in_a_folder_that_is_made_or_replaced_later() {
     becomes(&directory, "new@a.jp", "jiro@a.jp En file");
     becomes(&directory, "t.yamada@a.jp", "t.yamada@a.jp Ja defaults");
 }
+
+#[test]
+fn a_finding_is_one_line_whatever_it_quotes() {
+    for key in ["a\\nb", "a\\rb", "\\e[31mred", "\\x7f"] {
+        let text = format!("version: 1\nserver: {{\"{key}\": 1}}\n");
+        let found = Config::parse(&text, Path::new("/etc/sekimori")).unwrap_err();
+        assert_eq!(places(&found), ["2:unknown-key"], "{key}");
+        assert!(!found[0].message.contains(char::is_control), "{key}");
+    }
+}
+
+#[test]
+fn many_aliases_on_one_line_are_read_in_linear_time() {
+    let aliases: Vec<String> = (0..40_000).map(|at| format!("a{at}@b.jp")).collect();
+    let text = format!(
+        "version: 1\nmailbox: a@b.jp\naliases: [{}]\n",
+        aliases.join(",")
+    );
+    let mailbox = built_in()
+        .parse_mailbox(&text, Path::new("/x.yaml"))
+        .unwrap();
+    assert_eq!(mailbox.policy.aliases.len(), 40_000);
+}
