@@ -140,14 +140,9 @@ pub(crate) fn place_of(before: &str) -> Place {
 
 /// A pattern that no file names.
 pub(crate) fn built_in(report: &Report, text: &str) -> Pattern {
-    let place = Place {
-        file: 0,
-        line: 1,
-        col: 1,
-    };
     Pattern {
         text: text.to_owned(),
-        origin: report.origin(place),
+        origin: report.origin(Place::top(0)),
     }
 }
 

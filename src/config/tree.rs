@@ -79,11 +79,7 @@ pub(crate) fn read(report: &mut Report, file: u16) -> Option<Tree> {
         report.error_help(id, at, message, help);
     }
     if root.is_none() && !broken {
-        let at = Place {
-            file,
-            line: 1,
-            col: 1,
-        };
+        let at = Place::top(file);
         report.error_help(
             "version",
             at,
