@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sekimori::store::{
-    Answer, Batch, FileEntry, Handoff, HandoffKey, HandoffState, HistoryFilter, Id, MailHeader,
-    OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry, QuarantineFilter, QuarantineState,
-    SeenKey, Settings, Shelf, Store, StoreError, WhyRecord,
+    Answer, Batch, FileEntry, Handoff, HandoffKey, HistoryFilter, Id, MailHeader, OutgoingItem,
+    OutgoingKind, OutgoingState, QuarantineEntry, QuarantineFilter, QuarantineState, SeenKey,
+    Settings, Shelf, Store, StoreError, WhyRecord,
 };
 use tempfile::TempDir;
 
@@ -135,7 +135,6 @@ fn what_is_committed_outlives_a_restart_and_what_is_not_does_not() {
     let forward = item(OutgoingKind::Forward, OutgoingState::Held, NOW);
     let key = HandoffKey::compute("taro@example.jp", "a@b.example", RAW);
     let handoff = Handoff {
-        state: HandoffState::Committed,
         answer: Answer {
             id: kept.id,
             verdict: "quarantine".to_owned(),
@@ -459,7 +458,6 @@ fn a_hand_off_that_nobody_waits_for_is_found_at_once() {
     for n in 0..200 {
         let key = HandoffKey::compute("taro@example.jp", "", format!("{n}").as_bytes());
         let handoff = Handoff {
-            state: HandoffState::Committed,
             answer: Answer {
                 id: Id::new(NOW),
                 verdict: "deliver".to_owned(),
@@ -537,7 +535,6 @@ fn all_kinds_expire_and_none_before_its_time() {
         .put_handoff(
             &key,
             &Handoff {
-                state: HandoffState::Prepared { attempts: 1 },
                 answer: Answer {
                     id: held.id,
                     verdict: "forward".to_owned(),
