@@ -424,6 +424,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::store::{HandoffKey, MailDigest};
 
     fn entry(texts: [&str; 4]) -> QuarantineEntry {
         let [entry, origin, from, subject] = texts.map(str::to_owned);
@@ -460,7 +461,7 @@ mod tests {
             give_up_at: 3,
             copy_kept: false,
             fallback: false,
-            handoff: Some(crate::store::HandoffKey::compute("a", "b", b"c")),
+            handoff: Some(HandoffKey::new("a", "b", &MailDigest::of(b"c"))),
             smtputf8: false,
             eight_bit: true,
         }
