@@ -244,7 +244,7 @@ impl Compile<'_> {
             let help = "keep the one that `mode` names";
             let message = "`all` and `rules` exclude each other";
             self.report
-                .error_help("conflict", later(all, rules), message, help);
+                .error_help("conflict", all.later(rules), message, help);
         }
         let redirect = raw
             .all
@@ -349,7 +349,7 @@ impl Compile<'_> {
             (Some(_), Some(_)) => {
                 let help = "a rule has one bound";
                 let message = "`at_least` and `at_most` exclude each other";
-                let at = later(raw.at_least.key(), raw.at_most.key());
+                let at = raw.at_least.key().later(raw.at_most.key());
                 self.report.error_help("conflict", at, message, help);
                 None
             }
@@ -593,15 +593,6 @@ impl Compile<'_> {
             .filter_map(|item| item.value)
             .map(|Text(Mail(address))| address)
             .collect()
-    }
-}
-
-/// Of two places in one file the one further down.
-fn later(a: Place, b: Place) -> Place {
-    if (b.line, b.col) > (a.line, a.col) {
-        b
-    } else {
-        a
     }
 }
 

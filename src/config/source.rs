@@ -30,6 +30,15 @@ impl Place {
             col: 1,
         }
     }
+
+    /// Of two places in one file the one further down.
+    pub(crate) fn later(self, other: Self) -> Self {
+        if (other.line, other.col) > (self.line, self.col) {
+            other
+        } else {
+            self
+        }
+    }
 }
 
 /// A settings text by lines. Lines end as in YAML: LF, CR LF or a lone CR.

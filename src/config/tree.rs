@@ -12,7 +12,7 @@ use super::patterns;
 use super::source::{Cursor, Place, Report, Source};
 
 /// Nesting of lists and maps; the example needs 5.
-pub(crate) const MOST_DEPTH: usize = 32;
+const MOST_DEPTH: usize = 32;
 
 /// A value and where it begins.
 #[derive(Debug)]
