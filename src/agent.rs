@@ -17,7 +17,7 @@ use crate::policy::{
 use crate::scan::Upstream;
 use crate::server::Handoff;
 use crate::smtp::{Answer, Reply};
-use crate::store::{HandoffKey, HandoffState, Id, InflightGuard, MailDigest};
+use crate::store::{self, HandoffKey, Id, MailDigest};
 use crate::telemetry::Redact;
 
 /// How long before the last moment for a reply delivery ends.
@@ -44,7 +44,6 @@ struct Share {
     recipient: Address,
     mailbox: Arc<Mailbox>,
     key: HandoffKey,
-    _guard: InflightGuard,
 }
 
 impl Agent {
@@ -69,7 +68,7 @@ impl Agent {
         digest: &MailDigest,
     ) -> (Vec<Share>, Vec<Result<usize, Reply>>) {
         let mut places: BTreeMap<HandoffKey, usize> = BTreeMap::new();
-        let mut found = Vec::new();
+        let mut shares = Vec::new();
         let mut routes = Vec::with_capacity(envelope.recipients.len());
         for recipient in &envelope.recipients {
             routes.push(match known(self.lookup(active, recipient).await) {
@@ -81,30 +80,16 @@ impl Agent {
                         digest,
                     );
                     Ok(*places.entry(key).or_insert_with(|| {
-                        found.push((recipient.clone(), mailbox, key));
-                        found.len() - 1
+                        shares.push(Share {
+                            recipient: recipient.clone(),
+                            mailbox,
+                            key,
+                        });
+                        shares.len() - 1
                     }))
                 }
             });
         }
-        // In the order of the keys, so that two mails with the same mailboxes cannot wait for
-        // each other.
-        let mut guards = BTreeMap::new();
-        for key in places.keys() {
-            guards.insert(*key, self.executor.store().begin(*key).await);
-        }
-        let shares = found
-            .into_iter()
-            .filter_map(|(recipient, mailbox, key)| {
-                let _guard = guards.remove(&key)?;
-                Some(Share {
-                    recipient,
-                    mailbox,
-                    key,
-                    _guard,
-                })
-            })
-            .collect();
         (shares, routes)
     }
 
@@ -138,17 +123,22 @@ impl Agent {
     /// What an earlier hand-off of the same mail was answered, if it was carried out.
     async fn earlier(&self, share: &Share) -> Result<Option<Answer>, Reply> {
         let (store, key) = (self.executor.store().clone(), share.key);
-        let handoff = spawn_blocking(move || store.handoff_get(&key))
+        let handoff = store::blocking(move || store.handoff_get(&key))
             .await
-            .map_err(|_| Reply::new(451, 3, 0, "internal error"))?
             .map_err(|error| execute::store_reply(&error))?;
-        Ok(handoff.filter(|handoff| handoff.state == HandoffState::Committed).map(|handoff| {
+        Ok(handoff.map(|handoff| {
             let earlier = handoff.answer;
             tracing::info!(id = %earlier.id, mailbox = %share.mailbox.policy.mailbox, "repeated");
             Answer::Taken {
                 id: earlier.id.to_string(),
-                verdict: Verdict::named(&earlier.verdict).unwrap_or(Verdict::Deliver).as_str(),
-                stage: earlier.stage.as_deref().and_then(Stage::named).map(Stage::as_str),
+                verdict: Verdict::named(&earlier.verdict)
+                    .unwrap_or(Verdict::Deliver)
+                    .as_str(),
+                stage: earlier
+                    .stage
+                    .as_deref()
+                    .and_then(Stage::named)
+                    .map(Stage::as_str),
             }
         }))
     }
@@ -231,6 +221,8 @@ impl Handoff for Agent {
         };
         let scan = scan(&active.config, &message, envelope.client.trusted);
         let (shares, routes) = self.shares(&active, &envelope, &digest).await;
+        let keys: Vec<HandoffKey> = shares.iter().map(|share| share.key).collect();
+        let _under_way = self.executor.store().begin_all(&keys).await;
         let mail = Arc::new(Mail {
             received_at: jiff::Timestamp::now().as_millisecond(),
             scan,

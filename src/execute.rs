@@ -15,7 +15,6 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use serde_json::json;
 use tokio::sync::Notify;
-use tokio::task::spawn_blocking;
 
 pub use effects::Effects;
 
@@ -26,8 +25,8 @@ use crate::policy::{AuthReport, Plan, ScanReport, SpamScan, Verdict, VirusScan};
 use crate::relay::Hops;
 use crate::smtp::Reply;
 use crate::store::{
-    Answer, Batch, FileEntry, Handoff, HandoffKey, HandoffState, Id, MailHeader, Shelf, Store,
-    StoreError, WhyRecord,
+    Answer, Batch, FileEntry, Handoff, HandoffKey, Id, MailHeader, Shelf, Store, StoreError,
+    WhyRecord, blocking,
 };
 use crate::view;
 
@@ -334,14 +333,6 @@ pub fn store_reply(error: &StoreError) -> Reply {
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    spawn_blocking(work)
-        .await
-        .unwrap_or(Err(StoreError::Failed))
-}
-
 fn received_line(mail: &Mail, id: Id) -> Vec<u8> {
     let date = letters::rfc5322(mail.received_at, &jiff::tz::TimeZone::system());
     edit::received(
@@ -391,7 +382,6 @@ fn mail_header(mail: &Mail, entries: Vec<FileEntry>, trace: &[u8]) -> MailHeader
 
 fn handoff(task: &Task, mail: &Mail, effects: &Effects) -> Handoff {
     Handoff {
-        state: HandoffState::Committed,
         answer: Answer {
             id: task.id,
             verdict: task.plan.verdict.as_str().to_owned(),
@@ -405,7 +395,6 @@ fn handoff(task: &Task, mail: &Mail, effects: &Effects) -> Handoff {
 
 fn why(task: &Task, mail: &Mail, effects: &Effects) -> WhyRecord {
     let mailbox = task.mailbox.policy.mailbox.to_string();
-    let mut body = view::plan(&mailbox, &task.plan);
     let rest = json!({
         "id": task.id,
         "recipient": task.recipient.to_string(),
@@ -420,14 +409,11 @@ fn why(task: &Task, mail: &Mail, effects: &Effects) -> WhyRecord {
         "effects": effects.listed(),
         "facts": facts(&mail.message),
     });
-    if let (Some(body), serde_json::Value::Object(rest)) = (body.as_object_mut(), rest) {
-        body.extend(rest);
-    }
     WhyRecord {
         id: task.id,
-        mailbox,
         received_at: mail.received_at,
-        body,
+        body: view::with(view::plan(&mailbox, &task.plan), rest),
+        mailbox,
     }
 }
 

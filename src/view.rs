@@ -108,9 +108,14 @@ pub fn outgoing(item: &OutgoingItem) -> Value {
 
 /// A why-record as `why --json` shows it.
 pub fn why(record: &WhyRecord) -> Value {
-    let mut value = json!({"schema": "sekimori.why/1", "id": record.id});
-    if let (Some(members), Some(body)) = (value.as_object_mut(), record.body.as_object()) {
-        members.extend(body.clone());
+    let value = json!({"schema": "sekimori.why/1", "id": record.id});
+    with(value, record.body.clone())
+}
+
+/// An object with the members of another one too.
+pub fn with(mut value: Value, more: Value) -> Value {
+    if let (Some(members), Value::Object(more)) = (value.as_object_mut(), more) {
+        members.extend(more);
     }
     value
 }

@@ -134,7 +134,7 @@ const IMPURE: &[&str] = &[
 /// A path, and the files (or folders) that alone may name it.
 const CONFINED: &[(&str, &[&str])] = &[
     ("mail_parser", &["mail/message.rs"]),
-    ("lettre", &["mail/compose.rs", "relay/"]),
+    ("lettre", &["relay/"]),
     ("sled", &["store/"]),
     ("serde_yaml", &["config/"]),
     ("anyhow", &["main.rs", "cli/"]),

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sekimori::store::{
-    Answer, Batch, FileEntry, Handoff, HandoffKey, HandoffState, HistoryFilter, Id, MailHeader,
+    Answer, Batch, FileEntry, Handoff, HandoffKey, HistoryFilter, Id, MailDigest, MailHeader,
     OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry, QuarantineFilter, QuarantineState,
     SeenKey, Settings, Shelf, Store, StoreError, WhyRecord,
 };
@@ -133,9 +133,8 @@ fn what_is_committed_outlives_a_restart_and_what_is_not_does_not() {
         entry(NOW, "hanako@example.jp"),
     );
     let forward = item(OutgoingKind::Forward, OutgoingState::Held, NOW);
-    let key = HandoffKey::compute("taro@example.jp", "a@b.example", RAW);
+    let key = HandoffKey::new("taro@example.jp", "a@b.example", &MailDigest::of(RAW));
     let handoff = Handoff {
-        state: HandoffState::Committed,
         answer: Answer {
             id: kept.id,
             verdict: "quarantine".to_owned(),
@@ -457,9 +456,12 @@ fn a_hand_off_that_nobody_waits_for_is_found_at_once() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
     for n in 0..200 {
-        let key = HandoffKey::compute("taro@example.jp", "", format!("{n}").as_bytes());
+        let key = HandoffKey::new(
+            "taro@example.jp",
+            "",
+            &MailDigest::of(format!("{n}").as_bytes()),
+        );
         let handoff = Handoff {
-            state: HandoffState::Committed,
             answer: Answer {
                 id: Id::new(NOW),
                 verdict: "deliver".to_owned(),
@@ -524,7 +526,7 @@ fn all_kinds_expire_and_none_before_its_time() {
     for item in [&held, &dead, &ready] {
         queue(&store, item);
     }
-    let key = HandoffKey::compute("taro@example.jp", "", RAW);
+    let key = HandoffKey::new("taro@example.jp", "", &MailDigest::of(RAW));
     let seen = SeenKey::new("a", "auto_reply", "b");
     let why = |time| WhyRecord {
         id: Id::new(time),
@@ -537,7 +539,6 @@ fn all_kinds_expire_and_none_before_its_time() {
         .put_handoff(
             &key,
             &Handoff {
-                state: HandoffState::Prepared { attempts: 1 },
                 answer: Answer {
                     id: held.id,
                     verdict: "forward".to_owned(),
@@ -823,7 +824,7 @@ fn long_lists_come_whole_and_in_order() {
 fn hand_offs_of_several_recipients_do_not_block_each_other() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
-    let keys = ["a", "b", "a"].map(|mailbox| HandoffKey::compute(mailbox, "", RAW));
+    let keys = ["a", "b", "a"].map(|mailbox| HandoffKey::new(mailbox, "", &MailDigest::of(RAW)));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();

@@ -77,7 +77,7 @@ fn count(found: &[Diagnostic], severity: Severity) -> usize {
 fn json_line(diagnostic: &Diagnostic) -> serde_json::Value {
     json!({
         "schema": "sekimori.check/1",
-        "severity": match diagnostic.severity { Severity::Error => "error", Severity::Warning => "warning" },
+        "severity": diagnostic.severity.as_str(),
         "id": diagnostic.id,
         "file": diagnostic.file.display().to_string(),
         "line": diagnostic.line,

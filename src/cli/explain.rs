@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::{Done, Exit, Failure, Global, check, config_of, text};
 use crate::agent;
 use crate::config::{self, Config, Directory, Lookup, Mailbox};
-use crate::mail::{Address, Bounds, Message, ReversePath};
+use crate::mail::{Address, Message, ReversePath};
 use crate::policy::{Arrival, AuthReport, Plan};
 use crate::view;
 
@@ -36,14 +36,11 @@ pub(super) fn explain(global: &Global, options: &Options, out: &mut dyn Write) -
     })?;
     let mailbox = mailbox(&config, &recipient)?;
     let raw = crlf(&read(&options.file)?);
-    let message = Message::parse(&raw, &bounds(&config));
+    let message = Message::parse(&raw, &agent::bounds(&config.server.limits));
     let sender = sender(options.sender.as_deref(), &message)?;
     let plan = decide(&config, &mailbox, &recipient, &message, &sender);
-    let mut value = json!({"schema": "sekimori.explain/1"});
     let decision = view::plan(&mailbox.policy.mailbox.to_string(), &plan);
-    if let (Some(value), serde_json::Value::Object(decision)) = (value.as_object_mut(), decision) {
-        value.extend(decision);
-    }
+    let value = view::with(json!({"schema": "sekimori.explain/1"}), decision);
     if global.json {
         writeln!(out, "{value}")?;
     } else {
@@ -111,10 +108,6 @@ fn complete(text: &str, config: &Config) -> Result<Address, crate::mail::Address
     } else {
         Address::parse(&format!("{text}@{}", config.server.default_domain))
     }
-}
-
-fn bounds(config: &Config) -> Bounds {
-    agent::bounds(&config.server.limits)
 }
 
 fn sender(given: Option<&str>, message: &Message) -> Result<ReversePath, Failure> {

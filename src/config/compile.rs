@@ -40,9 +40,6 @@ pub(crate) fn config(report: &mut Report, path: &Path) -> Option<Config> {
         announcement_senders: compile.announcement_senders(&raw),
         delivery: compile.delivery(&raw.delivery.section()),
         relay: compile.relay(&raw.relay.section())?,
-        trust: Trust {
-            authserv_id: raw.trust.section().authserv_id.or("mx.example.jp".into()),
-        },
         scanners: compile.scanners(&raw.scanners.section()),
         store: Store {
             path: compile.path(&raw.store.section().path, "state"),
@@ -69,11 +66,7 @@ pub(crate) fn version(report: &mut Report, version: &Field<u64>, file: u16) {
         }
         None if version.is_given() => {}
         None => {
-            let at = Place {
-                file,
-                line: 1,
-                col: 1,
-            };
+            let at = Place::top(file);
             report.error_help(
                 "version",
                 at,
@@ -592,7 +585,6 @@ impl Compile<'_> {
         Limits {
             from_suffix_chars: self.range(&raw.from_suffix_chars, Range { min: 1, max: 320 }),
             subject_chars: self.range(&raw.subject_chars, Range { min: 2, max: 320 }),
-            entries_per_submission: raw.entries_per_submission.or(20),
             entries_total: raw.entries_total.or(0),
             forwarding_rules: raw.forwarding_rules.or(10),
             forwarding_targets: raw.forwarding_targets.or(10),

@@ -241,19 +241,15 @@ impl Compile<'_> {
     fn forwarding(&mut self, raw: &RawForwarding, own: &[String]) -> Forwarding {
         let (all, rules) = (raw.all.key(), raw.rules.key());
         if raw.all.is_given() && raw.rules.is_given() && all.file == rules.file {
-            let at = if (rules.line, rules.col) > (all.line, all.col) {
-                rules
-            } else {
-                all
-            };
             let help = "keep the one that `mode` names";
+            let message = "`all` and `rules` exclude each other";
             self.report
-                .error_help("conflict", at, "`all` and `rules` exclude each other", help);
+                .error_help("conflict", all.later(rules), message, help);
         }
         let redirect = raw
             .all
             .get()
-            .map(|all| self.redirect(&all.to, &all.keep_copy, all_at(raw), own));
+            .map(|section| self.redirect(&section.to, &section.keep_copy, all, own));
         let listed = self.rules(&raw.rules, own);
         let mode = raw.mode.or(RawMode::Off);
         if !raw.mode.is_given() && (raw.all.is_given() || raw.rules.is_given()) {
@@ -289,11 +285,7 @@ impl Compile<'_> {
 
     fn rules(&mut self, raw: &Field<Vec<Field<RawRule>>>, own: &[String]) -> Vec<ForwardRule> {
         let items = raw.section();
-        let most = self.limits.forwarding_rules;
-        if let Some(surplus) = items.get(usize::try_from(most).unwrap_or(usize::MAX)) {
-            let message = format!("{} rules, at most {most} are allowed", items.len());
-            self.report.error("too-many", surplus.place(), message);
-        }
+        self.check_count(&items, self.limits.forwarding_rules, "rules");
         items.iter().map(|item| self.rule(item, own)).collect()
     }
 
@@ -357,12 +349,7 @@ impl Compile<'_> {
             (Some(_), Some(_)) => {
                 let help = "a rule has one bound";
                 let message = "`at_least` and `at_most` exclude each other";
-                let (a, b) = (raw.at_least.key(), raw.at_most.key());
-                let at = if (b.line, b.col) > (a.line, a.col) {
-                    b
-                } else {
-                    a
-                };
+                let at = raw.at_least.key().later(raw.at_most.key());
                 self.report.error_help("conflict", at, message, help);
                 None
             }
@@ -575,13 +562,18 @@ impl Compile<'_> {
         text.to_owned()
     }
 
-    /// Too many: the first surplus one is named. Twice the same: the second.
-    fn check_targets(&mut self, to: &Field<Vec<Field<Text<Mail>>>>, most: u64, what: &str) {
-        let items = to.section();
+    /// Too many: the first surplus one is named.
+    fn check_count<T>(&mut self, items: &[Field<T>], most: u64, what: &str) {
         if let Some(surplus) = items.get(usize::try_from(most).unwrap_or(usize::MAX)) {
             let message = format!("{} {what}, at most {most} are allowed", items.len());
             self.report.error("too-many", surplus.place(), message);
         }
+    }
+
+    /// Too many, or twice the same: the second one is named.
+    fn check_targets(&mut self, to: &Field<Vec<Field<Text<Mail>>>>, most: u64, what: &str) {
+        let items = to.section();
+        self.check_count(&items, most, what);
         let mut seen = std::collections::HashSet::new();
         for item in &items {
             let again = item
@@ -602,10 +594,6 @@ impl Compile<'_> {
             .map(|Text(Mail(address))| address)
             .collect()
     }
-}
-
-fn all_at(raw: &RawForwarding) -> Place {
-    raw.all.key()
 }
 
 /// Reports a `mailbox:` that is not the one that the file's path says.

@@ -47,7 +47,7 @@ pub enum Lookup {
     Unavailable(String),
 }
 
-/// Figures for `status`.
+/// What it has read and holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DirectoryStats {
     /// Mailbox files read since the start, by look-ups and by the alias index.
@@ -85,7 +85,7 @@ impl Directory {
         &self.config
     }
 
-    /// Figures for `status`.
+    /// What it has read and holds.
     pub fn stats(&self) -> DirectoryStats {
         let cache = self.lock();
         let indexed = self.index.files_read.load(Ordering::Relaxed);

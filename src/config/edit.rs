@@ -149,20 +149,19 @@ fn value_of<'a>(line: &'a str, depth: usize, key: &str) -> Option<&'a str> {
 
 /// The line behind the last one that belongs to the key at `start`.
 fn end_of_block(lines: &[String], start: usize, depth: usize) -> usize {
-    let body = lines.iter().enumerate().skip(start + 1);
-    let inside = body.take_while(|(_, line)| !is_content(line) || indent(line) > depth);
-    inside
-        .filter(|(_, line)| is_content(line))
-        .last()
-        .map_or(start + 1, |(at, _)| at + 1)
+    end_where(lines, start, |line| indent(line) > depth)
 }
 
 /// The same for a list whose dashes stand as far left as their key.
 fn list_end(lines: &[String], start: usize, depth: usize) -> usize {
+    end_where(lines, start, |line| {
+        indent(line) == depth && line.trim_start().starts_with("- ")
+    })
+}
+
+fn end_where(lines: &[String], start: usize, belongs: impl Fn(&str) -> bool) -> usize {
     let body = lines.iter().enumerate().skip(start + 1);
-    let inside = body.take_while(|(_, line)| {
-        !is_content(line) || (indent(line) == depth && line.trim_start().starts_with("- "))
-    });
+    let inside = body.take_while(|(_, line)| !is_content(line) || belongs(line));
     inside
         .filter(|(_, line)| is_content(line))
         .last()

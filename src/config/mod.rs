@@ -113,18 +113,6 @@ pub fn load_mailbox(config: &Config, path: &Path) -> Result<Mailbox, Vec<Diagnos
     read_mailbox(config, path, None).result()
 }
 
-/// As [`load_mailbox`], for a draft that may lie anywhere: the mailbox is `address`.
-///
-/// # Errors
-/// All errors and warnings when there is an error.
-pub fn load_draft(
-    config: &Config,
-    path: &Path,
-    address: &Address,
-) -> Result<Mailbox, Vec<Diagnostic>> {
-    read_mailbox(config, path, Some(address)).result()
-}
-
 /// Every error and warning of the files, for `check`, in the order of files and lines: without
 /// `paths` the daemon file and all mailbox files below its `mailboxes.dir`, else those files. A
 /// folder stands for the files in it. A file is a mailbox file when it lies below `mailboxes.dir` or
@@ -295,11 +283,7 @@ fn mailbox_of(
     let by_path = || location::address_of(path).filter(|_| below);
     let address = address.cloned().or(named).or_else(by_path);
     if address.is_none() {
-        let at = Place {
-            file,
-            line: 1,
-            col: 1,
-        };
+        let at = Place::top(file);
         report.error_help(
             "missing",
             at,

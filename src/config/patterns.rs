@@ -14,7 +14,7 @@ use crate::mail::Folded;
 use crate::policy::Pattern;
 
 /// A `<list>_file` is read up to this, octets.
-pub(crate) const MOST_LIST_BYTES: u64 = 64 << 20;
+const MOST_LIST_BYTES: u64 = 64 << 20;
 
 /// A list that stands in the file, or in a file of its own; never both.
 #[derive(Clone, Copy)]
@@ -42,12 +42,7 @@ impl NamedList<'_> {
 /// The entries. `files` gets the path of the text file, if there is one.
 pub(crate) fn load(report: &mut Report, list: NamedList<'_>, files: &mut Vec<PathBuf>) -> Lines {
     if list.here.is_given() && list.file.is_given() {
-        let (a, b) = (list.here.key(), list.file.key());
-        let at = if (b.line, b.col) > (a.line, a.col) {
-            b
-        } else {
-            a
-        };
+        let at = list.here.key().later(list.file.key());
         let message = format!("`{0}` and `{0}_file` exclude each other", list.name);
         report.error_help("conflict", at, message, "keep one of them");
     }
@@ -140,14 +135,9 @@ pub(crate) fn place_of(before: &str) -> Place {
 
 /// A pattern that no file names.
 pub(crate) fn built_in(report: &Report, text: &str) -> Pattern {
-    let place = Place {
-        file: 0,
-        line: 1,
-        col: 1,
-    };
     Pattern {
         text: text.to_owned(),
-        origin: report.origin(place),
+        origin: report.origin(Place::top(0)),
     }
 }
 

@@ -4,7 +4,7 @@
 //! `config/sekimori.yaml`, where the comment of each key states its meaning. Durations are real
 //! durations, sizes octets, relative paths already joined to the file's folder.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +28,6 @@ pub struct Config {
     pub delivery: Delivery,
     /// `relay`.
     pub relay: Relay,
-    /// `trust`: what of it is built.
-    pub trust: Trust,
     /// `scanners`.
     pub scanners: Scanners,
     /// `store`.
@@ -298,13 +296,6 @@ impl Signature {
     }
 }
 
-/// `trust`. Everything but `authserv_id` comes with a later version and is refused until then.
-#[derive(Debug, Clone)]
-pub struct Trust {
-    /// The name that our own MTA writes into `Authentication-Results`.
-    pub authserv_id: String,
-}
-
 /// `scanners`.
 #[derive(Debug, Clone)]
 pub struct Scanners {
@@ -395,8 +386,6 @@ pub struct Limits {
     pub from_suffix_chars: Range,
     /// Code points of a Subject entry.
     pub subject_chars: Range,
-    /// Entries of one portal form; 0 = no limit.
-    pub entries_per_submission: u64,
     /// Entries of one list; 0 = no limit.
     pub entries_total: u64,
     /// Rules of a mailbox.
@@ -499,11 +488,4 @@ pub struct Control {
     pub socket: PathBuf,
     /// Its file mode.
     pub mode: u32,
-}
-
-impl Config {
-    /// The folder that relative paths of the file belong to.
-    pub fn base_dir(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new("."))
-    }
 }

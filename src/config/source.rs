@@ -21,6 +21,26 @@ pub(crate) struct Place {
     pub(crate) col: u32,
 }
 
+impl Place {
+    /// The first character of a file.
+    pub(crate) fn top(file: u16) -> Self {
+        Self {
+            file,
+            line: 1,
+            col: 1,
+        }
+    }
+
+    /// Of two places in one file the one further down.
+    pub(crate) fn later(self, other: Self) -> Self {
+        if (other.line, other.col) > (self.line, self.col) {
+            other
+        } else {
+            self
+        }
+    }
+}
+
 /// A settings text by lines. Lines end as in YAML: LF, CR LF or a lone CR.
 #[derive(Debug, Default)]
 pub(crate) struct Source {

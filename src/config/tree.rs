@@ -12,7 +12,7 @@ use super::patterns;
 use super::source::{Cursor, Place, Report, Source};
 
 /// Nesting of lists and maps; the example needs 5.
-pub(crate) const MOST_DEPTH: usize = 32;
+const MOST_DEPTH: usize = 32;
 
 /// A value and where it begins.
 #[derive(Debug)]
@@ -79,11 +79,7 @@ pub(crate) fn read(report: &mut Report, file: u16) -> Option<Tree> {
         report.error_help(id, at, message, help);
     }
     if root.is_none() && !broken {
-        let at = Place {
-            file,
-            line: 1,
-            col: 1,
-        };
+        let at = Place::top(file);
         report.error_help(
             "version",
             at,

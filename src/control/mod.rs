@@ -21,7 +21,7 @@ use tokio::task::spawn_blocking;
 
 use crate::config::edit::EditError;
 use crate::daemon::{AllowError, Reload, Shared};
-use crate::store::{Id, StoreError};
+use crate::store::{self, Id, StoreError};
 
 type Daemon = State<Arc<Shared>>;
 
@@ -124,11 +124,7 @@ impl From<AllowError> for Problem {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Problem> {
-    let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error");
-    spawn_blocking(work)
-        .await
-        .map_err(failed)?
-        .map_err(Problem::from)
+    store::blocking(work).await.map_err(Problem::from)
 }
 
 /// One object a line.

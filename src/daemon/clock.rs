@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use jiff::{ToSpan, Zoned};
 
-use super::{Shared, blocking, now};
+use super::{Shared, now};
 use crate::config::{Lookup, NoticeTime, SpamNotice};
 use crate::execute::letters;
 use crate::mail::Address;
 use crate::policy::Class;
 use crate::store::{
     Batch, FileEntry, Id, MailHeader, OutgoingItem, OutgoingKind, QuarantineEntry,
-    QuarantineFilter, QuarantineState, SeenKey, StoreError,
+    QuarantineFilter, QuarantineState, SeenKey, StoreError, blocking,
 };
 
 /// New entries may expire before anything known at the last look: look so often.

@@ -5,12 +5,12 @@
 
 use crate::mail::Header;
 
-/// The field that carries [`loop_mark`].
-pub const LOOP_FIELD: &str = "X-Sekimori-Fwd";
+/// The field that carries the mark.
+const LOOP_FIELD: &str = "X-Sekimori-Fwd";
 
 /// The mark of one mailbox, 64 hexadecimal digits: keyed BLAKE3 of
 /// [`Address::key`](crate::mail::Address::key).
-pub fn loop_mark(secret: &[u8; 32], mailbox_key: &str) -> String {
+fn loop_mark(secret: &[u8; 32], mailbox_key: &str) -> String {
     blake3::keyed_hash(secret, mailbox_key.as_bytes())
         .to_hex()
         .to_string()

@@ -32,11 +32,6 @@ impl Pool {
         }
     }
 
-    /// The settings.
-    pub fn settings(&self) -> &HopSettings {
-        &self.settings
-    }
-
     /// One transaction; one result for each recipient, in their order.
     ///
     /// Waits at most `settings.timeout` for a free connection, then all are `451 4.3.2`.
@@ -54,14 +49,6 @@ impl Pool {
             self.idle().push((connection, Instant::now()));
         }
         outcomes
-    }
-
-    /// Says `QUIT` on all idle connections.
-    pub async fn close(&self) {
-        let idle = std::mem::take(&mut *self.idle());
-        for (connection, _) in idle {
-            connection.quit().await;
-        }
     }
 
     async fn connection(

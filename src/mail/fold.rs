@@ -7,8 +7,6 @@
 use caseless::Caseless;
 use unicode_normalization::UnicodeNormalization;
 
-use super::words;
-
 /// Text in the one form that is compared. Only the functions of this module make one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Folded(String);
@@ -60,13 +58,6 @@ pub fn fold_address(text: &str) -> Folded {
     }
     let labels: Vec<String> = domain.split(['.', '\u{3002}']).map(u_label).collect();
     Folded(format!("{local}{}", labels.join(".")))
-}
-
-/// Decodes an unstructured header value as it stands in the message (folded lines, RFC 2047 words,
-/// raw ISO-2022-JP, CP932, EUC-JP or UTF-8) to text for a person. Never fails; what cannot be
-/// decoded becomes U+FFFD.
-pub fn decode(raw: &[u8]) -> String {
-    words::decode(raw, None)
 }
 
 fn pass(text: &str) -> String {

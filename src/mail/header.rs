@@ -233,7 +233,7 @@ impl<'a> Lines<'a> {
     }
 
     /// The next line if it continues a folded field (RFC 5322 2.2.3).
-    pub(super) fn continuation(&mut self) -> Option<Line> {
+    fn continuation(&mut self) -> Option<Line> {
         match self.raw.get(self.at) {
             Some(b' ' | b'\t') => self.next(),
             _ => None,

@@ -62,6 +62,7 @@ impl Entries {
         })
     }
 
+    #[cfg(test)]
     pub(super) fn heap_bytes(&self) -> usize {
         self.written.heap_bytes() + self.folded.heap_bytes() + 4 * self.lines.capacity()
     }
@@ -106,6 +107,7 @@ impl Arena {
         self.ends.shrink_to_fit();
     }
 
+    #[cfg(test)]
     fn heap_bytes(&self) -> usize {
         self.text.capacity() + size_of::<usize>() * self.ends.capacity()
     }

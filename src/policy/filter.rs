@@ -7,7 +7,7 @@ use super::{
 use crate::mail::Message;
 
 /// `Received` fields that a mail may have before it counts as looping (RFC 5321 6.3).
-pub const RECEIVED_LIMIT: usize = 100;
+const RECEIVED_LIMIT: usize = 100;
 
 impl Policy {
     /// Stages 5-9 (CONTRACT section 2) for a mail that [`Policy::screen`] let pass.

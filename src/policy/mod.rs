@@ -95,29 +95,6 @@ impl Policy {
             auto_reply: None,
         }
     }
-
-    /// Octets of its pattern sets on the heap, for the cache's books (`mailboxes.cache`).
-    /// The announcement senders are shared by all mailboxes and do not count.
-    pub fn heap_bytes(&self) -> usize {
-        let rules = match &self.forwarding {
-            Forwarding::Rules(rules) => rules.as_slice(),
-            Forwarding::Off | Forwarding::All(_) => &[],
-        };
-        let rule = |rule: &ForwardRule| {
-            let subjects = rule.subject_contains.as_ref();
-            let endings = rule.from_suffixes.as_ref();
-            subjects.map_or(0, SubstringSet::heap_bytes) + endings.map_or(0, SuffixSet::heap_bytes)
-        };
-        let replies = self.auto_reply.iter().flat_map(|reply| &reply.per_sender);
-        self.from_suffixes.heap_bytes()
-            + self.subject_contains.heap_bytes()
-            + self.allow.senders.heap_bytes()
-            + self.allow.verified_senders.heap_bytes()
-            + rules.iter().map(rule).sum::<usize>()
-            + replies
-                .map(|reply| reply.senders.heap_bytes() + reply.message.len())
-                .sum::<usize>()
-    }
 }
 
 /// The five words of `reject.headers` (manual A13).

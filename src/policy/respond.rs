@@ -1,6 +1,6 @@
 //! Stage 9: who gets the owner's automatic reply, and above all who never does.
 //!
-//! A reply goes to the reverse path only, and only if nothing in [`Policy::no_reply`] speaks
+//! A reply goes to the reverse path only, and only if no [`NoReply`] speaks
 //! against it (RFC 3834 section 2, RFC 5230 4.5 and 4.6, RFC 5321 4.5.5). That the sender had a
 //! reply within the window is the store's to know: the action carries the window.
 

@@ -82,14 +82,6 @@ impl SubstringSet {
         self.entries.hit(first?)
     }
 
-    /// Octets on the heap, for a cache's books.
-    pub fn heap_bytes(&self) -> usize {
-        let slot = size_of::<(Lead, Range<u32>)>() + 1;
-        self.entries.heap_bytes()
-            + size_of::<Node>() * self.sorted.capacity()
-            + slot * self.leads.capacity() * 8 / 7
-    }
-
     /// Appends the next entry in sorted order.
     fn append(&mut self, index: u32, entries: &Entries) {
         let text = entries.folded(index);

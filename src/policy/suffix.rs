@@ -53,8 +53,9 @@ impl SuffixSet {
         self.find_any_where(addresses, |_, _| true)
     }
 
-    /// Octets on the heap, for a cache's books.
-    pub fn heap_bytes(&self) -> usize {
+    /// Octets on the heap.
+    #[cfg(test)]
+    fn heap_bytes(&self) -> usize {
         let slot = size_of::<(u64, u32)>() + 1;
         self.entries.heap_bytes() + self.lengths.len() + slot * self.table.capacity() * 8 / 7
     }
@@ -166,11 +167,6 @@ impl AllowSet {
         self.0.find_any_where(addresses, |address, entry| {
             entry.len() == address.len() || entry.rfind('@').is_none_or(|at| at == 0)
         })
-    }
-
-    /// Octets on the heap, for a cache's books.
-    pub fn heap_bytes(&self) -> usize {
-        self.0.heap_bytes()
     }
 }
 

@@ -19,7 +19,7 @@ use crate::deliver::{Content, DeliverError, Delivery, NextHop, Outcome, Recipien
 use crate::mail::{Address, ReversePath, edit};
 use crate::smtp::Reply;
 use crate::store::{
-    Id, OutgoingItem, OutgoingKind, OutgoingState, Shelf, Store, StoreError, WhyRecord,
+    Id, OutgoingItem, OutgoingKind, OutgoingState, Shelf, Store, StoreError, WhyRecord, blocking,
 };
 
 /// The field of a mail whose forwarding failed: the target and its last words.
@@ -571,12 +571,4 @@ fn millis(span: i64) -> Duration {
 
 fn later(now: i64, wait: Duration) -> i64 {
     now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(StoreError::Damaged(error.to_string())))
 }

@@ -113,11 +113,6 @@ impl Relay {
         self.pool.send(delivery).await
     }
 
-    /// Closes idle connections.
-    pub async fn close(&self) {
-        self.pool.close().await;
-    }
-
     /// A free place, at a moment that the rate limit allows.
     async fn turn(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
         let permit = self.permits.acquire().await.ok();

@@ -24,11 +24,6 @@ impl Upstream {
             .all(&self.header)
             .find_map(|field| after_word(&field.text(), &self.word))
     }
-
-    /// Whether there is any field of that name: the scanner has looked.
-    pub fn looked(&self, header: &Header) -> bool {
-        header.first(&self.header).is_some()
-    }
 }
 
 fn after_word(value: &str, word: &str) -> Option<String> {

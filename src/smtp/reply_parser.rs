@@ -26,11 +26,6 @@ impl ServerReply {
     pub fn is_positive(&self) -> bool {
         (200..300).contains(&self.code)
     }
-
-    /// 4yz.
-    pub fn is_temporary(&self) -> bool {
-        (400..500).contains(&self.code)
-    }
 }
 
 /// The lines joined and escaped; a reply without enhanced code stays without.

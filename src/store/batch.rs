@@ -70,11 +70,7 @@ impl Batch {
 
     /// Uses a claim up: its sender had his answer until the claim's expiry.
     pub fn mark_seen(&mut self, claim: Claim) -> &mut Self {
-        let time = claim.expires_at.to_be_bytes();
-        let mut value = record::checksum(&time).to_vec();
-        value.extend_from_slice(&time);
-        self.changes
-            .push((key(tag::SEEN, &claim.key.0), Some(value)));
+        self.put_seen(claim.key, claim.expires_at);
         self.claims.push(claim);
         self
     }
@@ -89,17 +85,12 @@ impl Batch {
         self.put(tag::HANDOFF, handoff_key.as_bytes(), handoff)
     }
 
-    /// Removes a hand-off, such as one that was refused.
-    pub fn remove_handoff(&mut self, handoff_key: &HandoffKey) -> &mut Self {
-        self.remove(tag::HANDOFF, handoff_key.as_bytes())
-    }
-
     pub(crate) fn put_seen(&mut self, seen: SeenKey, expires_at: i64) {
         let value = seen::encode(expires_at);
         self.changes.push((key(tag::SEEN, &seen.0), Some(value)));
     }
 
-    /// A change of a key as it lies in the index.
+    /// Removes a key as it lies in the index.
     pub(crate) fn remove_key(&mut self, key: Vec<u8>) {
         self.changes.push((key, None));
     }

@@ -66,11 +66,6 @@ impl HandoffKey {
         Self(*hasher.finalize().as_bytes())
     }
 
-    /// [`HandoffKey::new`] with the digest of `raw`; hashes all of it.
-    pub fn compute(mailbox: &str, sender: &str, raw: &[u8]) -> Self {
-        Self::new(mailbox, sender, &MailDigest::of(raw))
-    }
-
     /// Its octets.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -188,7 +183,8 @@ mod tests {
     use super::*;
 
     fn key(raw: &str) -> HandoffKey {
-        HandoffKey::compute("taro@example.jp", "a@b.example", raw.as_bytes())
+        let digest = MailDigest::of(raw.as_bytes());
+        HandoffKey::new("taro@example.jp", "a@b.example", &digest)
     }
 
     #[test]

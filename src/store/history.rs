@@ -6,9 +6,6 @@ use super::{
     seen,
 };
 
-/// An id may be this much older than the `received_at` of its record.
-const ID_SLACK: i64 = 3_600_000;
-
 impl Store {
     /// One hand-off.
     ///
@@ -62,8 +59,7 @@ impl Store {
         &self,
         filter: HistoryFilter,
     ) -> impl Iterator<Item = Result<WhyRecord, StoreError>> + Send + use<> {
-        let since = filter.since.unwrap_or(0).saturating_sub(ID_SLACK);
-        let from = Id::floor(since);
+        let from = Id::since(filter.since);
         let all = self.0.index.records(tag::HISTORY, from.as_str().as_bytes());
         all.filter(move |why: &Result<WhyRecord, _>| {
             why.as_ref().map_or(true, |why| {

@@ -13,6 +13,8 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const LEN: usize = 26;
 /// The largest time that fits into 48 bits, in milliseconds (the year 10889).
 const MAX_TIME: u64 = (1 << 48) - 1;
+/// An id may be this much older than the `received_at` of what it names, milliseconds.
+const SLACK: i64 = 3_600_000;
 
 /// A unique id: 48 bits of time in milliseconds, 80 random bits, as 26 lower-case characters whose
 /// order is the order of time. Parsing accepts exactly what [`Id::new`] makes, so an id that came
@@ -41,6 +43,11 @@ impl Id {
     /// The least id of this wall time, for ranges.
     pub fn floor(time: i64) -> Self {
         Self::encode(time, 0)
+    }
+
+    /// Where a range starts that holds everything received since then.
+    pub(crate) fn since(received_at: Option<i64>) -> Self {
+        Self::floor(received_at.unwrap_or(0).saturating_sub(SLACK))
     }
 
     /// The time it was made with, in unix milliseconds.

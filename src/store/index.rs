@@ -292,7 +292,7 @@ impl Index {
 
     /// After a failed sync nothing that is read is known to be durable.
     pub(crate) fn believed(&self) -> Result<(), StoreError> {
-        match self.shared.failed.load(Ordering::SeqCst) {
+        match self.is_failed() {
             true => Err(StoreError::Failed),
             false => Ok(()),
         }
@@ -322,6 +322,12 @@ impl Index {
             let first = db.range([tag].as_slice()..[tag + 1].as_slice()).next();
             first.map(|pair| pair.map(|(key, _)| key)).transpose()
         })
+    }
+
+    /// The earliest time among the timed keys of a kind.
+    pub(crate) fn first_time(&self, tag: u8) -> Result<Option<i64>, StoreError> {
+        let first = self.first(tag)?;
+        Ok(first.and_then(|key| batch::split_timed_key(&key).map(|(time, _)| time)))
     }
 
     /// Whether a mail file has an entry.
@@ -495,17 +501,14 @@ pub(crate) fn db_file(place: &Place) -> Result<File, StoreError> {
 /// The last sequence number that was durable; 0 when it cannot be read, which only weakens the
 /// check.
 pub(crate) fn read_seq(file: &File) -> u64 {
-    let mut value = [0; 12];
-    if file.read_exact_at(&mut value, 0).is_err() {
+    let (mut number, mut sum) = ([0; 8], [0; 4]);
+    let read = file
+        .read_exact_at(&mut number, 0)
+        .and_then(|()| file.read_exact_at(&mut sum, 8));
+    if read.is_err() || sum != checksum(&number) {
         return 0;
     }
-    let (number, sum) = value.split_at(8);
-    if sum != checksum(number) {
-        return 0;
-    }
-    number
-        .iter()
-        .fold(0, |seq, byte| (seq << 8) | u64::from(*byte))
+    u64::from_be_bytes(number)
 }
 
 /// Written after each sync and never synced itself: it may lag, it must not lead.

@@ -6,7 +6,7 @@
 //! aside and rebuilt from the mail files.
 //!
 //! Everything but [`Store::commit`], [`Store::submit`] and [`Store::begin`] blocks on the disk:
-//! asynchronous callers use `spawn_blocking`. A [`Store`] is a cheap handle; the last one to go
+//! asynchronous callers use [`blocking`]. A [`Store`] is a cheap handle; the last one to go
 //! closes it. All times are wall-clock unix milliseconds and always arguments.
 
 mod batch;
@@ -32,8 +32,8 @@ pub use handoff::{HandoffKey, HandoffKeyError, InflightGuard, MailDigest};
 pub use id::{Id, IdError};
 pub use mailfile::{FileEntry, MailHeader, Shelf};
 pub use record::{
-    Answer, Handoff, HandoffState, MAX_VALUE, OutgoingItem, OutgoingKind, OutgoingState,
-    QuarantineEntry, QuarantineState, WhyRecord,
+    Answer, Handoff, MAX_VALUE, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry,
+    QuarantineState, WhyRecord,
 };
 pub use report::{
     HistoryFilter, OpenReport, QuarantineFilter, RebuildReport, Settings, Swept, VerifyReport,
@@ -119,8 +119,7 @@ impl Store {
         &self.0.opened
     }
 
-    /// Writes `head` (whole lines to put before it, may be empty) and `raw` as one mail file, with
-    /// a link for each entry of `header`. Durable when it returns; on an error nothing is left.
+    /// Writes `raw` as one mail file, with a link for each entry of `header`. Durable when it returns; on an error nothing is left.
     /// Needs no entry in the index yet: what is never committed is never sent nor shown.
     ///
     /// # Errors
@@ -255,6 +254,18 @@ impl Store {
         let lock = &self.0.moves[usize::from(last) % self.0.moves.len()];
         lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Runs work of the store where it may block.
+///
+/// # Errors
+/// Those of the work; [`StoreError::Damaged`] when it panicked.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(StoreError::Damaged(error.to_string())))
 }
 
 fn make_root(path: &Path) -> Result<(), StoreError> {

@@ -43,14 +43,14 @@ impl Store {
             let name = split_timed_key(&key).map_or(b"".as_slice(), |(_, name)| name);
             match self.0.index.get_record::<OutgoingItem>(tag::OUTGOING, name) {
                 Ok(Some(item)) => due.push(item),
-                Ok(None) => stale.changes.push((key.to_vec(), None)),
+                Ok(None) => stale.remove_key(key.to_vec()),
                 Err(StoreError::Damaged(what)) => {
                     // Its file stays, and `store verify` names it; the rest of the queue goes on.
                     tracing::error!(
                         what,
                         "a record of the outgoing queue is damaged and set aside"
                     );
-                    stale.changes.push((key.to_vec(), None));
+                    stale.remove_key(key.to_vec());
                 }
                 Err(error) => return Err(error),
             }
@@ -66,8 +66,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`] and kin.
     pub fn next_due_at(&self) -> Result<Option<i64>, StoreError> {
-        let first = self.0.index.first(tag::DUE)?;
-        Ok(first.and_then(|key| split_timed_key(&key).map(|(time, _)| time)))
+        self.0.index.first_time(tag::DUE)
     }
 
     /// Ready → sending, one try more. Durable before the first octet is sent, so that a notice goes

@@ -7,8 +7,6 @@ use super::{
 
 /// Entries that a purge removes in one commit.
 const PURGE: usize = 1000;
-/// An id may be this much older than the `received_at` of its entry.
-const ID_SLACK: i64 = 3_600_000;
 
 impl QuarantineFilter {
     /// Whether an entry is among those asked for.
@@ -51,8 +49,7 @@ impl Store {
         &self,
         filter: QuarantineFilter,
     ) -> impl Iterator<Item = Result<QuarantineEntry, StoreError>> + Send + use<> {
-        let since = filter.since.unwrap_or(0).saturating_sub(ID_SLACK);
-        let from = Id::floor(since);
+        let from = Id::since(filter.since);
         let all = self
             .0
             .index

@@ -33,17 +33,6 @@ pub enum QuarantineState {
     Released,
 }
 
-impl QuarantineState {
-    /// The word of JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Held => "held",
-            Self::Releasing => "releasing",
-            Self::Released => "released",
-        }
-    }
-}
-
 /// One held mail of one mailbox; serializes to the fields of `quarantine list --json`
 /// (CONTRACT section 4) but for the times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,20 +228,7 @@ pub struct WhyRecord {
     pub body: Value,
 }
 
-/// How far a hand-off came (RELIABILITY 5d).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HandoffState {
-    /// Effects are held, the reply is open; `attempts` counts the tries, for mail that crashes us.
-    Prepared {
-        /// From 1.
-        attempts: u32,
-    },
-    /// Answered 2xx, or about to be: a retry gets the same answer and nothing is done again.
-    Committed,
-}
-
-/// What the reply said or will say.
+/// What the reply said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// `q=`.
@@ -263,12 +239,11 @@ pub struct Answer {
     pub stage: Option<String>,
 }
 
-/// One hand-off of one mail to one mailbox, kept six days (longer than an MTA retries).
+/// One hand-off of one mail to one mailbox that was carried out: a retry gets the same answer and
+/// nothing is done again. Kept six days (longer than an MTA retries).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handoff {
-    /// How far it came.
-    pub state: HandoffState,
-    /// What is or will be replied.
+    /// What was replied.
     pub answer: Answer,
     /// Its outgoing items.
     pub outgoing: Vec<Id>,
@@ -449,6 +424,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::store::{HandoffKey, MailDigest};
 
     fn entry(texts: [&str; 4]) -> QuarantineEntry {
         let [entry, origin, from, subject] = texts.map(str::to_owned);
@@ -485,7 +461,7 @@ mod tests {
             give_up_at: 3,
             copy_kept: false,
             fallback: false,
-            handoff: Some(crate::store::HandoffKey::compute("a", "b", b"c")),
+            handoff: Some(HandoffKey::new("a", "b", &MailDigest::of(b"c"))),
             smtputf8: false,
             eight_bit: true,
         }

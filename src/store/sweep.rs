@@ -101,8 +101,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`] and kin.
     pub fn next_expiry(&self) -> Result<Option<i64>, StoreError> {
-        let first = self.0.index.first(tag::EXPIRY)?;
-        let expiry = first.and_then(|key| split_timed_key(&key).map(|(time, _)| time));
+        let expiry = self.0.index.first_time(tag::EXPIRY)?;
         let oldest = self.0.index.first(tag::HISTORY)?;
         let history = oldest.and_then(|key| {
             let id: Id = std::str::from_utf8(key.get(1..)?).ok()?.parse().ok()?;
