@@ -1219,3 +1219,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_finding_is_one_line_whatever_it_quotes() {
+    for key in ["a\\nb", "a\\rb", "\\e[31mred", "\\x7f"] {
+        let text = format!("version: 1\nserver: {{\"{key}\": 1}}\n");
+        let found = Config::parse(&text, Path::new("/etc/sekimori")).unwrap_err();
+        assert_eq!(places(&found), ["2:unknown-key"], "{key}");
+        assert!(!found[0].message.contains(char::is_control), "{key}");
+    }
+}

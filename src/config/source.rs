@@ -272,10 +272,20 @@ impl Report {
             file,
             line: at.line.max(1),
             col: at.col.max(1),
-            message,
+            message: one_line(message),
             snippet: None,
-            help,
+            help: help.map(one_line),
         };
         self.found.push((at, diagnostic));
+    }
+}
+
+/// Words that a finding quotes may hold anything: nothing of it ends the line or commands a
+/// terminal.
+fn one_line(text: String) -> String {
+    if text.contains(char::is_control) {
+        text.replace(char::is_control, " ")
+    } else {
+        text
     }
 }
