@@ -1229,3 +1229,22 @@ fn a_finding_is_one_line_whatever_it_quotes() {
         assert!(!found[0].message.contains(char::is_control), "{key}");
     }
 }
+
+#[test]
+fn many_aliases_on_one_line_are_read_in_linear_time() {
+    let aliases: Vec<String> = (0..40_000).map(|at| format!("a{at}@b.jp")).collect();
+    let text = format!(
+        "version: 1\nmailbox: a@b.jp\naliases: [{}]\n",
+        aliases.join(",")
+    );
+    let begin = Instant::now();
+    let mailbox = built_in()
+        .parse_mailbox(&text, Path::new("/x.yaml"))
+        .unwrap();
+    assert_eq!(mailbox.policy.aliases.len(), 40_000);
+    assert!(
+        begin.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begin.elapsed()
+    );
+}

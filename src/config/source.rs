@@ -241,9 +241,10 @@ impl Report {
         found
     }
 
-    /// The piece of the source around a place.
-    pub(crate) fn snippet(&self, at: Place) -> Option<Snippet> {
-        let (before, behind, _) = Cursor::default().split(self.source(at.file)?, at);
+    /// The piece of the source around a place. `cursor` is one for all places of a file that are
+    /// asked for in order: they may all stand on one long line.
+    pub(crate) fn snippet(&self, cursor: &mut Cursor, at: Place) -> Option<Snippet> {
+        let (before, behind, _) = cursor.split(self.source(at.file)?, at);
         Snippet::of(before, behind)
     }
 
