@@ -303,9 +303,10 @@ impl Report {
 
 /// Words that a finding quotes may hold anything: nothing of it ends the line or commands a
 /// terminal.
-fn one_line(mut text: String) -> String {
+fn one_line(text: String) -> String {
     if text.contains(char::is_control) {
-        text = text.replace(char::is_control, " ");
+        text.replace(char::is_control, " ")
+    } else {
+        text
     }
-    text
 }
