@@ -956,13 +956,7 @@ fn aliases_are_watched() {
     let directory = site.directory("watch: true");
     directory.start_indexing();
     assert_eq!(look(&directory, "t.yamada@a.jp"), "taro@a.jp En file");
-    let until = |address: &str, expected: &str| {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while look(&directory, address) != expected {
-            assert!(Instant::now() < deadline, "{address} is not {expected}");
-            std::thread::yield_now();
-        }
-    };
+    let until = |address: &str, expected: &str| becomes(&directory, address, expected);
     site.write(
         "mailboxes/a.jp/taro.yaml",
         "version: 1\nlanguage: en\naliases: [new@a.jp]\n",
@@ -1218,4 +1212,56 @@ proptest! {
             prop_assert_eq!(origin, Some(line), "{:?}", text);
         }
     }
+}
+
+/// Waits until a look-up gives what is expected.
+fn becomes(directory: &Directory, address: &str, expected: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while look(directory, address) != expected {
+        assert!(Instant::now() < deadline, "{address} is not {expected}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn aliases_are_watched_in_a_folder_that_is_made_or_replaced_later() {
+    let site = Site::new(&[]);
+    let directory = site.directory("watch: true");
+    directory.start_indexing();
+    assert_eq!(
+        look(&directory, "t.yamada@a.jp"),
+        "t.yamada@a.jp Ja defaults"
+    );
+    site.write("mailboxes/a.jp/taro.yaml", TARO);
+    becomes(&directory, "t.yamada@a.jp", "taro@a.jp En file");
+    fs::rename(site.path("mailboxes"), site.path("old")).unwrap();
+    site.write(
+        "mailboxes/a.jp/jiro.yaml",
+        "version: 1\nlanguage: en\naliases: [new@a.jp]\n",
+    );
+    becomes(&directory, "new@a.jp", "jiro@a.jp En file");
+    becomes(&directory, "t.yamada@a.jp", "t.yamada@a.jp Ja defaults");
+}
+
+#[test]
+fn a_finding_is_one_line_whatever_it_quotes() {
+    for key in ["a\\nb", "a\\rb", "\\e[31mred", "\\x7f"] {
+        let text = format!("version: 1\nserver: {{\"{key}\": 1}}\n");
+        let found = Config::parse(&text, Path::new("/etc/sekimori")).unwrap_err();
+        assert_eq!(places(&found), ["2:unknown-key"], "{key}");
+        assert!(!found[0].message.contains(char::is_control), "{key}");
+    }
+}
+
+#[test]
+fn many_aliases_on_one_line_are_read_in_linear_time() {
+    let aliases: Vec<String> = (0..40_000).map(|at| format!("a{at}@b.jp")).collect();
+    let text = format!(
+        "version: 1\nmailbox: a@b.jp\naliases: [{}]\n",
+        aliases.join(",")
+    );
+    let mailbox = built_in()
+        .parse_mailbox(&text, Path::new("/x.yaml"))
+        .unwrap();
+    assert_eq!(mailbox.policy.aliases.len(), 40_000);
 }

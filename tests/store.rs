@@ -212,7 +212,7 @@ fn one_file_serves_all_entries_and_goes_with_the_last() {
     assert_eq!(all.len(), 4);
     assert!(all.iter().all(|path| links(path) == 4));
     for forward in &forwards {
-        store.outgoing_remove(forward.id).unwrap();
+        store.outgoing_remove(forward.id, None).unwrap();
     }
     assert_eq!(store.read_body(Shelf::Quarantine, held.id).unwrap(), RAW);
     store.quarantine_delete(held.id).unwrap();
@@ -661,13 +661,13 @@ fn outgoing_mail_goes_its_way() {
         sending.state = OutgoingState::Ready;
         sending.next_attempt_at = NOW + 60;
         sending.last_reply = Some("451 4.7.1 later".to_owned());
-        store.outgoing_update(&sending).unwrap();
+        store.outgoing_update(&sending, None).unwrap();
         assert_eq!(due(NOW + 60, 10), [later.id, first.id]);
         assert_eq!(store.outgoing_retry(None, NOW).unwrap(), 2);
         assert_eq!(due(NOW, 10).len(), 2);
-        store.outgoing_remove(later.id).unwrap();
+        store.outgoing_remove(later.id, None).unwrap();
         assert!(matches!(
-            store.outgoing_update(&later),
+            store.outgoing_update(&later, None),
             Err(StoreError::NotFound(_))
         ));
         queue(&store, &notice);

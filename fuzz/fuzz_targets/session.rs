@@ -1,11 +1,19 @@
-//! One session on any octets: no panic, whatever is stored can be sent on, every reply is a line
-//! of printable text, and cutting the octets in two changes nothing.
+//! One session on any octets: no panic, bounded memory, a 2yz reply to data only for what was
+//! answered as taken, whatever is stored can be sent on, every reply is a line of printable text,
+//! and cutting the octets changes nothing.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use sekimori::mail::{Client, Protocol};
+use sekimori::smtp::data::DataReader;
 use sekimori::smtp::{
-    Answer, BareNewline, Event, Limits, ReplyParser, Session, SessionSettings, wire_data,
+    Answer, BareNewline, Event, Limits, Reply, ReplyParser, Session, SessionSettings, wire_data,
+};
+
+const LIMITS: Limits = Limits {
+    message_size: 4096,
+    recipients: 4,
+    errors: 20,
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -13,40 +21,115 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     let cut = octets.len() / 2;
-    let whole = converse(options, &[octets]);
-    let halves = converse(options, &[&octets[..cut], &octets[cut..]]);
+    let whole = converse(options, &[octets], false);
+    let halves = converse(options, &[&octets[..cut], &octets[cut..]], false);
     assert_eq!(whole, halves);
+    if (1..=1024).contains(&octets.len()) {
+        let single: Vec<&[u8]> = octets.chunks(1).collect();
+        assert_eq!(whole, converse(options, &single, false));
+    }
+    converse(options, &[&octets[..cut], &octets[cut..]], true);
 });
 
-fn converse(options: u8, pieces: &[&[u8]]) -> (Vec<u8>, Vec<Event>) {
+fn converse(options: u8, pieces: &[&[u8]], abandon: bool) -> (Vec<u8>, Vec<Event>) {
     let mut session = session(options);
+    let refuses = options & 16 != 0;
     let mut output = Vec::new();
     let mut events = Vec::new();
+    let mut recipients = Vec::new();
+    let mut taken = 0;
     for piece in pieces {
         session.feed(piece);
+        if abandon {
+            session.abandon_data();
+        }
         while let Some(event) = session.next_event() {
-            if let Event::Message { raw, .. } = &event {
-                assert!(wire_data(&[raw]).is_ok(), "a CR or LF stands alone in what is stored");
-                while session.unanswered() > 0 {
-                    session.answer(Answer::Taken {
-                        id: "Q".to_owned(),
-                        verdict: "deliver",
-                        stage: None,
-                    });
+            assert!(!matches!(events.last(), Some(Event::Close)), "an event behind the last");
+            let refuse = refuses && events.len() % 3 == 1;
+            match &event {
+                Event::Mail { declared_size, .. } => {
+                    assert!(declared_size.is_none_or(|size| size <= LIMITS.message_size));
+                    recipients.clear();
                 }
+                Event::Recipient(address) if !refuse => recipients.push(address.clone()),
+                Event::Recipient(_) | Event::Close => {}
+                Event::Message { envelope, raw } => {
+                    assert_eq!(envelope.recipients, recipients);
+                    assert!((1..=LIMITS.recipients).contains(&recipients.len()));
+                    check_data(raw);
+                    recipients.clear();
+                    taken += answer_all(&mut session, options, refuses);
+                }
+            }
+            if refuse {
+                session.refuse(Reply::new(450, 2, 0, "not now"));
             }
             session.accept();
             events.push(event);
         }
+        assert!(session.memory() <= 2 * LIMITS.message_size as usize);
         output.extend(session.take_output());
     }
-    let mut replies = ReplyParser::new();
-    for line in output.split_inclusive(|&octet| octet == b'\n') {
-        replies.feed(line);
-        while replies.next_reply().expect("a strict reply").is_some() {}
-    }
-    assert!(replies.is_at_rest());
+    check_replies(&output, taken, events.last() == Some(&Event::Close));
     (output, events)
+}
+
+/// What is stored within the limit, and sent on and read again is the same.
+fn check_data(raw: &[u8]) {
+    assert!(raw.len() as u64 <= LIMITS.message_size);
+    let wire = wire_data(&[raw]).expect("a CR or LF stands alone in what is stored");
+    let mut reader = DataReader::new(BareNewline::Reject, LIMITS.message_size);
+    assert_eq!(reader.feed(&wire), wire.len());
+    assert!(reader.is_done());
+    assert_eq!(reader.finish().as_deref(), Ok(raw));
+}
+
+/// How many 2yz replies may follow.
+fn answer_all(session: &mut Session, options: u8, refuses: bool) -> usize {
+    let mut taken = 0;
+    let mut refused = 0;
+    while session.unanswered() > 0 {
+        if refuses && session.unanswered() == 2 {
+            refused += 1;
+            // Not even a caller's mistake makes a 2yz of a refusal.
+            session.answer(Answer::Refused(Reply::new(250, 0, 0, "q=Z")));
+        } else {
+            taken += 1;
+            session.answer(Answer::Taken { id: "Z".to_owned(), verdict: "deliver", stage: None });
+        }
+    }
+    match (options & 1 != 0, refused) {
+        (false, _) => taken,
+        (true, 0) => 1,
+        (true, _) => 0,
+    }
+}
+
+/// All replies are well formed; behind a 354 no 2yz comes but the `taken` ones.
+fn check_replies(output: &[u8], taken: usize, closed: bool) {
+    let mut parser = ReplyParser::new();
+    let mut replies = Vec::new();
+    for line in output.split_inclusive(|&octet| octet == b'\n') {
+        assert!(line.ends_with(b"\r\n") && line.len() <= 512);
+        assert!(line[..line.len() - 2].iter().all(|octet| (b' '..=b'~').contains(octet)));
+        parser.feed(line);
+        while let Some(reply) = parser.next_reply().expect("a strict reply") {
+            replies.push(reply);
+        }
+    }
+    assert!(parser.is_at_rest());
+    let tells = |text: &str| text.contains("q=Z verdict=");
+    let told = replies.iter().filter(|reply| reply.is_positive() && tells(&format!("{reply:?}")));
+    assert_eq!(told.count(), taken);
+    for pair in replies.windows(2) {
+        let [go, next] = pair else { continue };
+        if go.code == 354 {
+            assert!(next.code >= 400 || tells(&format!("{next:?}")), "{next:?} answers data");
+        }
+    }
+    if closed {
+        assert!(matches!(replies.last().map(|last| last.code), Some(221 | 421 | 502)));
+    }
 }
 
 fn session(options: u8) -> Session {
@@ -56,11 +139,7 @@ fn session(options: u8) -> Session {
         hostname: "mx.example.jp".to_owned(),
         default_domain: flag(1).then(|| "example.jp".to_owned()),
         bare_newline: if flag(2) { BareNewline::Reject } else { BareNewline::Normalize },
-        limits: Limits {
-            message_size: 4096,
-            recipients: 4,
-            errors: 20,
-        },
+        limits: LIMITS,
         client: Client {
             ip: None,
             helo: String::new(),

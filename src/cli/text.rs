@@ -52,15 +52,19 @@ pub(super) fn queued(item: &Value) -> String {
     format!("{id}  {kind:17}  {mailbox} -> {to}  attempts {attempts}, next {next}, last: {reply}")
 }
 
-/// What a command did.
+/// What a command did, in one line.
 pub(super) fn done(value: &Value) -> String {
-    let members = value
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(name, _)| *name != "schema");
-    let words: Vec<String> = members
-        .map(|(name, value)| format!("{name}: {}", word(value)))
+    let told = [
+        "id",
+        "state",
+        "mailbox",
+        "allowed",
+        "still_held_by",
+        "deleted",
+    ];
+    let told = told.iter().filter(|name| !value[**name].is_null());
+    let words: Vec<String> = told
+        .map(|name| format!("{name}: {}", word(&value[*name])))
         .collect();
     words.join("  ")
 }

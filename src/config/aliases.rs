@@ -5,11 +5,12 @@
 //! `aliases` stands are parsed, only those with aliases take memory.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use memchr::memmem;
 use notify::event::{AccessKind, AccessMode, EventKind};
@@ -25,6 +26,8 @@ use crate::mail::Address;
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Without inotify the files are looked through this often.
 const POLL: Duration = Duration::from_secs(60);
+/// How soon a folder that was made or replaced is seen: a change counts within a second.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// The index, shared by the directory and its thread.
 #[derive(Debug, Default)]
@@ -137,18 +140,35 @@ impl Index {
     }
 
     /// The thread: first index, then what changes, until [`Wake::Stop`].
-    pub(crate) fn run(&self, dir: &Path, watch: bool, sender: Sender<Wake>, news: &Receiver<Wake>) {
+    pub(crate) fn run(
+        &self,
+        dir: &Path,
+        watch: bool,
+        sender: &Sender<Wake>,
+        news: &Receiver<Wake>,
+    ) {
         // Watched before it is read, so that no change falls between.
-        let watcher = if watch { watcher(dir, sender) } else { None };
+        let mut seen = identity(dir);
+        let mut watcher = if watch { watcher_of(dir, sender) } else { None };
         self.build(dir);
         if !watch {
             return;
         }
+        let mut polled = Instant::now();
         loop {
-            match news.recv_timeout(POLL) {
+            match news.recv_timeout(LOOK) {
                 Ok(Wake::News(Ok(event))) => self.news(dir, &event),
                 Ok(Wake::News(Err(_))) => self.build(dir),
-                Err(RecvTimeoutError::Timeout) if watcher.is_none() => self.build(dir),
+                Err(RecvTimeoutError::Timeout) if identity(dir) != seen => {
+                    // The folder was made since, or another one took its place.
+                    seen = identity(dir);
+                    watcher = watcher_of(dir, sender);
+                    self.build(dir);
+                }
+                Err(RecvTimeoutError::Timeout) if watcher.is_none() && polled.elapsed() >= POLL => {
+                    polled = Instant::now();
+                    self.build(dir);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -176,7 +196,14 @@ impl Index {
     }
 }
 
-fn watcher(dir: &Path, sender: Sender<Wake>) -> Option<notify::RecommendedWatcher> {
+/// Which folder lies there, if any.
+fn identity(dir: &Path) -> Option<(u64, u64)> {
+    let found = std::fs::metadata(dir).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+fn watcher_of(dir: &Path, sender: &Sender<Wake>) -> Option<notify::RecommendedWatcher> {
+    let sender = sender.clone();
     let forward = move |event| {
         let _ = sender.send(Wake::News(event));
     };

@@ -110,7 +110,7 @@ impl Directory {
             Arc::clone(&self.config),
             sender.clone(),
         );
-        let run = move || index.run(&config.mailboxes.dir, config.mailboxes.watch, wake, &news);
+        let run = move || index.run(&config.mailboxes.dir, config.mailboxes.watch, &wake, &news);
         let thread = std::thread::Builder::new()
             .name("aliases".to_owned())
             .spawn(run);

@@ -36,7 +36,7 @@ pub struct Diagnostic {
     pub line: u32,
     /// From 1, in code points.
     pub col: u32,
-    /// What is wrong.
+    /// What is wrong, on one line; control characters as spaces.
     pub message: String,
     /// The source line around `col` and the caret's place in it; `None` without a source.
     pub snippet: Option<Snippet>,

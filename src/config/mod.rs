@@ -34,7 +34,7 @@ pub use settings::*;
 
 use self::field::Merge as _;
 use self::mailbox::RawMailbox;
-use self::source::{Place, Report};
+use self::source::{Cursor, Place, Report};
 use self::text::{Mail, Text};
 use crate::mail::Address;
 use crate::policy::Policy;
@@ -294,9 +294,11 @@ fn mailbox_of(
     // Whosever the mailbox is, the rest of the file is looked at.
     let address = address.or_else(|| Address::parse("nobody@localhost").ok())?;
     let merged = raw.over(&config.mailboxes.defaults);
+    let mut cursor = Cursor::default();
     let alias = |item: &field::Field<Text<Mail>>| {
         let Text(Mail(address)) = item.get()?;
-        Some((address.clone(), item.place(), report.snippet(item.place())))
+        let snippet = report.snippet(&mut cursor, item.place());
+        Some((address.clone(), item.place(), snippet))
     };
     let aliases = merged.aliases.section();
     attempt.aliases = aliases.iter().filter_map(alias).collect();

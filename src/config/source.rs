@@ -261,9 +261,10 @@ impl Report {
         found
     }
 
-    /// The piece of the source around a place.
-    pub(crate) fn snippet(&self, at: Place) -> Option<Snippet> {
-        let (before, behind, _) = Cursor::default().split(self.source(at.file)?, at);
+    /// The piece of the source around a place. `cursor` is one for all places of a file that are
+    /// asked for in order: they may all stand on one long line.
+    pub(crate) fn snippet(&self, cursor: &mut Cursor, at: Place) -> Option<Snippet> {
+        let (before, behind, _) = cursor.split(self.source(at.file)?, at);
         Snippet::of(before, behind)
     }
 
@@ -292,10 +293,16 @@ impl Report {
             file,
             line: at.line.max(1),
             col: at.col.max(1),
-            message,
+            message: one_line(&message),
             snippet: None,
-            help,
+            help: help.as_deref().map(one_line),
         };
         self.found.push((at, diagnostic));
     }
+}
+
+/// Words that a finding quotes may hold anything: nothing of it ends the line or commands a
+/// terminal.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }

@@ -265,7 +265,7 @@ impl Shared {
             if item.state.is_under_way() {
                 return Err(StoreError::Conflict(format!("{id} is being sent")));
             }
-            store.outgoing_remove(id)?;
+            store.outgoing_remove(id, None)?;
             if item.kind == OutgoingKind::Release {
                 store.release_end(id, false)?;
             }

@@ -97,13 +97,11 @@ pub fn without_field(header_block: &[u8], name: &str) -> Vec<u8> {
     header::without(header_block, name)
 }
 
-/// Adds a Subject behind the last field.
+/// Adds a Subject behind the last field; without one before the empty line, as a line that begins
+/// with white space would be taken for more of the Subject before it.
 fn with_subject(block: &[u8], message: &Message, mark: &str) -> Vec<u8> {
-    let at = message
-        .header
-        .fields()
-        .last()
-        .map_or(0, |field| field.span.end);
+    let last = message.header.fields().last();
+    let at = last.map_or_else(|| end_of_fields(block), |field| field.span.end);
     let (before, after) = block.split_at_checked(at).unwrap_or((block, &[]));
     let line_end: &[u8] = if matches!(before.last(), None | Some(b'\r' | b'\n')) {
         b""
@@ -119,6 +117,14 @@ fn with_subject(block: &[u8], message: &Message, mark: &str) -> Vec<u8> {
         after,
     ]
     .concat()
+}
+
+/// Where the empty line begins that ends the block, or the end.
+fn end_of_fields(block: &[u8]) -> usize {
+    let empty = header::Lines::new(block, 0)
+        .last()
+        .filter(|line| line.content.is_empty());
+    empty.map_or(block.len(), |line| line.content.start)
 }
 
 /// The mark as it stands in a header field; `space` goes into an encoded word only.
@@ -295,6 +301,37 @@ mod tests {
         ];
         for (raw, expected) in rows {
             assert_eq!(marked(raw, "[spam]"), expected, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_subject_takes_in_no_line_of_a_mail_without_fields() {
+        let rows = [
+            (
+                " From: <a@b>\r\n\r\nbody",
+                " From: <a@b>\r\nSubject: [spam]\r\n\r\nbody",
+            ),
+            ("\tjunk", "\tjunk\r\nSubject: [spam]\r\n"),
+            (" \n\nbody", " \nSubject: [spam]\r\n\nbody"),
+            ("", "Subject: [spam]\r\n"),
+        ];
+        for (raw, expected) in rows {
+            assert_eq!(marked(raw, "[spam]"), expected, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_subject_stands_behind_a_preamble_and_a_field_beyond_the_bounds() {
+        let bounds = Bounds {
+            header_bytes: 4,
+            ..Bounds::default()
+        };
+        for before in ["", "\r\n", "\u{feff}", "From a@b Sun\r\n"] {
+            let raw = format!("{before}From: a@b\r\n\r\nbody");
+            let message = Message::parse(raw.as_bytes(), &bounds);
+            let new = mark_subject(raw.as_bytes(), &message, "[spam]");
+            let expected = format!("{before}From: a@b\r\nSubject: [spam]\r\n\r\n");
+            assert_eq!(new, expected.as_bytes(), "{raw:?}");
         }
     }
 

@@ -6,7 +6,7 @@
 //! its owner's mailbox with [`FAILED_FIELD`] unless a copy is there (CONTRACT section 5); that is
 //! tried until it succeeds. What else fails stays as a dead item for the operator to see.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -19,7 +19,7 @@ use crate::deliver::{Content, DeliverError, Delivery, NextHop, Outcome, Recipien
 use crate::mail::{Address, ReversePath, edit};
 use crate::smtp::Reply;
 use crate::store::{
-    Batch, Id, OutgoingItem, OutgoingKind, OutgoingState, Shelf, Store, StoreError, blocking,
+    Id, OutgoingItem, OutgoingKind, OutgoingState, Shelf, Store, StoreError, WhyRecord, blocking,
 };
 
 /// The field of a mail whose forwarding failed: the target and its last words.
@@ -60,8 +60,7 @@ pub struct Courier {
     wake: Arc<Notify>,
     loop_secret: [u8; 32],
     clock: fn() -> i64,
-    /// A why-record is read, changed and written by one task at a time.
-    telling: Arc<Mutex<()>>,
+    telling: Arc<Telling>,
     room: Semaphore,
 }
 
@@ -177,17 +176,17 @@ impl Courier {
 
     /// Writes down what became of the item: first for its owner, then for the queue.
     async fn record(&self, item: OutgoingItem, fate: Settled) -> Result<(), StoreError> {
-        let (telling, store, told) = (self.telling.clone(), self.store.clone(), item.clone());
-        let told = blocking(move || {
-            let _one_at_a_time = telling.lock().unwrap_or_else(PoisonError::into_inner);
-            tell(&store, &told, fate)
-        });
-        if let Err(error) = told.await {
-            tracing::warn!(id = %item.id, %error, "a why-record is not up to date");
-        }
         loop {
-            let (store, filed) = (self.store.clone(), item.clone());
-            match blocking(move || file(&store, &filed, fate)).await {
+            let (telling, store, filed) = (self.telling.clone(), self.store.clone(), item.clone());
+            let recorded = blocking(move || {
+                let _one_at_a_time = telling.of(&filed);
+                let told = told(&store, &filed, fate).unwrap_or_else(|error| {
+                    tracing::warn!(id = %filed.id, %error, "a why-record is not up to date");
+                    None
+                });
+                file(&store, &filed, fate, told.as_ref())
+            });
+            match recorded.await {
                 // What stays as being sent is not tried before a restart, and then sent again.
                 Err(
                     error @ (StoreError::Full(_)
@@ -375,6 +374,19 @@ impl Parcel {
     }
 }
 
+/// A why-record is read, changed and written by one task at a time; those of other mails go on, so
+/// that they share a sync.
+#[derive(Debug, Default)]
+struct Telling([Mutex<()>; 32]);
+
+impl Telling {
+    fn of(&self, item: &OutgoingItem) -> MutexGuard<'_, ()> {
+        let first = item.handoff.map_or(0, |key| key.as_bytes()[0]);
+        let lock = &self.0[usize::from(first) % self.0.len()];
+        lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What became of an item by a try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Settled {
@@ -480,31 +492,40 @@ fn log(item: &OutgoingItem, outcomes: &[Outcome]) {
 }
 
 /// The item's way on from a try.
-fn file(store: &Store, item: &OutgoingItem, fate: Settled) -> Result<(), StoreError> {
+fn file(
+    store: &Store,
+    item: &OutgoingItem,
+    fate: Settled,
+    told: Option<&WhyRecord>,
+) -> Result<(), StoreError> {
     let is_release = item.kind == OutgoingKind::Release;
     match fate {
-        Settled::Waiting => store.outgoing_update(item),
-        Settled::Dead if !is_release => store.outgoing_update(item),
+        Settled::Waiting => store.outgoing_update(item, told),
+        Settled::Dead if !is_release => store.outgoing_update(item, told),
         Settled::Sent | Settled::InMailbox | Settled::Dead => {
             if is_release {
                 // It carries the id of the entry that it releases.
                 store.release_end(item.id, fate == Settled::Sent)?;
             }
-            store.outgoing_remove(item.id)
+            store.outgoing_remove(item.id, told)
         }
     }
 }
 
-/// Writes into the why-record of the mail what became of this effect.
-fn tell(store: &Store, item: &OutgoingItem, fate: Settled) -> Result<(), StoreError> {
+/// The why-record of the mail, with what became of this effect; `None` where there is none (any more).
+fn told(
+    store: &Store,
+    item: &OutgoingItem,
+    fate: Settled,
+) -> Result<Option<WhyRecord>, StoreError> {
     let Some(key) = item.handoff else {
-        return Ok(());
+        return Ok(None);
     };
     let why = store
         .handoff_get(&key)?
         .map(|handoff| store.history_get(handoff.answer.id));
     let Some(mut why) = why.transpose()?.flatten() else {
-        return Ok(());
+        return Ok(None);
     };
     let effects = why
         .body
@@ -516,7 +537,7 @@ fn tell(store: &Store, item: &OutgoingItem, fate: Settled) -> Result<(), StoreEr
         .flatten()
         .find(|effect| effect["id"] == id.as_str())
     else {
-        return Ok(());
+        return Ok(None);
     };
     effect["state"] = match fate {
         Settled::Sent => "sent",
@@ -526,9 +547,7 @@ fn tell(store: &Store, item: &OutgoingItem, fate: Settled) -> Result<(), StoreEr
     }
     .into();
     effect["reply"] = item.last_reply.clone().into();
-    let mut batch = Batch::new();
-    batch.put_why(&why);
-    store.commit_blocking(batch)
+    Ok(Some(why))
 }
 
 fn unreadable(error: &StoreError) -> DeliverError {

@@ -1,7 +1,7 @@
 //! Outgoing mail: what is due, and its way from ready over sending to gone.
 
 use super::batch::{split_timed_key, tag, timed_key};
-use super::{Batch, Id, OutgoingItem, OutgoingState, Shelf, Store, StoreError};
+use super::{Batch, Id, OutgoingItem, OutgoingState, Shelf, Store, StoreError, WhyRecord};
 
 impl Store {
     /// One outgoing item.
@@ -102,25 +102,39 @@ impl Store {
     }
 
     /// Sending or transmitting → ready again at `item.next_attempt_at`, or dead until then: stores the courier's
-    /// changed `item` (open recipients, `last_reply`, `fallback`, `state`).
+    /// changed `item` (open recipients, `last_reply`, `fallback`, `state`), and with it the why-record
+    /// that tells of it.
     ///
     /// # Errors
     /// As [`Store::commit`]; [`StoreError::NotFound`] when it was dropped meanwhile.
-    pub fn outgoing_update(&self, item: &OutgoingItem) -> Result<(), StoreError> {
+    pub fn outgoing_update(
+        &self,
+        item: &OutgoingItem,
+        told: Option<&WhyRecord>,
+    ) -> Result<(), StoreError> {
         let _moving = self.move_lock(item.id);
         self.outgoing_item(item.id)?;
-        self.put_outgoing(item)
+        let mut batch = Batch::new();
+        batch.put_outgoing(item);
+        if let Some(why) = told {
+            batch.put_why(why);
+        }
+        self.commit_blocking(batch)
     }
 
-    /// Done with it, sent or dropped: removes item and file.
+    /// Done with it, sent or dropped: removes item and file, and stores the why-record that tells of
+    /// it in the same commit.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    pub fn outgoing_remove(&self, id: Id) -> Result<(), StoreError> {
+    pub fn outgoing_remove(&self, id: Id, told: Option<&WhyRecord>) -> Result<(), StoreError> {
         let _moving = self.move_lock(id);
         self.outgoing_item(id)?;
         let mut batch = Batch::new();
         batch.remove_outgoing(id);
+        if let Some(why) = told {
+            batch.put_why(why);
+        }
         self.commit_blocking(batch)?;
         self.remove_mail(Shelf::Outgoing, id)
     }
