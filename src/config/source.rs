@@ -293,9 +293,9 @@ impl Report {
             file,
             line: at.line.max(1),
             col: at.col.max(1),
-            message: one_line(&message),
+            message: one_line(message),
             snippet: None,
-            help: help.as_deref().map(one_line),
+            help: help.map(one_line),
         };
         self.found.push((at, diagnostic));
     }
@@ -303,6 +303,10 @@ impl Report {
 
 /// Words that a finding quotes may hold anything: nothing of it ends the line or commands a
 /// terminal.
-fn one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
+fn one_line(text: String) -> String {
+    if text.contains(char::is_control) {
+        text.replace(char::is_control, " ")
+    } else {
+        text
+    }
 }
