@@ -99,7 +99,7 @@ pub(crate) struct RawAllow {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct RawVirus {
-    /// Infected part removed, report mail with the rest attached.
+    /// A report stands in for infected mail, which is held.
     pub(crate) scan: Field<bool>,
 }
 merge_fields!(RawVirus: scan);

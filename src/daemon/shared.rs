@@ -240,8 +240,7 @@ impl Shared {
         let store = self.store.clone();
         blocking(move || {
             let id = item.id;
-            let mut header = store.read_header(Shelf::Quarantine, id)?;
-            let bytes = store.read_body(Shelf::Quarantine, id)?;
+            let (mut header, bytes) = store.read_mail(Shelf::Quarantine, id)?;
             header.entries = vec![FileEntry::Outgoing(item.clone())];
             // A release that broke off may have left one behind.
             store.remove_mail(Shelf::Outgoing, id)?;

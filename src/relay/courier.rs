@@ -211,13 +211,7 @@ impl Courier {
 
     async fn parcel(&self, item: &OutgoingItem) -> Result<Parcel, StoreError> {
         let (store, id) = (self.store.clone(), item.id);
-        let (header, body) = blocking(move || {
-            Ok((
-                store.read_header(Shelf::Outgoing, id)?,
-                store.read_body(Shelf::Outgoing, id)?,
-            ))
-        })
-        .await?;
+        let (header, body) = blocking(move || store.read_mail(Shelf::Outgoing, id)).await?;
         Ok(Parcel {
             trace: header.trace.into_bytes(),
             body: body.into(),

@@ -119,8 +119,9 @@ impl Store {
         &self.0.opened
     }
 
-    /// Writes `raw` as one mail file, with a link for each entry of `header`. Durable when it returns; on an error nothing is left.
-    /// Needs no entry in the index yet: what is never committed is never sent nor shown.
+    /// Writes `raw` as one mail file, with a link for each entry of `header`. Durable when it
+    /// returns; on an error nothing is left. Needs no entry in the index yet: what is never
+    /// committed is never sent nor shown.
     ///
     /// # Errors
     /// [`StoreError::Full`] and kin; [`StoreError::TooLarge`] for a header over 4 MiB;
@@ -134,15 +135,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Damaged`].
     pub fn read_body(&self, shelf: Shelf, id: Id) -> Result<Vec<u8>, StoreError> {
-        self.0.mails.read(shelf, id).map(|(_, body)| body)
+        self.read_mail(shelf, id).map(|(_, body)| body)
     }
 
-    /// The header of a mail file, verified; the body is not read.
+    /// The header and the octets of a mail file, verified.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Damaged`].
-    pub fn read_header(&self, shelf: Shelf, id: Id) -> Result<MailHeader, StoreError> {
-        self.0.mails.read_header(shelf, id)
+    pub fn read_mail(&self, shelf: Shelf, id: Id) -> Result<(MailHeader, Vec<u8>), StoreError> {
+        self.0.mails.read(shelf, id)
     }
 
     /// Octets of a mail file, its header included.
