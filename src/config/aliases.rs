@@ -155,14 +155,20 @@ impl Index {
             return;
         }
         let mut polled = Instant::now();
+        // A new folder is watched a moment after it was made: once more when it has settled.
+        let mut unsettled = false;
         loop {
             match news.recv_timeout(LOOK) {
-                Ok(Wake::News(Ok(event))) => self.news(dir, &event),
+                Ok(Wake::News(Ok(event))) => unsettled |= self.news(dir, &event),
                 Ok(Wake::News(Err(_))) => self.build(dir),
                 Err(RecvTimeoutError::Timeout) if identity(dir) != seen => {
                     // The folder was made since, or another one took its place.
                     seen = identity(dir);
                     watcher = watcher_of(dir, sender);
+                    self.build(dir);
+                }
+                Err(RecvTimeoutError::Timeout) if unsettled => {
+                    unsettled = false;
                     self.build(dir);
                 }
                 Err(RecvTimeoutError::Timeout) if watcher.is_none() && polled.elapsed() >= POLL => {
@@ -175,10 +181,11 @@ impl Index {
         }
     }
 
-    fn news(&self, dir: &Path, event: &notify::Event) {
+    /// True when folders changed, and not only files.
+    fn news(&self, dir: &Path, event: &notify::Event) -> bool {
         let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
         if event.kind.is_access() && event.kind != written {
-            return;
+            return false;
         }
         let is_file = |path: &PathBuf| path.extension().is_some_and(|e| e == "yaml");
         if event.need_rescan()
@@ -188,11 +195,12 @@ impl Index {
                 .all(|p| is_file(p) || !p.is_dir() && p.exists())
         {
             self.build(dir);
-            return;
+            return true;
         }
         for path in event.paths.iter().filter(|path| is_file(path)) {
             self.update(path);
         }
+        false
     }
 }
 
