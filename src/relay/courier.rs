@@ -6,12 +6,13 @@
 //! its owner's mailbox with [`FAILED_FIELD`] unless a copy is there (CONTRACT section 5); that is
 //! tried until it succeeds. What else fails stays as a dead item for the operator to see.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::{Fate, Relay, Retry};
 use crate::deliver::loops::loop_line;
@@ -109,13 +110,19 @@ impl Courier {
     pub async fn run(self: Arc<Self>, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         let mut tasks = JoinSet::new();
+        let mut busy: HashSet<Id> = HashSet::new();
+        let mut trouble = false;
         loop {
-            while tasks.try_join_next().is_some() {}
-            let nap = match self.take(AT_ONCE.saturating_sub(tasks.len())).await {
-                Ok((items, nap)) => {
-                    for item in items {
+            while let Some(done) = tasks.try_join_next() {
+                trouble |= ended(done, &mut busy);
+            }
+            let nap = match self.due(&busy).await {
+                _ if std::mem::take(&mut trouble) => TROUBLE,
+                Ok((due, nap)) => {
+                    for id in due {
+                        busy.insert(id);
                         let courier = Arc::clone(&self);
-                        tasks.spawn(async move { courier.carry(item).await });
+                        tasks.spawn(async move { (id, courier.send_now(id).await) });
                     }
                     nap
                 }
@@ -129,34 +136,39 @@ impl Courier {
                 () = &mut stop => break,
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(nap) => {}
-                Some(_) = tasks.join_next() => {}
+                Some(done) = tasks.join_next() => trouble |= ended(done, &mut busy),
             }
         }
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Up to `room` due items, begun; and how long to sleep until the next is due.
-    async fn take(&self, room: usize) -> Result<(Vec<OutgoingItem>, Duration), StoreError> {
+    /// What is due and not under way; and how long to sleep until more is.
+    async fn due(&self, busy: &HashSet<Id>) -> Result<(Vec<Id>, Duration), StoreError> {
         let now = (self.clock)();
+        let room = AT_ONCE.saturating_sub(busy.len());
+        if room == 0 {
+            return Ok((Vec::new(), NAP));
+        }
         let store = self.store.clone();
-        blocking(move || {
-            let mut begun = Vec::new();
-            for item in store.outgoing_due(now, room)? {
-                match store.outgoing_begin(item.id) {
-                    Ok(item) => begun.push(item),
-                    Err(StoreError::NotFound(_) | StoreError::Conflict(_)) => {}
-                    Err(error) if begun.is_empty() => return Err(error),
-                    Err(_) => break,
-                }
-            }
-            let nap = match store.next_due_at()? {
-                _ if room == 0 => NAP,
-                Some(due) => millis(due.saturating_sub(now)).min(NAP),
-                None => NAP,
-            };
-            Ok((begun, nap))
+        let known = busy.len();
+        let (due, next) = blocking(move || {
+            // Those under way may still stand among the due ones.
+            Ok((store.outgoing_due(now, room + known)?, store.next_due_at()?))
         })
-        .await
+        .await?;
+        let due: Vec<Id> = due
+            .iter()
+            .map(|item| item.id)
+            .filter(|id| !busy.contains(id))
+            .take(room)
+            .collect();
+        let nap = match next {
+            // The end of one of them wakes us.
+            Some(at) if at <= now => NAP,
+            Some(at) => millis(at.saturating_sub(now)).min(NAP),
+            None => NAP,
+        };
+        Ok((due, nap))
     }
 
     /// One try of one item.
@@ -357,6 +369,24 @@ impl Courier {
                 tracing::error!(id = %item.id, %error, "a failed forward is not yet in its mailbox");
                 false
             }
+        }
+    }
+}
+
+/// Takes note of a try that is over; true when the store did not let it begin.
+fn ended(done: Result<(Id, Result<(), StoreError>), JoinError>, busy: &mut HashSet<Id>) -> bool {
+    match done {
+        Ok((id, begun)) => {
+            busy.remove(&id);
+            begun
+                .inspect_err(
+                    |error| tracing::warn!(%id, %error, "an outgoing mail cannot be begun"),
+                )
+                .is_err()
+        }
+        Err(error) => {
+            tracing::error!(%error, "a try of an outgoing mail broke off");
+            false
         }
     }
 }
