@@ -128,7 +128,7 @@ impl Agent {
             .map_err(|error| execute::store_reply(&error))?;
         Ok(handoff.map(|handoff| {
             let earlier = handoff.answer;
-            tracing::info!(id = %earlier.id, mailbox = %share.mailbox.policy.mailbox, "repeated");
+            tracing::info!(id = %earlier.id, "repeated");
             Answer::Taken {
                 id: earlier.id.to_string(),
                 verdict: Verdict::named(&earlier.verdict)

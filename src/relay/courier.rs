@@ -514,9 +514,14 @@ fn delivery(
 fn log(item: &OutgoingItem, outcomes: &[Outcome]) {
     let (id, kind) = (item.id, item.kind.as_str());
     for (to, outcome) in item.recipients.iter().zip(outcomes) {
+        // The whole address stands in `queue list` and `why`, whatever `logging.redact` says.
+        let domain = to.rsplit_once('@').map_or("", |(_, domain)| domain);
         match outcome {
-            Ok(accepted) => tracing::info!(%id, kind, to, place = accepted.place, "sent"),
-            Err(error) => tracing::warn!(%id, kind, to, %error, "not sent"),
+            Ok(accepted) => {
+                let reply = accepted.reply.as_ref().map(ToString::to_string);
+                tracing::info!(%id, kind, domain, reply, "sent");
+            }
+            Err(error) => tracing::warn!(%id, kind, domain, %error, "not sent"),
         }
     }
 }
