@@ -207,47 +207,31 @@ impl Judge<'_> {
         let number = self.letter.number;
         let released = self.kind == Kind::Held && self.evidence.released.contains(&number);
         self.counts.released += u64::from(released);
-        let wanted = self.kind.is_kept() || released;
-        let (in_maildir, (hop, address)) =
-            (self.evidence.in_maildir, (self.hop, self.kind.address()));
-        if in_maildir {
+        let wanted = u64::from(self.kind.is_kept() || released);
+        if self.evidence.in_maildir {
             let mails = self.evidence.maildirs.get(&self.kind.local());
             let found = mails.and_then(|mails| mails.get(&number));
-            let found = found.map_or(&[][..], Vec::as_slice);
-            self.counts.maildir += self.copies(found, wanted);
+            self.counts.maildir += self.surplus("Maildir", found.map_or(&[], |all| all), wanted, 0);
         } else {
-            let taken = hop.get(&(number, address.as_str()));
-            let taken = taken.map_or(&[][..], Vec::as_slice);
-            let digests: Vec<u64> = taken.iter().map(|one| one.digest).collect();
-            let surplus = self.copies(&digests, wanted);
             // With effects it is recorded when it is answered, without them a little later.
             let effects = matches!(self.kind, Kind::Copy | Kind::Answer(_));
-            let window = self.windows(taken, self.answered.filter(|_| effects));
-            self.counts.window += window;
-            self.counts.hop += surplus.saturating_sub(window);
+            let recorded = self.answered.filter(|_| effects);
+            let address = self.kind.address();
+            self.counts.hop += self.taken("next hop", self.hop, &address, wanted, recorded);
         }
     }
 
     fn quarantine(&mut self) {
-        let found = self.evidence.held.get(&self.letter.number);
-        let found = found.map_or(&[][..], Vec::as_slice);
         if self.kind == Kind::Held {
-            self.counts.held += self.copies(found, true);
+            let found = self.evidence.held.get(&self.letter.number);
+            self.counts.held += self.surplus("quarantine", found.map_or(&[], |all| all), 1, 0);
         }
     }
 
     fn sent_on(&mut self) {
-        let Some(target) = self.kind.target() else {
-            return;
-        };
-        let relay = self.relay;
-        let taken = relay.get(&(self.letter.number, target.as_str()));
-        let taken = taken.map_or(&[][..], Vec::as_slice);
-        let digests: Vec<u64> = taken.iter().map(|one| one.digest).collect();
-        let surplus = self.copies(&digests, true);
-        let window = self.windows(taken, None);
-        self.counts.window += window;
-        self.counts.forward += surplus.saturating_sub(window);
+        if let Some(target) = self.kind.target() {
+            self.counts.forward += self.taken("forward", self.relay, &target, 1, None);
+        }
     }
 
     /// Notices and auto-replies, at most once.
@@ -261,31 +245,50 @@ impl Judge<'_> {
         let sent = sent.map_or(0, |sent| sent.len() as u64);
         self.counts.missing += u64::from(sent == 0);
         let surplus = sent.saturating_sub(1);
+        self.say("letters", surplus);
         match self.kind {
             Kind::Copy => self.counts.notice += surplus,
             _ => self.counts.reply += surplus,
         }
     }
 
+    /// Copies at a server that are too many, but for those in the window, which are counted.
+    fn taken(
+        &mut self,
+        place: &str,
+        places: &Places<'_>,
+        address: &str,
+        wanted: u64,
+        recorded: Option<u32>,
+    ) -> u64 {
+        let taken = places.get(&(self.letter.number, address));
+        let taken: &[&Taken] = taken.map_or(&[], |all| all);
+        let digests: Vec<u64> = taken.iter().map(|one| one.digest).collect();
+        let window = self.windows(taken, recorded);
+        self.counts.window += window;
+        self.surplus(place, &digests, wanted, window)
+    }
+
     /// Counts a loss, and octets that are other ones; how many copies are too many.
-    fn copies(&mut self, digests: &[u64], wanted: bool) -> u64 {
+    fn surplus(&mut self, place: &str, digests: &[u64], wanted: u64, window: u64) -> u64 {
         let sent = self.letter.digest();
         let found = digests.len() as u64;
         self.counts.altered += digests.iter().filter(|digest| **digest != sent).count() as u64;
-        if wanted && found == 0 {
+        if found < wanted {
             let (number, kind) = (self.letter.number, self.kind);
-            println!(
-                "LOST: mail {number} of {kind:?}, {:?}",
-                self.letter.recipients
-            );
+            println!("LOST: {place}: mail {number} for {kind:?}");
             self.counts.lost += 1;
         }
-        let surplus = found.saturating_sub(u64::from(wanted));
+        let surplus = found.saturating_sub(wanted + window);
+        self.say(place, surplus);
+        surplus
+    }
+
+    fn say(&self, place: &str, surplus: u64) {
         if surplus > 0 {
             let (number, kind) = (self.letter.number, self.kind);
-            println!("{surplus} too many: mail {number} of {kind:?}");
+            println!("REPEATED: {place}: mail {number} for {kind:?}, {surplus} too many");
         }
-        surplus
     }
 
     /// How many copies came in a later life than the one before, which may have had no record yet;
@@ -313,7 +316,7 @@ pub(crate) fn print(title: &str, table: &Table) -> Counts {
         "trials", "accepted", "lost", "altered", "Maildir", "hop", "held", "forward", "notice",
         "reply", "window", "missing", "released", "missed", "late",
     ];
-    println!("\n{title}: second copies and letters are counted by kind");
+    println!("\n{title}; from \"Maildir\" to \"reply\": second copies, by place");
     print!("{:<22}", "point");
     columns.iter().for_each(|column| print!(" {column:>8}"));
     println!();
@@ -324,7 +327,8 @@ pub(crate) fn print(title: &str, table: &Table) -> Counts {
     }
     row("all", &all);
     println!(
-        "window: the daemon died at most {} ms after the first copy",
+        "window (RFC 1047): the daemon died at most {} ms after the first copy; missing: notices and replies, \
+         sent at most once; missed: trials whose point was not reached; late: answered while the power was cut",
         all.longest.as_millis()
     );
     all
