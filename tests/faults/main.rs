@@ -20,5 +20,6 @@ mod hop;
 #[path = "../blackbox/session.rs"]
 mod session;
 
+mod damage;
 mod scenario;
 mod sweep;
