@@ -25,7 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("trust", &["mail"]),
     ("relay", &["store", "trust", "mail", "deliver", "smtp"]),
     ("view", &["store", "policy", "mail"]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["config", "mail"]),
     (
         "execute",
         &[
