@@ -29,7 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["store", "trust", "mail", "deliver", "smtp", "failpoint"],
     ),
     ("view", &["store", "policy", "mail"]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["config", "mail"]),
     (
         "execute",
         &[

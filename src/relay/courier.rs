@@ -262,22 +262,25 @@ impl Courier {
                 &parcel.body,
             )
         };
+        // What comes back to the mailbox that sent it is kept, and nothing more is sent for it.
+        let mark = match item.kind {
+            OutgoingKind::Release => Vec::new(),
+            _ => loop_line(&self.loop_secret, &mailbox.key()),
+        };
         match item.kind {
             OutgoingKind::Notify | OutgoingKind::AutoReply => {
                 let transmit = || self.transmit(item.id);
+                let marked = [mark.as_slice(), &parcel.body].concat();
                 relay
-                    .send_composed(&sender, &recipients, &parcel.body, transmit)
+                    .send_composed(&sender, &recipients, &marked, transmit)
                     .await
             }
-            OutgoingKind::Forward => {
-                let mark = loop_line(&self.loop_secret, &mailbox.key());
-                relay.send_original(&delivery(&mark, recipients)).await
-            }
+            OutgoingKind::Forward => relay.send_original(&delivery(&mark, recipients)).await,
             OutgoingKind::Release | OutgoingKind::VirusReport | OutgoingKind::QuarantineNotice => {
                 let mut outcomes = Vec::with_capacity(recipients.len());
                 for recipient in recipients {
                     let is_owner = recipient.key() == mailbox.key();
-                    let one = delivery(&[], vec![recipient]);
+                    let one = delivery(&mark, vec![recipient]);
                     outcomes.extend(match is_owner {
                         true => hops.next_hop.deliver(&one).await,
                         false => relay.send_original(&one).await,
