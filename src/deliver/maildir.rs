@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
 use super::{Accepted, DeliverError, Delivery, Outcome, Recipient};
+use crate::failpoint::{Point, reach};
 use crate::mail::{Address, edit};
 use crate::smtp::Reply;
 
@@ -154,12 +155,14 @@ impl Folder {
         }
         let tmp = temporary_name(key);
         let written = self.write(&tmp, delivery, recipient).and_then(|()| {
+            reach(Point::MaildirWritten);
             let name = format!("{}.{key}.{SUFFIX}", unix_seconds());
             rustix::fs::linkat(&self.tmp, &tmp, &self.new, &name, AtFlags::empty())?;
             Ok(name)
         });
         let removed = rustix::fs::unlinkat(&self.tmp, &tmp, AtFlags::empty());
         let name = written.map_err(|error| storage(&error, "writing to the Maildir"))?;
+        reach(Point::MaildirLinked);
         self.sync(&self.new)?;
         if let Err(error) = removed {
             tracing::warn!(path = %self.path.display(), %error, "a file is left in the Maildir's tmp");

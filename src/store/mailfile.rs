@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Id, OutgoingItem, QuarantineEntry, StoreError};
+use crate::failpoint::{Point, reach};
 
 const MAGIC: &[u8; 8] = b"SKMRMAIL";
 const END: &[u8; 8] = b"SKMREND\n";
@@ -138,7 +139,11 @@ impl Mails {
         let _ = fs::remove_file(&tmp);
         let written = write_synced(&tmp, &start, raw)
             .map_err(|error| StoreError::io(&tmp, error))
-            .and_then(|()| self.link_all(&tmp, header));
+            .and_then(|()| {
+                reach(Point::MailFileSynced);
+                self.link_all(&tmp, header)
+            });
+        reach(Point::MailFileLinked);
         // It has its links, or is of no use.
         let _ = fs::remove_file(&tmp);
         written
