@@ -53,6 +53,7 @@ fn converse(options: u8, pieces: &[&[u8]], abandon: bool) -> (Vec<u8>, Vec<Event
                 }
                 Event::Recipient(address) if !refuse => recipients.push(address.clone()),
                 Event::Recipient(_) | Event::Close => {}
+                Event::StartTls => unreachable!("it is not offered"),
                 Event::Message { envelope, raw } => {
                     assert_eq!(envelope.recipients, recipients);
                     assert!((1..=LIMITS.recipients).contains(&recipients.len()));
@@ -139,10 +140,12 @@ fn session(options: u8) -> Session {
         hostname: "mx.example.jp".to_owned(),
         default_domain: flag(1).then(|| "example.jp".to_owned()),
         bare_newline: if flag(2) { BareNewline::Reject } else { BareNewline::Normalize },
+        starttls: false,
         limits: LIMITS,
         client: Client {
             ip: None,
             helo: String::new(),
+            tls: false,
             trusted: flag(3),
             origin_ip: None,
             origin_name: None,
