@@ -21,5 +21,6 @@ mod hop;
 mod session;
 
 mod damage;
+mod hops;
 mod scenario;
 mod sweep;

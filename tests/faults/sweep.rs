@@ -270,7 +270,8 @@ fn run(point: Point, relay: &Hop) -> Outcome {
     let code = match ready {
         Err(Some(status)) => {
             outcome.not_started = 1;
-            if log(&site).trim().is_empty() {
+            // Where stderr fails too, it cannot.
+            if log(&site).trim().is_empty() && call != "write" {
                 details.push("it did not start and did not say why".to_owned());
             }
             status.code().or(Some(-1))
@@ -300,14 +301,12 @@ fn run(point: Point, relay: &Hop) -> Outcome {
         .filter(|line| line.contains("(INJECTED)"))
         .collect();
     outcome.hit = usize::from(!injected.is_empty());
-    if injected.iter().any(|line| line.contains("eventfd")) {
+    if wakes(&injected, &log(&site)) {
         outcome.set_apart = 1;
         details.clear();
-    } else if log(&site).contains("panicked") {
+    } else if let Some(line) = panic_in(&log(&site)) {
         outcome.panics = 1;
-        let line = log(&site);
-        let line = line.lines().find(|line| line.contains("panicked"));
-        details.push(format!("panic: {}", line.unwrap_or_default()));
+        details.push(line);
     }
     if outcome.not_started == 1 && code == Some(101) {
         outcome.panics += 1;
@@ -353,9 +352,9 @@ fn afterwards(
         let report = String::from_utf8_lossy(&verified.stdout).into_owned();
         details.push(format!("verify: {report} {}", verified.stderr));
     }
-    if log(site).contains("panicked") {
+    if let Some(line) = panic_in(&log(site)) {
         outcome.panics += 1;
-        details.push("panic after the restart".to_owned());
+        details.push(format!("after the restart: {line}"));
     }
     end(&mut child, Signal::KILL);
     outcome.wrong += ledger.wrong.len();
@@ -366,6 +365,20 @@ fn afterwards(
     for list in [&ledger.wrong, &findings.lost, &findings.repeated] {
         details.extend(list.iter().cloned());
     }
+}
+
+/// Whether a call was failed by which the runtime wakes itself: an eventfd, its pipe of signals.
+fn wakes(injected: &[&str], log: &str) -> bool {
+    injected.iter().any(|line| line.contains("eventfd")) || log.contains("src/runtime/signal/")
+}
+
+/// A panic that nobody caught; those of sled are caught, unless a task or we ended by them.
+fn panic_in(log: &str) -> Option<String> {
+    let panics = |line: &&str| {
+        let ours = line.contains("panicked at") && !line.contains("/sled-");
+        ours || line.contains("panicked with message")
+    };
+    log.lines().find(panics).map(str::to_owned)
 }
 
 impl Outcome {
