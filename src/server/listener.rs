@@ -101,7 +101,8 @@ impl Listener {
                 turn_away(&stream, &Reply::plain(554, "no service for this client"));
                 continue;
             };
-            let Ok(slot) = slots.clone().try_acquire_owned() else {
+            let slot = slots.clone().try_acquire_owned();
+            let (Ok(slot), Ok(handle)) = (slot, shared.handles.clone().try_acquire_owned()) else {
                 turn_away(&stream, &Reply::new(421, 3, 2, "too many connections"));
                 continue;
             };
@@ -111,7 +112,7 @@ impl Listener {
                     Stream::Tcp(stream, _) => serve(stream, client, settings, shared).await,
                     Stream::Unix(stream) => serve(stream, client, settings, shared).await,
                 }
-                drop(slot);
+                drop((slot, handle));
             });
         }
         open

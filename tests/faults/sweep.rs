@@ -119,6 +119,24 @@ fn no_failed_system_call_loses_a_mail() {
     assert!(rows.values().map(|row| row.hit).sum::<usize>() > 0 || wanted == 0);
 }
 
+/// sled syncs once more when it is closed, and panics where that fails.
+#[test]
+fn an_index_that_cannot_be_synced_when_it_is_closed_is_an_error_and_no_panic() {
+    let fault = Fault {
+        phase: Phase::Start,
+        call: "fsync",
+        error: "EIO",
+        onward: true,
+    };
+    let relay = scenario::relay();
+    for k in 4..=8 {
+        relay.forget();
+        let outcome = run(Point { fault, k }, &relay);
+        assert!(outcome.details.is_empty(), "{:#?}", outcome.details);
+        assert_eq!((outcome.hit, outcome.panics), (1, 0), "{k}");
+    }
+}
+
 /// The most calls that one thread made, by phase and call, in a run without faults.
 fn count() -> HashMap<(Phase, &'static str), usize> {
     let relay = scenario::relay();
