@@ -7,7 +7,7 @@ use std::time::Duration;
 use std::{io, mem};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
@@ -31,6 +31,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) struct Shared<H> {
     pub(super) handoff: Arc<H>,
     pub(super) budget: Budget,
+    /// A place for each connection, whatever its listener.
+    pub(super) handles: Arc<Semaphore>,
     /// `true` once the server stops.
     pub(super) stop: watch::Receiver<bool>,
 }
@@ -40,6 +42,7 @@ impl<H> Clone for Shared<H> {
         Self {
             handoff: self.handoff.clone(),
             budget: self.budget.clone(),
+            handles: self.handles.clone(),
             stop: self.stop.clone(),
         }
     }

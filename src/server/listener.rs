@@ -118,14 +118,15 @@ impl Listener {
                 turn_away(&stream, &Reply::plain(554, "no service for this client"));
                 continue;
             };
-            let Ok(slot) = slots.clone().try_acquire_owned() else {
+            let slot = slots.clone().try_acquire_owned();
+            let (Ok(slot), Ok(handle)) = (slot, shared.handles.clone().try_acquire_owned()) else {
                 turn_away(&stream, &Reply::new(421, 3, 2, "too many connections"));
                 continue;
             };
             let (settings, shared) = (settings.clone(), shared.clone());
             open.spawn(async move {
                 serve(stream.into_wire(), client, settings, shared).await;
-                drop(slot);
+                drop((slot, handle));
             });
         }
         open

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -25,6 +25,10 @@ use crate::smtp::{Answer, ListenAddress, Reply};
 
 pub use settings::{ListenerSettings, Timeouts};
 pub use tls::{CurrentCertificate, ListenerTls};
+
+/// File handles that connections leave to the store, to next hops and to spilled mail; half of all
+/// where there are fewer than twice as many.
+const RESERVED_HANDLES: u64 = 128;
 
 /// Takes the mail that the server receives. Calls of different connections run side by side; a
 /// call that panics is answered `451 4.3.0`.
@@ -83,6 +87,7 @@ impl Server {
         let shared = Shared {
             handoff,
             budget: Budget::new(memory),
+            handles: Arc::new(Semaphore::new(handles())),
             stop: stopped,
         };
         let mut server = Self {
@@ -128,6 +133,15 @@ impl Server {
             }
         }
     }
+}
+
+/// Connections that the limit of file handles lets all listeners have together.
+fn handles() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let left = limit.map_or(u64::MAX, |limit| limit - RESERVED_HANDLES.min(limit / 2));
+    usize::try_from(left).map_or(Semaphore::MAX_PERMITS, |left| {
+        left.min(Semaphore::MAX_PERMITS)
+    })
 }
 
 /// A listener that cannot be opened.
