@@ -6,6 +6,9 @@
 //! transaction; the caller groups recipients.
 
 mod client;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hop;
 pub mod loops;
 pub mod maildir;

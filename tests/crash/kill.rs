@@ -10,7 +10,7 @@ use crate::letter::Rng;
 use crate::oracle::{Counts, Table, print};
 use crate::round::{Round, Trials};
 use crate::setting;
-use crate::site::{Daemon, PATIENCE, Site};
+use crate::site::{Daemon, MOMENT, PATIENCE, Site};
 use crate::sweep;
 
 /// Trials on one store, before its account.
@@ -19,8 +19,6 @@ const ROUND: usize = 20;
 const LMTP: usize = 3;
 /// One trial in so many kills a daemon that just starts.
 const STARTS: usize = 10;
-/// While it is waited for the moment of a kill.
-const POLL: Duration = Duration::from_micros(300);
 
 /// When the daemon of a trial dies.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +95,6 @@ fn round(aims: &[Aim], in_maildir: bool, rng: &mut Rng, table: &mut Table) {
             for (number, aim) in aims.iter().enumerate() {
                 trials.load.trial.store(number, Ordering::SeqCst);
                 let counts = counted.entry(aim.name()).or_default();
-                counts.trials += 1;
                 trial(*aim, mails, &site, trials, &mut rng, counts);
             }
         },
@@ -120,18 +117,20 @@ fn trial(
 ) {
     let before = trials.load.taken.load(Ordering::SeqCst);
     let taken = || trials.load.taken.load(Ordering::SeqCst) - before;
-    match aim {
+    let daemon = match aim {
         Aim::Start => {
             let mut daemon = site.start(None);
             std::thread::sleep(Duration::from_micros(rng.below(50_000)));
             daemon.kill();
+            daemon
         }
         Aim::Instant => {
             let enough = mails / 2 + rng.below(mails);
             let mut daemon = site.start(None);
-            await_taken(enough, taken, &mut daemon);
+            daemon.await_taken(|| taken() >= enough);
             std::thread::sleep(Duration::from_micros(rng.below(3_000)));
             daemon.kill();
+            daemon
         }
         Aim::Point(point) => {
             let nth = 1 + rng.below(times(point, mails));
@@ -140,9 +139,10 @@ fn trial(
                 counts.missed += 1;
                 daemon.kill();
             }
+            daemon
         }
-    }
-    trials.note_death();
+    };
+    trials.note_death(&daemon, counts);
 }
 
 /// How often a point is surely passed while `mails` recipients are accepted, or a little more.
@@ -160,20 +160,6 @@ fn times(point: Point, mails: u64) -> u64 {
     (mails / share).max(1)
 }
 
-fn await_taken(enough: u64, taken: impl Fn() -> u64, daemon: &mut Daemon) {
-    let give_up = Instant::now() + PATIENCE;
-    while taken() < enough {
-        let status = daemon.ended();
-        assert!(status.is_none(), "{status:?}\n{}", daemon.log());
-        assert!(
-            Instant::now() < give_up,
-            "no mail is taken\n{}",
-            daemon.log()
-        );
-        std::thread::sleep(POLL);
-    }
-}
-
 /// Whether it kills itself before `most` recipients are accepted.
 fn dies(most: u64, taken: impl Fn() -> u64, daemon: &mut Daemon) -> bool {
     let give_up = Instant::now() + PATIENCE;
@@ -187,7 +173,7 @@ fn dies(most: u64, taken: impl Fn() -> u64, daemon: &mut Daemon) -> bool {
             "no mail is taken\n{}",
             daemon.log()
         );
-        std::thread::sleep(POLL);
+        std::thread::sleep(MOMENT);
     }
     false
 }

@@ -39,6 +39,8 @@ pub(crate) struct Counts {
     pub(crate) window: u64,
     /// Notices and auto-replies that never came: at most once.
     pub(crate) missing: u64,
+    /// Starts that found the index damaged.
+    pub(crate) rebuilt: u64,
     /// Held mail that was released.
     pub(crate) released: u64,
     /// The longest time between a first copy and the death that hid it.
@@ -61,6 +63,7 @@ impl Counts {
         self.reply += other.reply;
         self.window += other.window;
         self.missing += other.missing;
+        self.rebuilt += other.rebuilt;
         self.released += other.released;
         self.longest = self.longest.max(other.longest);
     }
@@ -68,7 +71,7 @@ impl Counts {
     /// What must not be.
     pub(crate) fn faults(&self) -> u64 {
         let repeated = self.maildir + self.hop + self.held + self.forward;
-        self.lost + self.altered + repeated + self.notice + self.reply
+        self.lost + self.altered + repeated + self.notice + self.reply + self.rebuilt
     }
 }
 
@@ -314,7 +317,7 @@ impl Judge<'_> {
 pub(crate) fn print(title: &str, table: &Table) -> Counts {
     let columns = [
         "trials", "accepted", "lost", "altered", "Maildir", "hop", "held", "forward", "notice",
-        "reply", "window", "missing", "released", "missed", "late",
+        "reply", "rebuilt", "window", "missing", "released", "missed", "late",
     ];
     println!("\n{title}; from \"Maildir\" to \"reply\": second copies, by place");
     print!("{:<22}", "point");
@@ -347,6 +350,7 @@ fn row(name: &str, counts: &Counts) {
         counts.forward,
         counts.notice,
         counts.reply,
+        counts.rebuilt,
         counts.window,
         counts.missing,
         counts.released,

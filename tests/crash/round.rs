@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::client::{self, Load};
 use crate::letter::{Letter, Rng};
-use crate::oracle::{Evidence, Table};
+use crate::oracle::{Counts, Evidence, Table};
 use crate::sink::Sink;
 use crate::site::{Daemon, Method, Site};
 
@@ -106,9 +106,11 @@ pub(crate) struct Trials<'a> {
 }
 
 impl Trials<'_> {
-    /// A life of the daemon is over.
-    pub(crate) fn note_death(&mut self) {
-        self.deaths.push(Instant::now());
+    /// A life of the daemon is over, which began with this daemon's start.
+    pub(crate) fn note_death(&mut self, daemon: &Daemon, counts: &mut Counts) {
+        counts.trials += 1;
+        counts.rebuilt += u64::from(daemon.log().contains("is made anew"));
+        self.deaths.push(daemon.killed());
         self.load.life.fetch_add(1, Ordering::SeqCst);
     }
 }

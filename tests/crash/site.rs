@@ -14,6 +14,8 @@ use crate::letter::{DOMAIN, mailboxes};
 /// Long enough for a loaded machine; a passing test does not wait for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(5);
+/// While it is waited for the moment of a death.
+pub(crate) const MOMENT: Duration = Duration::from_micros(300);
 
 /// Asks `probe` until it answers; panics with `what` when it never does.
 pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
@@ -128,7 +130,11 @@ control: {{socket: control.sock, mode: "0600"}}
             .stderr(fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        Daemon { child, log }
+        Daemon {
+            child,
+            log,
+            killed: None,
+        }
     }
 
     /// Runs one command with `--json`; whether it succeeded, and its one object.
@@ -218,6 +224,7 @@ pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
 pub(crate) struct Daemon {
     child: Child,
     log: PathBuf,
+    killed: Option<Instant>,
 }
 
 impl Daemon {
@@ -235,6 +242,22 @@ impl Daemon {
         });
     }
 
+    /// Waits until the clients have had enough of it.
+    pub(crate) fn await_taken(&mut self, enough: impl Fn() -> bool) {
+        let give_up = Instant::now() + PATIENCE;
+        while !enough() {
+            let status = self.ended();
+            assert!(status.is_none(), "{status:?}\n{}", self.log());
+            assert!(Instant::now() < give_up, "no mail is taken\n{}", self.log());
+            std::thread::sleep(MOMENT);
+        }
+    }
+
+    /// When it was killed; now, if it did that itself.
+    pub(crate) fn killed(&self) -> Instant {
+        self.killed.unwrap_or_else(Instant::now)
+    }
+
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
@@ -244,6 +267,12 @@ impl Daemon {
         if let Some(status) = self.ended() {
             panic!("the daemon ended by itself: {status}\n{}", self.log());
         }
+        self.end();
+    }
+
+    /// SIGKILL, whether it is alive or not.
+    pub(crate) fn end(&mut self) {
+        self.killed.get_or_insert_with(Instant::now);
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -259,7 +288,6 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
     }
 }
