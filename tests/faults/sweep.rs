@@ -101,6 +101,8 @@ struct Outcome {
 fn no_failed_system_call_loses_a_mail() {
     let counts = count();
     let mut points = all_points(&counts);
+    let only = std::env::var("SEKIMORI_FAULTS_CALL").unwrap_or_default();
+    points.retain(|point| only.is_empty() || point.fault.call == only);
     let total = points.len();
     let sample = std::env::var("SEKIMORI_FAULTS_SAMPLE").unwrap_or_default();
     let wanted = match sample.as_str() {
@@ -110,8 +112,6 @@ fn no_failed_system_call_loses_a_mail() {
     };
     shuffle(&mut points);
     points.truncate(wanted);
-    let only = std::env::var("SEKIMORI_FAULTS_CALL").unwrap_or_default();
-    points.retain(|point| only.is_empty() || point.fault.call == only);
     let rows = run_all(points);
     print_table(&rows, total);
     let bad: Vec<&String> = rows.values().flat_map(|row| &row.details).collect();
