@@ -93,6 +93,7 @@ impl Daemon {
         let server = Server::start(
             settings::listeners(&config),
             config.server.limits.memory,
+            config.store.path.clone(),
             agent,
         )
         .await?;
