@@ -122,7 +122,7 @@ fn put_before(raw: &[u8], full: &Message, before: &[u8]) {
             .any(|(other, _)| other.eq_ignore_ascii_case(name))
         {
             let (head, body) = stored.split_at(after.body_start);
-            assert_eq!([&edit::without_field(head, name), body].concat(), raw);
+            assert_eq!([&without_field(head, name), body].concat(), raw);
         }
     }
 }
@@ -200,7 +200,7 @@ fn without_a_field(raw: &[u8], full: &Message) {
     if name.contains('\u{fffd}') {
         return;
     }
-    let kept = edit::without_field(head, name);
+    let kept = without_field(head, name);
     let again = [b"Delivered-To: a@b\r\n".as_slice(), &kept, body].concat();
     let after = Message::parse(&again, &WIDE);
     let left: Vec<_> = others(full, None)
@@ -209,4 +209,13 @@ fn without_a_field(raw: &[u8], full: &Message) {
         .collect();
     assert_eq!(left, others(&after, Some(0)));
     assert_eq!(&again[after.body_start..], body);
+}
+
+fn without_field(block: &[u8], name: &str) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let _: Result<(), ()> = edit::without_field(block, name, |piece| {
+        kept.extend_from_slice(piece);
+        Ok(())
+    });
+    kept
 }

@@ -104,9 +104,16 @@ pub fn divider(mail: [&[u8]; 2]) -> &'static [u8] {
     }
 }
 
-/// A header block without its fields of that name.
-pub fn without_field(header_block: &[u8], name: &str) -> Vec<u8> {
-    header::without(header_block, name)
+/// Gives a header block without its fields of that name to `keep`, in pieces.
+///
+/// # Errors
+/// The first one of `keep`, which is not called again then.
+pub fn without_field<E>(
+    header_block: &[u8],
+    name: &str,
+    keep: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    header::without(header_block, name, keep)
 }
 
 /// Adds a Subject behind the last field; without one before the empty line, as a line that begins
@@ -432,8 +439,16 @@ mod tests {
             ("", ""),
         ];
         for (block, expected) in rows {
-            let kept = without_field(block.as_bytes(), "Return-Path");
-            assert_eq!(kept, expected.as_bytes(), "{block:?}");
+            let mut kept = Vec::new();
+            let all: Result<(), ()> = without_field(block.as_bytes(), "Return-Path", |piece| {
+                kept.extend_from_slice(piece);
+                Ok(())
+            });
+            assert_eq!(
+                (kept.as_slice(), all),
+                (expected.as_bytes(), Ok(())),
+                "{block:?}"
+            );
         }
     }
 
