@@ -108,7 +108,10 @@ impl Shared {
             }
         };
         match settings::hops(&config) {
-            Ok(hops) => self.hops.store(Arc::new(hops)),
+            Ok(mut hops) => {
+                hops.relay.succeed(&self.hops.load().relay);
+                self.hops.store(Arc::new(hops));
+            }
             Err(error) => {
                 tracing::error!(%error, "reload refused, old settings stay");
                 return Reload::Refused(vec![settings::refusal(path, &error)]);

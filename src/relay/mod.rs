@@ -9,7 +9,7 @@ pub mod backoff;
 pub mod courier;
 
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lettre::transport::smtp::Error as LettreError;
@@ -48,7 +48,8 @@ pub struct Relay {
     pool: Pool,
     /// Mails at once, of both kinds.
     permits: Semaphore,
-    limit: Mutex<RateLimit>,
+    /// Shared with the relay that a reload replaced and that may still be sending.
+    limit: Arc<Mutex<RateLimit>>,
     tls: Option<TlsParameters>,
 }
 
@@ -67,10 +68,24 @@ impl Relay {
         Ok(Self {
             pool: Pool::new(settings.hop.clone()),
             permits: Semaphore::new(at_once),
-            limit: Mutex::new(RateLimit::new(settings.min_interval, settings.per_minute)),
+            limit: Arc::new(Mutex::new(RateLimit::new(
+                settings.min_interval,
+                settings.per_minute,
+            ))),
             tls,
             settings,
         })
+    }
+
+    /// Takes the place of `earlier`: what that sent counts for the limits of this one.
+    pub fn succeed(&mut self, earlier: &Self) {
+        let (pause, per_minute) = (self.settings.min_interval, self.settings.per_minute);
+        self.limit = earlier.limit.clone();
+        self.limit().set(pause, per_minute);
+    }
+
+    fn limit(&self) -> MutexGuard<'_, RateLimit> {
+        self.limit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The retry schedule.
@@ -116,11 +131,7 @@ impl Relay {
     /// A free place, at a moment that the rate limit allows.
     async fn turn(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
         let permit = self.permits.acquire().await.ok();
-        let moment = self
-            .limit
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .book(Instant::now());
+        let moment = self.limit().book(Instant::now());
         tokio::time::sleep_until(moment.into()).await;
         permit
     }
