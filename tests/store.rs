@@ -663,6 +663,30 @@ fn what_a_broken_off_hand_off_prepared_goes_with_its_retry() {
 }
 
 #[test]
+fn a_retry_waits_for_a_batch_that_nobody_waits_for_any_more() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let key = HandoffKey::new("taro", "a@b.example", &MailDigest::of(RAW));
+        let mut batch = Batch::new();
+        batch.put_quarantine(&entry(NOW, "taro"));
+        batch.keep_under_way([store.begin(key).await].into());
+        let mut retry = Box::pin(store.begin(key));
+        tokio::select! {
+            biased;
+            _ = &mut retry => panic!("it did not wait"),
+            () = std::future::ready(()) => {}
+        }
+        store.submit(batch);
+        retry.await;
+        assert_eq!(list(&store).len(), 1);
+    });
+}
+
+#[test]
 fn the_outgoing_mail_of_a_mailbox_is_counted() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());

@@ -303,3 +303,46 @@ fn unreachable(detail: impl Into<String>) -> DeliverError {
     let reply = Reply::new(451, 4, 1, "the next hop cannot be reached");
     DeliverError::new(reply, detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deliver::Protocol;
+
+    fn relay(min_interval: Duration) -> Relay {
+        Relay::new(RelaySettings {
+            hop: HopSettings {
+                protocol: Protocol::Smtp,
+                endpoint: Endpoint::Tcp {
+                    host: "127.0.0.1".to_owned(),
+                    port: 9,
+                },
+                hostname: "mx.example.jp".to_owned(),
+                tls: Tls::None,
+                auth: None,
+                timeout: Duration::from_secs(1),
+                max_connections: 1,
+            },
+            min_interval,
+            per_minute: 0,
+            retry: Retry {
+                first: Duration::ZERO,
+                factor: 1.0,
+                longest: Duration::ZERO,
+                give_up: Duration::ZERO,
+            },
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_relay_that_a_reload_brings_counts_what_the_one_before_sends() {
+        let hour = Duration::from_secs(3600);
+        let (earlier, mut later) = (relay(Duration::ZERO), relay(hour));
+        let now = Instant::now();
+        earlier.limit().book(now);
+        later.succeed(&earlier);
+        assert_eq!(later.limit().book(now), now + hour);
+        assert_eq!(earlier.limit().book(now), now + 2 * hour);
+    }
+}
