@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout_at;
 
 use crate::config::{Config, Directory, Engine, Lookup, Mailbox, ServerLimits};
 use crate::deliver::loops;
 use crate::execute::{self, Executor, Mail, Task};
+use crate::failpoint::strike;
 use crate::mail::{Address, Bounds, Envelope, Message, ReversePath};
 use crate::policy::{
     Arrival, AuthReport, Plan, ScanReport, Screening, SpamScan, Stage, Verdict, VirusScan,
@@ -18,11 +20,14 @@ use crate::policy::{
 use crate::scan::Upstream;
 use crate::server::Handoff;
 use crate::smtp::{Answer, Reply};
-use crate::store::{self, HandoffKey, Id, MailDigest};
+use crate::store::{self, HandoffKey, Id, MailDigest, Store};
 use crate::telemetry::Redact;
 
 /// How long before the last moment for a reply delivery ends.
 const COMMIT_TIME: Duration = Duration::from_secs(15);
+/// How long a commit that has begun is waited for beyond `timeouts.final_reply`: what was answered
+/// 4yz must not take effect after all. Both together stay below an MTA's 600 s.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Settings that a reload swaps as one.
 #[derive(Debug)]
@@ -94,31 +99,52 @@ impl Agent {
         (shares, routes)
     }
 
-    async fn carry_out(&self, mail: &Arc<Mail>, shares: &[Share]) -> Vec<Answer> {
+    async fn carry_out(&self, mail: &Arc<Mail>, shares: &Arc<[Share]>) -> Vec<Answer> {
         let mut answers: Vec<Option<Answer>> = Vec::with_capacity(shares.len());
-        let mut tasks = Vec::new();
-        for share in shares {
+        let mut open = Vec::new();
+        for (place, share) in shares.iter().enumerate() {
             match self.earlier(share).await {
                 Ok(Some(answer)) => answers.push(Some(answer)),
                 Ok(None) => {
-                    tasks.push(self.task(mail, share));
+                    open.push(place);
                     answers.push(None);
                 }
                 Err(reply) => answers.push(Some(Answer::Refused(reply))),
             }
         }
-        let mut done = self.executor.execute(mail, &tasks).await.into_iter();
-        let mut executed = tasks.iter();
+        let tasks = self.tasks(mail, shares, open).await;
+        let done = self.executor.execute(mail, &tasks).await;
+        let mut done = tasks.iter().zip(done);
         for answer in answers.iter_mut().filter(|answer| answer.is_none()) {
-            if let (Some(reply), Some(task)) = (done.next(), executed.next()) {
-                *answer = Some(finish(task, reply));
-            }
+            *answer = done.next().map(|(task, done)| finish(task, done));
         }
-        let lost = || Answer::Refused(Reply::new(451, 3, 0, "internal error"));
         answers
             .into_iter()
-            .map(|answer| answer.unwrap_or_else(lost))
+            .map(|answer| answer.unwrap_or_else(|| Answer::Refused(broken())))
             .collect()
+    }
+
+    /// Decides for the shares at these places; none where that panicked.
+    async fn tasks(
+        &self,
+        mail: &Arc<Mail>,
+        shares: &Arc<[Share]>,
+        places: Vec<usize>,
+    ) -> Arc<[Task]> {
+        if places.is_empty() {
+            return Arc::default();
+        }
+        let (mail, shares) = (mail.clone(), shares.clone());
+        let (store, secret) = (self.executor.store().clone(), *self.executor.loop_secret());
+        let decided = spawn_blocking(move || {
+            let _reading = store.reading(&mail.digest, mail.received_at);
+            let chosen = places.iter().filter_map(|place| shares.get(*place));
+            chosen.map(|share| task(&mail, share, &secret)).collect()
+        });
+        decided.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the decision failed");
+            Arc::default()
+        })
     }
 
     /// What an earlier hand-off of the same mail was answered, if it was carried out.
@@ -142,29 +168,6 @@ impl Agent {
                     .map(Stage::as_str),
             }
         }))
-    }
-
-    fn task(&self, mail: &Mail, share: &Share) -> Task {
-        let policy = &share.mailbox.policy;
-        let arrival = Arrival {
-            now: mail.received_at.div_euclid(1000),
-            sender: &mail.envelope.sender,
-            recipient: &share.recipient,
-            trusted_client: mail.envelope.client.is_origin_trusted(),
-            auth: &mail.auth,
-            looping: loops::is_marked(
-                &mail.message.header,
-                self.executor.loop_secret(),
-                &policy.mailbox.key(),
-            ),
-        };
-        Task {
-            id: Id::new(mail.received_at),
-            recipient: share.recipient.clone(),
-            mailbox: share.mailbox.clone(),
-            plan: decide(&share.mailbox, &mail.message, &arrival, &mail.scan),
-            key: share.key,
-        }
     }
 
     fn log(&self, active: &Active, mail: &Mail, answer: &Answer, recipient: &Address) {
@@ -209,31 +212,37 @@ impl Handoff for Agent {
 
     async fn message(&self, envelope: Envelope, raw: Bytes) -> Vec<Answer> {
         let active = self.active.load_full();
-        let deadline = Instant::now() + delivery_time(active.config.server.timeouts.final_reply);
-        let bounds = bounds(&active.config.server.limits);
-        let parsed = spawn_blocking(move || {
-            let message = Message::parse(&raw, &bounds);
-            let digest = MailDigest::of(&raw);
-            (message, digest, raw)
-        });
-        let Ok((message, digest, raw)) = parsed.await else {
-            let refused = Answer::Refused(Reply::new(451, 3, 0, "internal error"));
-            return vec![refused; envelope.recipients.len()];
+        let final_reply = active.config.server.timeouts.final_reply;
+        let began = Instant::now();
+        let refuse_all = |reply: Reply| vec![Answer::Refused(reply); envelope.recipients.len()];
+        let (store, config) = (self.executor.store().clone(), active.config.clone());
+        let trusted = envelope.client.trusted;
+        let read = spawn_blocking(move || read(&store, &config, raw, trusted)).await;
+        let Ok(read) = read else {
+            return refuse_all(broken());
         };
-        let scan = scan(&active.config, &message, envelope.client.trusted);
-        let (shares, routes) = self.shares(&active, &envelope, &digest).await;
+        let (shares, routes) = self.shares(&active, &envelope, &read.digest).await;
         let keys: Vec<HandoffKey> = shares.iter().map(|share| share.key).collect();
-        let _under_way = self.executor.store().begin_all(&keys).await;
+        let late = began + final_reply;
+        let begun = timeout_at(late.into(), self.executor.store().begin_all(&keys));
+        let Ok(under_way) = begun.await else {
+            return refuse_all(execute::late_reply());
+        };
         let mail = Arc::new(Mail {
-            received_at: jiff::Timestamp::now().as_millisecond(),
-            scan,
+            received_at: now(),
+            scan: read.scan,
             auth: AuthReport::default(),
             envelope,
-            message,
-            raw,
+            message: read.message,
+            raw: read.raw,
             config: active.config.clone(),
-            deadline,
+            deadline: began + delivery_time(final_reply),
+            late,
+            digest: read.digest,
+            unread: read.unread,
+            under_way: under_way.into(),
         });
+        let shares = shares.into();
         let answers = self.carry_out(&mail, &shares).await;
         let refused = |reply: Reply| Answer::Refused(reply);
         routes
@@ -244,7 +253,7 @@ impl Handoff for Agent {
                     Ok(place) => answers
                         .get(place)
                         .cloned()
-                        .unwrap_or_else(|| refused(Reply::new(451, 3, 0, "internal error"))),
+                        .unwrap_or_else(|| refused(broken())),
                     Err(reply) => refused(reply),
                 };
                 self.log(&active, &mail, &answer, recipient);
@@ -252,6 +261,79 @@ impl Handoff for Agent {
             })
             .collect()
     }
+
+    fn overtime(&self) -> Duration {
+        COMMIT_PATIENCE
+    }
+}
+
+/// A mail that was looked into, or was not.
+struct Read {
+    message: Message,
+    scan: ScanReport,
+    digest: MailDigest,
+    raw: Bytes,
+    unread: bool,
+}
+
+/// Reads a mail, marked as being read. One that crashed us too often is left unread; its digest is
+/// taken by code without recursion or allocation of its making.
+fn read(store: &Store, config: &Config, raw: Bytes, trusted: bool) -> Read {
+    let (digest, now) = (MailDigest::of(&raw), now());
+    let unread = store.is_poison(&digest, now);
+    let (message, scan) = if unread {
+        tracing::error!(
+            size = raw.len(),
+            "this mail crashed us before: it is delivered unread"
+        );
+        (Message::unread(&raw), ScanReport::default())
+    } else {
+        let _reading = store.reading(&digest, now);
+        strike(&raw);
+        let message = Message::parse(&raw, &bounds(&config.server.limits));
+        let scan = scan(config, &message, trusted);
+        (message, scan)
+    };
+    Read {
+        message,
+        scan,
+        digest,
+        raw,
+        unread,
+    }
+}
+
+fn task(mail: &Mail, share: &Share, loop_secret: &[u8; 32]) -> Task {
+    let policy = &share.mailbox.policy;
+    let plan = if mail.unread {
+        Plan::unread()
+    } else {
+        let mailbox = policy.mailbox.key();
+        let arrival = Arrival {
+            now: mail.received_at.div_euclid(1000),
+            sender: &mail.envelope.sender,
+            recipient: &share.recipient,
+            trusted_client: mail.envelope.client.is_origin_trusted(),
+            auth: &mail.auth,
+            looping: loops::is_marked(&mail.message.header, loop_secret, &mailbox),
+        };
+        decide(&share.mailbox, &mail.message, &arrival, &mail.scan)
+    };
+    Task {
+        id: Id::new(mail.received_at),
+        recipient: share.recipient.clone(),
+        mailbox: share.mailbox.clone(),
+        plan,
+        key: share.key,
+    }
+}
+
+fn broken() -> Reply {
+    Reply::new(451, 3, 0, "internal error")
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
 }
 
 /// What of `timeouts.final_reply` the next hop gets: the rest is for what was delivered to be

@@ -1,12 +1,14 @@
 //! Carries out the plans of one mail: prepare, deliver, commit or give up (DESIGN section 4).
 //!
 //! *Prepare* writes what must outlive the reply as mail files, unnamed by the index and so never
-//! sent. *Deliver* hands kept mail to the next hop. *Commit* names everything in one batch for all
+//! sent, in place of those of an earlier try. *Deliver* hands kept mail to the next hop. *Commit* names everything in one batch for all
 //! recipients; only then does any effect exist. Where delivery or commit fails for a recipient its
 //! files go and its reply is not 2yz.
 
 mod effects;
 pub(crate) mod letters;
+mod prepare;
+mod replies;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use serde_json::json;
 use tokio::sync::Notify;
+use tokio::time::timeout_at;
 
 pub use effects::Effects;
 
@@ -27,10 +30,14 @@ use crate::policy::{AuthReport, Plan, ScanReport, SpamScan, Verdict, VirusScan};
 use crate::relay::Hops;
 use crate::smtp::Reply;
 use crate::store::{
-    Answer, Batch, FileEntry, Handoff, HandoffKey, Id, MailHeader, Shelf, Store, StoreError,
-    WhyRecord, blocking,
+    Answer, Batch, FileEntry, Handoff, HandoffKey, Id, InflightGuard, MailDigest, MailHeader,
+    Store, StoreError, WhyRecord, blocking,
 };
 use crate::view;
+
+/// The field of a mail that was delivered unread, and why.
+pub const BYPASS_FIELD: &str = "X-Sekimori-Bypass";
+const BYPASS_REASON: &str = "crash";
 
 /// One mail that was taken over, parsed and scanned.
 #[derive(Debug)]
@@ -51,6 +58,14 @@ pub struct Mail {
     pub config: Arc<Config>,
     /// When the next hop must have answered, so that there is time left to commit.
     pub deadline: Instant,
+    /// When whatever is not delivered is answered `451 4.4.5`.
+    pub late: Instant,
+    /// Its octets, for the mark that it is being read.
+    pub digest: MailDigest,
+    /// Reading it crashed us too often: it goes raw to its mailboxes (RELIABILITY D19).
+    pub unread: bool,
+    /// Its hand-offs: while any part of the work lives, a retry of them waits.
+    pub under_way: Arc<[InflightGuard]>,
 }
 
 /// One mailbox's decision, to be carried out.
@@ -75,6 +90,7 @@ pub struct Executor {
     hops: Arc<ArcSwap<Hops>>,
     courier: Arc<Notify>,
     loop_secret: [u8; 32],
+    replies: Arc<replies::Replies>,
 }
 
 impl Executor {
@@ -90,6 +106,7 @@ impl Executor {
             hops,
             courier,
             loop_secret,
+            replies: Arc::default(),
         }
     }
 
@@ -103,116 +120,53 @@ impl Executor {
         &self.loop_secret
     }
 
-    /// Carries out all tasks of a mail; one result a task, in order. `Ok` = durable.
-    pub async fn execute(&self, mail: &Arc<Mail>, tasks: &[Task]) -> Vec<Result<(), Reply>> {
+    /// Carries out all tasks of a mail; one result a task, in order. `Ok` = durable. What is not
+    /// delivered by `mail.late` is `451 4.4.5`; a commit that has begun is waited for, because what
+    /// was answered 4yz must not be delivered after all (RFC 5321 4.2.5).
+    pub async fn execute(&self, mail: &Arc<Mail>, tasks: &Arc<[Task]>) -> Vec<Result<(), Reply>> {
         let Some(first) = tasks.first() else {
             return Vec::new();
         };
         let received = received_line(mail, first.id);
-        let (mut results, mut effects) = self.prepare(mail, tasks, &received).await;
-        reach(Point::Prepared);
         let unrecorded = Unrecorded(Some(&self.store));
-        self.deliver(mail, tasks, &received, &mut results).await;
-        reach(Point::Delivered);
+        let up_to_delivery = async {
+            let (mut results, effects) = self.prepare(mail, tasks, &received).await;
+            reach(Point::Prepared);
+            self.deliver(mail, tasks, &received, &mut results).await;
+            reach(Point::Delivered);
+            (results, effects)
+        };
+        let Ok((mut results, mut effects)) = timeout_at(mail.late.into(), up_to_delivery).await
+        else {
+            // Files may still be being written: the retry clears them.
+            return vec![Err(late_reply()); tasks.len()];
+        };
         self.commit(mail, tasks, &mut results, &mut effects).await;
         if results.iter().all(Result::is_ok) {
             unrecorded.none();
         }
-        let failed = results
-            .iter()
-            .zip(&effects)
-            .filter(|(result, _)| result.is_err());
-        let files: Vec<(Shelf, Id)> = failed.flat_map(|(_, effects)| effects.files()).collect();
-        if !files.is_empty() {
-            self.discard(files).await;
-        }
+        self.conclude(tasks, &results).await;
         results
     }
 
-    /// Nothing names these files; one that is left behind by a fault is an orphan that goes later.
-    async fn discard(&self, files: Vec<(Shelf, Id)>) {
+    /// After all is said: what is committed is named, of all else nothing stays.
+    async fn conclude(&self, tasks: &[Task], results: &[Result<(), Reply>]) {
+        let mut refused = Vec::new();
+        for (task, result) in tasks.iter().zip(results) {
+            match result {
+                Ok(()) => self.store.forget_prepared(&task.key),
+                Err(_) if self.store.is_prepared(&task.key) => refused.push(task.key),
+                Err(_) => {}
+            }
+        }
+        if refused.is_empty() {
+            return;
+        }
         let store = self.store.clone();
-        let removed = blocking(move || {
-            files
-                .into_iter()
-                .try_for_each(|(shelf, id)| store.remove_mail(shelf, id))
-        });
-        if let Err(error) = removed.await {
-            tracing::warn!(%error, "files of a mail that was not taken stay behind");
+        let clear = move || refused.iter().try_for_each(|key| store.clear_prepared(key));
+        if let Err(error) = blocking(clear).await {
+            tracing::warn!(%error, "files of a mail that was not taken stay behind until its retry");
         }
-    }
-
-    async fn prepare(
-        &self,
-        mail: &Arc<Mail>,
-        tasks: &[Task],
-        received: &[u8],
-    ) -> (Vec<Result<(), Reply>>, Vec<Effects>) {
-        let mut results: Vec<Result<(), Reply>> = vec![Ok(()); tasks.len()];
-        let mut effects = Vec::with_capacity(tasks.len());
-        for (task, result) in tasks.iter().zip(&mut results) {
-            effects.push(
-                Effects::of(task, mail, &self.store).unwrap_or_else(|error| {
-                    tracing::error!(%error, "ledger not read");
-                    *result = Err(store_reply(&error));
-                    Effects::default()
-                }),
-            );
-        }
-        let held: u64 = effects
-            .iter()
-            .filter_map(|effects| effects.held.as_ref())
-            .map(|held| held.size)
-            .sum();
-        if held > 0 && !self.store.quarantine_has_room(held) {
-            for (result, effects) in results.iter_mut().zip(&mut effects) {
-                if effects.held.is_some() {
-                    *result = Err(Reply::new(452, 3, 1, "quarantine is full"));
-                    *effects = Effects::default();
-                }
-            }
-        }
-        if let Err(error) = self.write_original(mail, &effects, received).await {
-            tracing::error!(%error, "mail file not written");
-            for (result, effects) in results.iter_mut().zip(&mut effects) {
-                if effects.needs_original() {
-                    *result = Err(store_reply(&error));
-                    *effects = Effects::default();
-                }
-            }
-        }
-        for (result, effects) in results.iter_mut().zip(&mut effects) {
-            if let Err(error) = self.write_letters(mail, effects).await {
-                tracing::error!(%error, "letter not written");
-                *result = Err(store_reply(&error));
-            }
-        }
-        (results, effects)
-    }
-
-    /// One file for all quarantine entries and forwards of the mail.
-    async fn write_original(
-        &self,
-        mail: &Arc<Mail>,
-        effects: &[Effects],
-        received: &[u8],
-    ) -> Result<(), StoreError> {
-        let entries: Vec<_> = effects.iter().flat_map(Effects::original_entries).collect();
-        if entries.is_empty() {
-            return Ok(());
-        }
-        let header = mail_header(mail, entries, received);
-        let (store, raw) = (self.store.clone(), mail.raw.clone());
-        blocking(move || store.write_mail(&header, &raw)).await
-    }
-
-    async fn write_letters(&self, mail: &Arc<Mail>, effects: &Effects) -> Result<(), StoreError> {
-        for letter in &effects.letters {
-            let header = mail_header(mail, vec![letter.entry()], &[]);
-            let (store, bytes) = (self.store.clone(), letter.bytes.clone());
-            blocking(move || store.write_mail(&header, &bytes)).await?;
-        }
-        Ok(())
     }
 
     /// Kept mail to the next hop; recipients with equal octets in one transaction.
@@ -239,6 +193,7 @@ impl Executor {
             let mut content =
                 Content::new(received.to_vec(), mail.raw.clone(), mail.message.body_start);
             if !mark.is_empty() {
+                let _reading = self.store.reading(&mail.digest, mail.received_at);
                 content.header = Some(edit::mark_subject(&mail.raw, &mail.message, mark));
             }
             let chosen: Vec<&Task> = indexes
@@ -292,6 +247,7 @@ impl Executor {
             self.store.submit(batch);
             return;
         }
+        batch.keep_under_way(mail.under_way.clone());
         match self.store.commit(batch).await {
             Ok(()) => self.courier.notify_one(),
             Err(error) => {
@@ -299,10 +255,6 @@ impl Executor {
                 for (result, effects) in results.iter_mut().zip(effects) {
                     if result.is_ok() && !effects.is_empty() {
                         *result = Err(store_reply(&error));
-                        if matches!(error, StoreError::InDoubt(_)) {
-                            // The index may name its files, and a retry find the hand-off done.
-                            *effects = Effects::default();
-                        }
                     }
                 }
             }
@@ -337,14 +289,24 @@ pub fn store_reply(error: &StoreError) -> Reply {
     }
 }
 
+/// The reply for what took longer than `timeouts.final_reply`.
+pub fn late_reply() -> Reply {
+    Reply::new(451, 4, 5, "this took too long")
+}
+
+/// What stands before the mail wherever it goes.
 fn received_line(mail: &Mail, id: Id) -> Vec<u8> {
     let date = letters::rfc5322(mail.received_at, &jiff::tz::TimeZone::system());
-    edit::received(
+    let received = edit::received(
         &mail.envelope,
         &mail.config.server.hostname,
         id.as_str(),
         &date,
-    )
+    );
+    match mail.unread {
+        true => [edit::field(BYPASS_FIELD, BYPASS_REASON), received].concat(),
+        false => received,
+    }
 }
 
 fn recipient(task: &Task, maybe_there: bool) -> Recipient {
@@ -413,10 +375,14 @@ fn why(task: &Task, mail: &Mail, effects: &Effects) -> WhyRecord {
         "effects": effects.listed(),
         "facts": facts(&mail.message),
     });
+    let mut body = view::with(view::plan(&mailbox, &task.plan), rest);
+    if mail.unread {
+        body = view::with(body, json!({"bypass": BYPASS_REASON}));
+    }
     WhyRecord {
         id: task.id,
         received_at: mail.received_at,
-        body: view::with(view::plan(&mailbox, &task.plan), rest),
+        body,
         mailbox,
     }
 }

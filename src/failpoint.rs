@@ -2,6 +2,9 @@
 //!
 //! `SEKIMORI_KILL_AT=NAME:N` kills this process when it reaches the place for the N-th time. Only in
 //! builds with debug assertions or with the feature `failpoints`; in all others [`reach`] is empty.
+//!
+//! In the same builds `SEKIMORI_CRASH_ON=abort:TEXT` or `panic:TEXT` makes every mail that contains
+//! TEXT poison: reading it ends so.
 
 /// A place at which a crash must lose and repeat nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -126,3 +129,22 @@ pub fn reach(point: Point) {
 #[cfg(not(any(debug_assertions, feature = "failpoints")))]
 #[inline(always)]
 pub fn reach(_: Point) {}
+
+/// This mail is being read; it does not return when the mail was called poison.
+#[cfg(any(debug_assertions, feature = "failpoints"))]
+pub fn strike(raw: &[u8]) {
+    let Ok(aim) = std::env::var("SEKIMORI_CRASH_ON") else {
+        return;
+    };
+    let hits = |text: &str| memchr::memmem::find(raw, text.as_bytes()).is_some();
+    match aim.split_once(':') {
+        Some(("abort", text)) if hits(text) => std::process::abort(),
+        Some(("panic", text)) if hits(text) => std::panic::resume_unwind(Box::new("poison")),
+        _ => {}
+    }
+}
+
+/// Nothing.
+#[cfg(not(any(debug_assertions, feature = "failpoints")))]
+#[inline(always)]
+pub fn strike(_: &[u8]) {}

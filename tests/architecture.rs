@@ -59,6 +59,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "smtp",
             "server",
             "telemetry",
+            "failpoint",
         ],
     ),
     ("server", &["agent", "config", "smtp", "mail", "telemetry"]),

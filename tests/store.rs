@@ -54,6 +54,7 @@ fn entry(time: i64, mailbox: &str) -> QuarantineEntry {
         expires_at: time + 7 * DAY,
         state: QuarantineState::Held,
         release_to: None,
+        handoff: None,
     }
 }
 
@@ -617,6 +618,121 @@ fn leftovers_of_a_crash_go_in_time() {
     assert_eq!(store.sweep(real + 6 * DAY, 6 * DAY).unwrap().orphans, 0);
     assert_eq!(store.sweep(real + 8 * DAY, 8 * DAY).unwrap().orphans, 1);
     assert!(files(&dir.path().join("mail")).is_empty());
+}
+
+#[test]
+fn what_a_broken_off_hand_off_prepared_goes_with_its_retry() {
+    let dir = TempDir::new().unwrap();
+    let key = |mailbox: &str| HandoffKey::new(mailbox, "a@b.example", &MailDigest::of(RAW));
+    let (broken, done) = (key("taro"), key("jiro"));
+    let held = QuarantineEntry {
+        handoff: Some(broken),
+        ..entry(NOW, "taro")
+    };
+    let outgoing = |key| OutgoingItem {
+        handoff: Some(key),
+        ..item(OutgoingKind::Forward, OutgoingState::Held, NOW)
+    };
+    let (lost, named) = (outgoing(broken), outgoing(done));
+    let store = open(dir.path());
+    let entries = vec![
+        FileEntry::Quarantine(held.clone()),
+        FileEntry::Outgoing(lost.clone()),
+        FileEntry::Outgoing(named.clone()),
+    ];
+    store.write_mail(&header(entries), RAW).unwrap();
+    assert!(store.is_prepared(&broken) && store.is_prepared(&done));
+    let mut batch = Batch::new();
+    batch.put_outgoing(&named);
+    store.commit_blocking(batch).unwrap();
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.opened().orphans, 2);
+    assert!(store.is_prepared(&broken) && !store.is_prepared(&done));
+    assert_eq!(files(&dir.path().join("mail")).len(), 3);
+    store.clear_prepared(&broken).unwrap();
+    assert!(!store.is_prepared(&broken));
+    assert_eq!(files(&dir.path().join("mail")).len(), 1);
+    assert_eq!(store.read_body(Shelf::Outgoing, named.id).unwrap(), RAW);
+    // What became named after all is not touched.
+    let late = outgoing(done);
+    queue(&store, &late);
+    assert!(store.is_prepared(&done));
+    store.clear_prepared(&done).unwrap();
+    assert_eq!(store.read_body(Shelf::Outgoing, late.id).unwrap(), RAW);
+}
+
+#[test]
+fn a_retry_waits_for_a_batch_that_nobody_waits_for_any_more() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let key = HandoffKey::new("taro", "a@b.example", &MailDigest::of(RAW));
+        let mut batch = Batch::new();
+        batch.put_quarantine(&entry(NOW, "taro"));
+        batch.keep_under_way([store.begin(key).await].into());
+        let mut retry = Box::pin(store.begin(key));
+        tokio::select! {
+            biased;
+            _ = &mut retry => panic!("it did not wait"),
+            () = std::future::ready(()) => {}
+        }
+        store.submit(batch);
+        retry.await;
+        assert_eq!(list(&store).len(), 1);
+    });
+}
+
+#[test]
+fn the_outgoing_mail_of_a_mailbox_is_counted() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let ready = || item(OutgoingKind::Forward, OutgoingState::Ready, NOW);
+    let (first, second) = (ready(), ready());
+    let other = OutgoingItem {
+        mailbox: "jiro@example.jp".to_owned(),
+        ..ready()
+    };
+    for item in [&first, &second, &other, &first] {
+        let mut batch = Batch::new();
+        batch.put_outgoing(item);
+        store.commit_blocking(batch).unwrap();
+    }
+    let counts = |store: &Store| {
+        ["taro@example.jp", "jiro@example.jp", "saburo@example.jp"]
+            .map(|mailbox| store.outgoing_count_of(mailbox))
+    };
+    assert_eq!(counts(&store), [2, 1, 0]);
+    store.outgoing_begin(first.id).unwrap();
+    store.outgoing_remove(first.id, None).unwrap();
+    assert_eq!(counts(&store), [1, 1, 0]);
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(counts(&store), [1, 1, 0]);
+    store.outgoing_remove(other.id, None).unwrap();
+    assert_eq!(counts(&store), [1, 0, 0]);
+}
+
+#[test]
+fn a_dead_forward_without_another_copy_outlives_every_sweep() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let dead = |fallback| OutgoingItem {
+        fallback,
+        ..item(OutgoingKind::Forward, OutgoingState::Dead, NOW)
+    };
+    let (only, other) = (dead(true), dead(false));
+    queue(&store, &only);
+    queue(&store, &other);
+    store.sweep(NOW, 0).unwrap();
+    store.sweep(NOW + 300 * DAY, 300 * DAY).unwrap();
+    assert!(store.outgoing_get(only.id).unwrap().is_some());
+    assert_eq!(store.read_body(Shelf::Outgoing, only.id).unwrap(), RAW);
+    assert!(store.outgoing_get(other.id).unwrap().is_none());
+    assert_eq!(store.outgoing_retry(Some(only.id), NOW).unwrap(), 1);
 }
 
 #[test]

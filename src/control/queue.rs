@@ -16,9 +16,10 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Response, 
     let store = shared.store().clone();
     let items = blocking(move || store.outgoing_list().collect::<Result<Vec<_>, _>>()).await?;
     // What was given up waits for nothing; its why-record tells of it, and a retry still takes its id.
+    // But the only copy of a mail waits for the operator.
     let waiting = items
         .iter()
-        .filter(|item| item.state != OutgoingState::Dead);
+        .filter(|item| item.state != OutgoingState::Dead || item.fallback);
     Ok(lines(waiting.map(view::outgoing)))
 }
 

@@ -112,10 +112,11 @@ impl Shared {
         };
         let certificate = settings::certificate(&config);
         match certificate.and_then(|new| Ok((new, settings::hops(&config)?))) {
-            Ok((certificate, hops)) => {
+            Ok((certificate, mut hops)) => {
                 if let (Some(shown), Some(new)) = (&self.certificate, certificate) {
                     shown.replace(new);
                 }
+                hops.relay.succeed(&self.hops.load().relay);
                 self.hops.store(Arc::new(hops));
             }
             Err(error) => {

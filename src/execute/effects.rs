@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 
 use super::letters;
+use super::replies::Replies;
 use super::{Mail, Task};
 use crate::mail::Address;
 use crate::policy::{Action, Class, Verdict};
 use crate::store::{
     Batch, Claim, FileEntry, Id, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry,
-    QuarantineState, SeenKey, Shelf, Store, StoreError,
+    QuarantineState, SeenKey, Store, StoreError,
 };
 
 /// Octets of addresses in one outgoing mail: its record fits into the index with so many.
@@ -16,6 +17,9 @@ const TARGETS: usize = 2500;
 /// Outgoing mails, waiting or given up, beyond which none is added: a mail that must be forwarded or
 /// reported is put off with `452 4.3.1`, a notice or reply is left out.
 const OUTGOING: u64 = 100_000;
+/// The same for one mailbox: a tenth, so that one whose mail the relay refuses leaves room for the
+/// others, while a relay that is down for a day fills it for no ordinary mailbox.
+const OUTGOING_OF_A_MAILBOX: u64 = 10_000;
 
 /// The effects of one task, prepared and not yet named in the index.
 #[derive(Debug, Default)]
@@ -28,8 +32,8 @@ pub struct Effects {
     pub letters: Vec<Letter>,
     /// The 24 h marks that go into the ledger with the commit.
     claims: Vec<Claim>,
-    /// The sender whose reply is left out, since he had one within the window.
-    answered: Option<Address>,
+    /// Letters that are not written: what, to whom, why not.
+    left_out: Vec<(OutgoingKind, Vec<String>, &'static str)>,
 }
 
 /// One mail of ours.
@@ -49,11 +53,22 @@ impl Letter {
 }
 
 impl Effects {
-    /// What `task` leaves behind. A reply to a sender who had one within the window is left out.
+    /// `task` leaves nothing behind, whatever the store says.
+    pub fn are_none(task: &Task) -> bool {
+        task.plan.class.is_none() && task.plan.actions.is_empty()
+    }
+
+    /// What `task` leaves behind. A reply to a sender who had one within the window, or one too many
+    /// in this hour, is left out.
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub fn of(task: &Task, mail: &Mail, store: &Store) -> Result<Self, StoreError> {
+    pub fn of(
+        task: &Task,
+        mail: &Mail,
+        store: &Store,
+        replies: &Replies,
+    ) -> Result<Self, StoreError> {
         let mut effects = Self {
             held: task
                 .plan
@@ -65,12 +80,14 @@ impl Effects {
             ..Self::default()
         };
         for action in &task.plan.actions {
-            if store.outgoing_count() < OUTGOING {
-                effects.add(task, mail, store, action)?;
-            } else if matches!(action, Action::Redirect { .. } | Action::ReportVirus { .. }) {
-                return Err(StoreError::Full("the outgoing queue".into()));
+            let waiting = store.outgoing_count_of(&task.mailbox.policy.mailbox.key());
+            if store.outgoing_count() < OUTGOING && waiting < OUTGOING_OF_A_MAILBOX {
+                effects.add(task, mail, store, replies, action)?;
+            } else if let Some((kind, to)) = letter(task, action) {
+                tracing::warn!(id = %task.id, kind = kind.as_str(), "left out: the outgoing queue is full");
+                effects.leave_out(kind, to, "the outgoing queue is full");
             } else {
-                tracing::warn!(id = %task.id, ?action, "left out: the outgoing queue is full");
+                return Err(StoreError::Full("the outgoing queue".into()));
             }
         }
         Ok(effects)
@@ -81,6 +98,7 @@ impl Effects {
         task: &Task,
         mail: &Mail,
         store: &Store,
+        replies: &Replies,
         action: &Action,
     ) -> Result<(), StoreError> {
         let owner = &task.mailbox.policy.mailbox;
@@ -110,13 +128,21 @@ impl Effects {
             } => {
                 let key = SeenKey::new(&owner.key(), "auto_reply", &to.key());
                 match store.claim(key, mail.received_at, window.saturating_mul(1000))? {
+                    Some(_) if !replies.may_answer(&owner.key(), mail.received_at) => {
+                        tracing::warn!(id = %task.id, "left out: too many auto-replies in this hour");
+                        let reason = "too many replies in this hour";
+                        self.leave_out(OutgoingKind::AutoReply, vec![to.to_string()], reason);
+                    }
                     Some(claim) => {
                         self.claims.push(claim);
                         self.write(task, mail, OutgoingKind::AutoReply, to, |id| {
                             letters::auto_reply(task, mail, id, to, subject, message)
                         });
                     }
-                    None => self.answered = Some(to.clone()),
+                    None => {
+                        let reason = "had a reply within the interval";
+                        self.leave_out(OutgoingKind::AutoReply, vec![to.to_string()], reason);
+                    }
                 }
             }
             Action::ReportVirus { name } => {
@@ -149,6 +175,10 @@ impl Effects {
         self.letters.push(Letter { item, bytes });
     }
 
+    fn leave_out(&mut self, kind: OutgoingKind, to: Vec<String>, reason: &'static str) {
+        self.left_out.push((kind, to, reason));
+    }
+
     /// Nothing must outlive the reply.
     pub fn is_empty(&self) -> bool {
         self.held.is_none() && self.forwards.is_empty() && self.letters.is_empty()
@@ -171,13 +201,6 @@ impl Effects {
         self.forwards
             .iter()
             .chain(self.letters.iter().map(|letter| &letter.item))
-    }
-
-    /// All its files.
-    pub fn files(&self) -> Vec<(Shelf, Id)> {
-        let held = self.held.iter().map(|held| (Shelf::Quarantine, held.id));
-        held.chain(self.outgoing().map(|item| (Shelf::Outgoing, item.id)))
-            .collect()
     }
 
     /// Puts everything into the batch that makes it real.
@@ -204,11 +227,26 @@ impl Effects {
         let sent = self.outgoing().map(|item| {
             json!({"id": item.id, "kind": item.kind, "to": item.recipients, "state": "ready", "reply": null})
         });
-        let left_out = self.answered.iter().map(|to| {
-            let reason = "had a reply within the interval";
-            json!({"id": null, "kind": OutgoingKind::AutoReply, "to": [to.to_string()], "state": "left_out", "reply": reason})
+        let left_out = self.left_out.iter().map(|(kind, to, reason)| {
+            json!({"id": null, "kind": kind, "to": to, "state": "left_out", "reply": reason})
         });
         held.chain(sent).chain(left_out).collect()
+    }
+}
+
+/// What and to whom, of what may be left out; none of what must be sent.
+fn letter(task: &Task, action: &Action) -> Option<(OutgoingKind, Vec<String>)> {
+    match action {
+        Action::Notify { to, .. } => {
+            let to = to.iter().map(ToString::to_string).collect();
+            Some((OutgoingKind::Notify, to))
+        }
+        Action::AutoReply { to, .. } => Some((OutgoingKind::AutoReply, vec![to.to_string()])),
+        Action::QuarantineNotice => {
+            let owner = task.mailbox.policy.mailbox.to_string();
+            Some((OutgoingKind::QuarantineNotice, vec![owner]))
+        }
+        Action::Redirect { .. } | Action::ReportVirus { .. } => None,
     }
 }
 
@@ -257,6 +295,7 @@ fn held(task: &Task, mail: &Mail, class: Class) -> QuarantineEntry {
         expires_at: mail.received_at.saturating_add(retention),
         state: QuarantineState::Held,
         release_to: None,
+        handoff: Some(task.key),
     }
 }
 

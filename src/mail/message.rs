@@ -109,6 +109,20 @@ impl Message {
         }
     }
 
+    /// A message that nobody looked into, as if it had no header.
+    pub fn unread(raw: &[u8]) -> Self {
+        Self {
+            from: FromField::Missing,
+            from_text: String::new(),
+            subject: SubjectField::Missing,
+            attachment: false,
+            size: u64::try_from(raw.len()).unwrap_or(u64::MAX),
+            header: Header::default(),
+            body_start: 0,
+            exceeded: None,
+        }
+    }
+
     /// The first Subject for a person; empty if there is none.
     pub fn subject_text(&self) -> &str {
         match &self.subject {

@@ -259,6 +259,8 @@ pub enum NoReply {
     NotAddressed,
     /// Too many `Received` fields, or our own loop mark.
     Loop,
+    /// Nobody looked at the mail.
+    Unread,
 }
 
 impl NoReply {
@@ -281,6 +283,7 @@ impl NoReply {
             Self::OwnAddress => "own_address",
             Self::NotAddressed => "not_addressed",
             Self::Loop => "loop",
+            Self::Unread => "unread",
         }
     }
 }
@@ -322,6 +325,16 @@ impl Plan {
             actions: Vec::new(),
             trail,
         }
+    }
+
+    /// Kept without a look at the mail: every stage is skipped.
+    pub fn unread() -> Self {
+        let mut plan = Self::keep(Vec::new());
+        plan.no_reply = Some(NoReply::Unread);
+        for stage in Stage::ALL {
+            plan.note(stage, Outcome::Skipped, None);
+        }
+        plan
     }
 
     /// A stage takes the mail out of the mailbox's way.

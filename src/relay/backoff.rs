@@ -90,6 +90,12 @@ impl RateLimit {
         }
     }
 
+    /// Other limits from now on; what was booked counts for them.
+    pub fn set(&mut self, min_interval: Duration, per_minute: u32) {
+        self.min_interval = min_interval;
+        self.per_minute = per_minute as usize;
+    }
+
     /// Books the next free moment, `now` or later, after all that were booked before.
     pub fn book(&mut self, now: Instant) -> Instant {
         let mut moment = self
@@ -103,7 +109,7 @@ impl RateLimit {
             {
                 self.minute.pop_front();
             }
-            if self.minute.len() >= self.per_minute
+            while self.minute.len() >= self.per_minute
                 && let Some(first) = self.minute.pop_front()
             {
                 moment = moment.max(first + MINUTE);
@@ -206,6 +212,20 @@ mod tests {
         let booked: Vec<_> = (0..3).map(|_| limit.book(now) - now).collect();
         assert_eq!(booked, [seconds(0), seconds(2), seconds(4)]);
         assert_eq!(limit.book(now + seconds(60)), now + seconds(60));
+    }
+
+    #[test]
+    fn other_limits_count_what_was_booked() {
+        let now = Instant::now();
+        let mut limit = RateLimit::new(seconds(0), 5);
+        for step in 0..5 {
+            limit.book(now + seconds(step));
+        }
+        limit.set(seconds(7), 2);
+        let after = |moment: Instant| (moment - now).as_secs();
+        assert_eq!(after(limit.book(now + seconds(5))), 63);
+        assert_eq!(after(limit.book(now + seconds(5))), 70);
+        assert_eq!(after(limit.book(now + seconds(5))), 123);
     }
 
     proptest! {

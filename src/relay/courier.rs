@@ -4,16 +4,20 @@
 //! a crash in between repeats no notice and loses no mail (RELIABILITY C10). A recipient who has
 //! it is struck off before the next try. A forward that is refused for good, or too old, goes into
 //! its owner's mailbox with [`FAILED_FIELD`] unless a copy is there (CONTRACT section 5); that is
-//! tried until it succeeds. What else fails stays as a dead item for the operator to see.
+//! tried until it succeeds. What else fails stays as a dead item for the operator to see, for a week;
+//! a forward that its own mailbox refuses for good as well stays dead until the operator decides,
+//! since there is no other copy of it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{self, JoinError, JoinSet};
 
 use super::{Fate, Relay, Retry};
 use crate::deliver::loops::loop_line;
@@ -113,19 +117,19 @@ impl Courier {
     pub async fn run(self: Arc<Self>, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         let mut tasks = JoinSet::new();
-        let mut busy: HashSet<Id> = HashSet::new();
+        let mut busy = Busy::new();
         let mut trouble = false;
         loop {
-            while let Some(done) = tasks.try_join_next() {
+            while let Some(done) = tasks.try_join_next_with_id() {
                 trouble |= ended(done, &mut busy);
             }
             let nap = match self.due(&busy).await {
                 _ if std::mem::take(&mut trouble) => TROUBLE,
                 Ok((due, nap)) => {
                     for id in due {
-                        busy.insert(id);
                         let courier = Arc::clone(&self);
-                        tasks.spawn(async move { (id, courier.send_now(id).await) });
+                        let task = tasks.spawn(async move { courier.send_now(id).await });
+                        busy.insert(task.id(), id);
                     }
                     nap
                 }
@@ -139,14 +143,14 @@ impl Courier {
                 () = &mut stop => break,
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(nap) => {}
-                Some(done) = tasks.join_next() => trouble |= ended(done, &mut busy),
+                Some(done) = tasks.join_next_with_id() => trouble |= ended(done, &mut busy),
             }
         }
         while tasks.join_next().await.is_some() {}
     }
 
     /// What is due and not under way; and how long to sleep until more is.
-    async fn due(&self, busy: &HashSet<Id>) -> Result<(Vec<Id>, Duration), StoreError> {
+    async fn due(&self, busy: &Busy) -> Result<(Vec<Id>, Duration), StoreError> {
         let now = (self.clock)();
         let room = AT_ONCE.saturating_sub(busy.len());
         if room == 0 {
@@ -162,7 +166,7 @@ impl Courier {
         let due: Vec<Id> = due
             .iter()
             .map(|item| item.id)
-            .filter(|id| !busy.contains(id))
+            .filter(|id| !busy.values().any(|known| known == id))
             .take(room)
             .collect();
         let nap = match next {
@@ -180,7 +184,9 @@ impl Courier {
         let id = item.id;
         let _room = self.room_for(id).await;
         let outcomes = match self.parcel(&item).await {
-            Ok(parcel) => self.send(&item, &parcel).await,
+            Ok(parcel) => caught(self.send(&item, &parcel))
+                .await
+                .unwrap_or_else(|| vec![Err(broken_off()); item.recipients.len()]),
             Err(error) => vec![Err(unreadable(&error)); item.recipients.len().max(1)],
         };
         reach(match item.kind {
@@ -346,7 +352,8 @@ impl Courier {
         } else {
             Settled::Sent
         };
-        if !sorted.failed.is_empty() && item.kind == OutgoingKind::Forward && !item.copy_kept {
+        let rescues = item.kind == OutgoingKind::Forward && !item.copy_kept && !item.fallback;
+        if rescues && !sorted.failed.is_empty() {
             if self.rescue(item).await {
                 item.copy_kept = true;
                 done = Settled::InMailbox;
@@ -356,9 +363,12 @@ impl Courier {
                 wait = wait.max(retry.first);
             }
         } else if item.recipients.is_empty() && !sorted.failed.is_empty() {
+            if item.fallback {
+                tracing::error!(id = %item.id, "a failed forward is refused by its own mailbox too and waits in the queue for the operator");
+            }
             item.recipients = sorted.failed;
             item.state = OutgoingState::Dead;
-            item.next_attempt_at = later(now, DEAD);
+            item.next_attempt_at = if item.fallback { now } else { later(now, DEAD) };
             return Settled::Dead;
         }
         item.state = OutgoingState::Ready;
@@ -375,7 +385,8 @@ impl Courier {
         let (Ok((sender, _, mailbox)), Ok(parcel)) = (parse(item), self.parcel(item).await) else {
             return false;
         };
-        match self.fall_back(item, &sender, &mailbox, &parcel).await {
+        let fallen = caught(self.fall_back(item, &sender, &mailbox, &parcel)).await;
+        match fallen.unwrap_or_else(|| Err(broken_off())) {
             Ok(_) => true,
             Err(error) => {
                 tracing::error!(id = %item.id, %error, "a failed forward is not yet in its mailbox");
@@ -385,21 +396,44 @@ impl Courier {
     }
 }
 
+/// The items under way, by the task that has them.
+type Busy = HashMap<task::Id, Id>;
+
 /// Takes note of a try that is over; true when the store did not let it begin.
-fn ended(done: Result<(Id, Result<(), StoreError>), JoinError>, busy: &mut HashSet<Id>) -> bool {
+fn ended(done: Result<(task::Id, Result<(), StoreError>), JoinError>, busy: &mut Busy) -> bool {
     match done {
-        Ok((id, begun)) => {
-            busy.remove(&id);
+        Ok((task, begun)) => {
+            let id = busy.remove(&task);
             begun
                 .inspect_err(
-                    |error| tracing::warn!(%id, %error, "an outgoing mail cannot be begun"),
+                    |error| tracing::warn!(?id, %error, "an outgoing mail cannot be begun"),
                 )
                 .is_err()
         }
         Err(error) => {
-            tracing::error!(%error, "a try of an outgoing mail broke off");
+            let id = busy.remove(&error.id());
+            tracing::error!(?id, %error, "a try of an outgoing mail broke off");
             false
         }
+    }
+}
+
+/// The result of a step; `None` when it panicked.
+async fn caught<T>(step: impl Future<Output = T>) -> Option<T> {
+    let mut step = std::pin::pin!(step);
+    let polled = std::future::poll_fn(|context| {
+        let poll = catch_unwind(AssertUnwindSafe(|| step.as_mut().poll(context)));
+        poll.map_or(Poll::Ready(None), |poll| poll.map(Some))
+    });
+    polled.await
+}
+
+/// The outcome of a try that panicked: nobody knows how far it came.
+fn broken_off() -> DeliverError {
+    let reply = Reply::new(451, 3, 0, "the try broke off");
+    DeliverError {
+        ambiguous: true,
+        ..DeliverError::new(reply, "it panicked")
     }
 }
 
@@ -466,8 +500,8 @@ fn sort(item: &OutgoingItem, outcomes: &[Outcome], retry: &Retry, now: i64) -> S
                 sorted.wait = sorted.wait.max(wait);
                 sorted.open.push(recipient.clone());
             }
-            // The owner's mailbox is the last place: it is tried for ever.
-            Fate::Failed if item.fallback => {
+            // The owner's mailbox is the last place: it is tried for ever, unless it says no.
+            Fate::Failed if item.fallback && (age < retry.give_up || is_temporary(outcome)) => {
                 sorted.wait = sorted.wait.max(retry.longest);
                 sorted.open.push(recipient.clone());
             }
@@ -479,6 +513,13 @@ fn sort(item: &OutgoingItem, outcomes: &[Outcome], retry: &Retry, now: i64) -> S
     }
     sorted.last_reply = final_words.or(sorted.last_reply);
     sorted
+}
+
+fn is_temporary(outcome: &Outcome) -> bool {
+    outcome
+        .as_ref()
+        .err()
+        .is_some_and(DeliverError::is_temporary)
 }
 
 type Parsed = (ReversePath, Vec<Address>, Address);
@@ -608,4 +649,41 @@ fn millis(span: i64) -> Duration {
 
 fn later(now: i64, wait: Duration) -> i64 {
     now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_task_that_panics_frees_its_item() {
+        runtime().block_on(async {
+            let (mut tasks, mut busy) = (JoinSet::new(), Busy::new());
+            let task = tasks.spawn(async { panic!("a bug") });
+            busy.insert(task.id(), Id::new(1));
+            let done = tasks.join_next_with_id().await.unwrap();
+            assert!(!ended(done, &mut busy));
+            assert!(busy.is_empty());
+        });
+    }
+
+    #[test]
+    fn a_step_that_panics_has_an_outcome() {
+        runtime().block_on(async {
+            let stumbles = async {
+                tokio::task::yield_now().await;
+                panic!("a bug")
+            };
+            assert_eq!(caught::<()>(stumbles).await, None);
+            assert_eq!(caught(async { 1 }).await, Some(1));
+        });
+        let error = broken_off();
+        assert!(error.ambiguous && error.is_temporary());
+    }
 }

@@ -10,7 +10,7 @@ pub mod courier;
 mod unbuffered;
 
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lettre::transport::smtp::Error as LettreError;
@@ -52,7 +52,8 @@ pub struct Relay {
     pool: Pool,
     /// Mails at once, of both kinds.
     permits: Semaphore,
-    limit: Mutex<RateLimit>,
+    /// Shared with the relay that a reload replaced and that may still be sending.
+    limit: Arc<Mutex<RateLimit>>,
     tls: Option<TlsParameters>,
 }
 
@@ -71,10 +72,24 @@ impl Relay {
         Ok(Self {
             pool: Pool::new(settings.hop.clone()),
             permits: Semaphore::new(at_once),
-            limit: Mutex::new(RateLimit::new(settings.min_interval, settings.per_minute)),
+            limit: Arc::new(Mutex::new(RateLimit::new(
+                settings.min_interval,
+                settings.per_minute,
+            ))),
             tls,
             settings,
         })
+    }
+
+    /// Takes the place of `earlier`: what that sent counts for the limits of this one.
+    pub fn succeed(&mut self, earlier: &Self) {
+        let (pause, per_minute) = (self.settings.min_interval, self.settings.per_minute);
+        self.limit = earlier.limit.clone();
+        self.limit().set(pause, per_minute);
+    }
+
+    fn limit(&self) -> MutexGuard<'_, RateLimit> {
+        self.limit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The retry schedule.
@@ -120,11 +135,7 @@ impl Relay {
     /// A free place, at a moment that the rate limit allows.
     async fn turn(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
         let permit = self.permits.acquire().await.ok();
-        let moment = self
-            .limit
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .book(Instant::now());
+        let moment = self.limit().book(Instant::now());
         tokio::time::sleep_until(moment.into()).await;
         permit
     }
@@ -336,4 +347,47 @@ fn not_the_mail(DeliverError { reply, detail, .. }: DeliverError) -> DeliverErro
 fn unreachable(detail: impl Into<String>) -> DeliverError {
     let reply = Reply::new(451, 4, 1, "the next hop cannot be reached");
     DeliverError::new(reply, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deliver::Protocol;
+
+    fn relay(min_interval: Duration) -> Relay {
+        Relay::new(RelaySettings {
+            hop: HopSettings {
+                protocol: Protocol::Smtp,
+                endpoint: Endpoint::Tcp {
+                    host: "127.0.0.1".to_owned(),
+                    port: 9,
+                },
+                hostname: "mx.example.jp".to_owned(),
+                tls: Tls::None,
+                auth: None,
+                timeout: Duration::from_secs(1),
+                max_connections: 1,
+            },
+            min_interval,
+            per_minute: 0,
+            retry: Retry {
+                first: Duration::ZERO,
+                factor: 1.0,
+                longest: Duration::ZERO,
+                give_up: Duration::ZERO,
+            },
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_relay_that_a_reload_brings_counts_what_the_one_before_sends() {
+        let hour = Duration::from_secs(3600);
+        let (earlier, mut later) = (relay(Duration::ZERO), relay(hour));
+        let now = Instant::now();
+        earlier.limit().book(now);
+        later.succeed(&earlier);
+        assert_eq!(later.limit().book(now), now + hour);
+        assert_eq!(earlier.limit().book(now), now + 2 * hour);
+    }
 }

@@ -230,7 +230,8 @@ impl<H: Handoff> Connection<H> {
             Ok(raw) => {
                 let handoff = self.handoff.clone();
                 let work = guarded(async move { handoff.message(envelope, raw).await });
-                match timeout(self.settings.timeouts.final_reply, work).await {
+                let patience = self.settings.timeouts.final_reply + self.handoff.overtime();
+                match timeout(patience, work).await {
                     Ok(answers) => (answers.unwrap_or_default(), broken()),
                     Err(_) => (Vec::new(), Reply::new(451, 4, 5, "this took too long")),
                 }

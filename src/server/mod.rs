@@ -48,9 +48,16 @@ pub trait Handoff: Send + Sync + 'static {
 
     /// One mail; one answer for each of the envelope's recipients, in order, repeated ones
     /// included. [`Answer::Taken`] says that the mail is durable. The future is dropped when it
-    /// takes longer than `timeouts.final_reply`; the client is then told `451 4.4.5`. The memory
-    /// of `raw` counts as taken until its last clone is dropped; a copy of it counts nowhere.
+    /// takes longer than `timeouts.final_reply` and [`Handoff::overtime`]; the client is then told
+    /// `451 4.4.5`. The memory of `raw` counts as taken until its last clone is dropped; a copy of
+    /// it counts nowhere.
     fn message(&self, envelope: Envelope, raw: Bytes) -> impl Future<Output = Vec<Answer>> + Send;
+
+    /// For an implementation that keeps `timeouts.final_reply` itself and must not be dropped in
+    /// its last step.
+    fn overtime(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// The running listeners. Dropping it stops everything at once; [`Server::shutdown`] is the

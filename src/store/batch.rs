@@ -1,8 +1,10 @@
 //! One change of the index, all or nothing: what a hand-off, a release or a sweep commits.
 
+use std::sync::Arc;
+
 use super::record::{self, Handoff, OutgoingItem, QuarantineEntry, Record, WhyRecord};
 use super::seen::{self, Claim, SeenKey};
-use super::{HandoffKey, Id, StoreError};
+use super::{HandoffKey, Id, InflightGuard, StoreError};
 
 /// First octet of a key: what lies under it. All kinds share sled's default tree, because one
 /// `sled::Batch` is atomic over one tree only.
@@ -34,6 +36,9 @@ pub(crate) type Change = (Vec<u8>, Option<Vec<u8>>);
 pub struct Batch {
     pub(crate) changes: Vec<Change>,
     pub(crate) claims: Vec<Claim>,
+    /// Until its outcome is known no retry of these hand-offs goes on, even where nobody waits for
+    /// it any more.
+    _under_way: Option<Arc<[InflightGuard]>>,
     error: Option<StoreError>,
 }
 
@@ -83,6 +88,12 @@ impl Batch {
     /// Adds or replaces a hand-off.
     pub fn put_handoff(&mut self, handoff_key: &HandoffKey, handoff: &Handoff) -> &mut Self {
         self.put(tag::HANDOFF, handoff_key.as_bytes(), handoff)
+    }
+
+    /// Keeps hand-offs under way until the outcome of this batch is known.
+    pub fn keep_under_way(&mut self, guards: Arc<[InflightGuard]>) -> &mut Self {
+        self._under_way = Some(guards);
+        self
     }
 
     pub(crate) fn put_seen(&mut self, seen: SeenKey, expires_at: i64) {

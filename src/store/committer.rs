@@ -132,6 +132,7 @@ impl Committer {
     fn apply(&mut self, changes: &BTreeMap<&[u8], Option<&[u8]>>) -> Result<(), StoreError> {
         let db = self.db()?;
         let mut totals = self.totals;
+        let mut moved = Vec::new();
         let failed = |error| StoreError::index(&self.place.dir, error);
         guarded(|| {
             let mut batch = sled::Batch::default();
@@ -141,6 +142,7 @@ impl Committer {
                     _ => db.get(key).map_err(failed)?,
                 };
                 count(&mut totals, key, old.as_deref(), *value);
+                moved.extend(outgoing_moved(key, old.as_deref(), *value));
                 if let Some(timed) = timed_key_of(key, old.as_deref()) {
                     batch.remove(timed);
                 }
@@ -158,6 +160,9 @@ impl Committer {
         })?;
         self.totals = totals;
         self.shared.publish(&totals);
+        for (mailbox, came) in moved {
+            self.shared.count_outgoing(mailbox, came);
+        }
         Ok(())
     }
 
@@ -225,10 +230,12 @@ impl Committer {
 
     fn reopen(&mut self) -> Result<(), StoreError> {
         let seq = read_seq(&self.seq_file);
-        let (db, totals, sync) = open_loaded(&self.place, seq, &mut Found::default())?;
+        let mut found = Found::default();
+        let (db, totals, sync) = open_loaded(&self.place, seq, &mut found)?;
         self.sync = sync;
         self.totals = totals.unwrap_or(self.totals);
         self.shared.publish(&self.totals);
+        self.shared.set_outgoing_of(found.outgoing_of);
         self.shared.replace(Some(db));
         tracing::info!("the index is open again");
         Ok(())
@@ -261,6 +268,18 @@ fn count(totals: &mut Totals, key: &[u8], old: Option<&[u8]>, new: Option<&[u8]>
     }
 }
 
+/// Whose outgoing item came (`true`) or went with a change.
+fn outgoing_moved(key: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) -> Option<(String, bool)> {
+    let value = match (key.first(), old, new) {
+        (Some(&tag::OUTGOING), Some(value), None) | (Some(&tag::OUTGOING), None, Some(value)) => {
+            value
+        }
+        _ => return None,
+    };
+    let item = record::decode::<OutgoingItem>(value).ok()?;
+    Some((item.mailbox, new.is_some()))
+}
+
 /// The key in the order of time that belongs to an entry. A value that cannot be read has none;
 /// what it leaves behind the sweep clears.
 fn timed_key_of(key: &[u8], value: Option<&[u8]>) -> Option<Vec<u8>> {
@@ -283,10 +302,13 @@ fn timed_key_of(key: &[u8], value: Option<&[u8]>) -> Option<Vec<u8>> {
     }
 }
 
-/// When an outgoing item is swept away; one that is ready or being sent never is.
+/// When an outgoing item is swept away; one that is ready or being sent never is, nor a forward that
+/// its target and its mailbox refused.
 pub(crate) fn outgoing_expiry(item: &OutgoingItem) -> Option<i64> {
     match item.state {
         OutgoingState::Held => Some(item.created_at.saturating_add(HANDOFF_LIFE)),
+        // The only copy of a mail: the operator decides.
+        OutgoingState::Dead if item.fallback => None,
         OutgoingState::Dead => Some(item.next_attempt_at),
         OutgoingState::Ready | OutgoingState::Sending | OutgoingState::Transmitting => None,
     }
@@ -331,6 +353,7 @@ mod tests {
             expires_at: 2,
             state: QuarantineState::Held,
             release_to: None,
+            handoff: None,
         });
         batch
     }

@@ -41,6 +41,10 @@ impl MailDigest {
         hasher.update(rest);
         Self(*hasher.finalize().as_bytes())
     }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 /// The name of one hand-off of one mail to one mailbox: the same over the MTA's retries, new for a

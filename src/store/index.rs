@@ -106,6 +106,8 @@ pub(crate) struct Found {
     pub(crate) sending: Vec<OutgoingItem>,
     /// Entries that were being released.
     pub(crate) releasing: Vec<Id>,
+    /// Outgoing items of each mailbox.
+    pub(crate) outgoing_of: HashMap<String, u64>,
 }
 
 /// What readers and the committer share.
@@ -117,6 +119,8 @@ pub(crate) struct Shared {
     pub(crate) failed: AtomicBool,
     pub(crate) quarantine_bytes: AtomicU64,
     pub(crate) outgoing: AtomicU64,
+    /// Outgoing items of each mailbox that has some.
+    outgoing_of: Mutex<HashMap<String, u64>>,
     /// Batches on their way that nobody waits for.
     pub(crate) unwaited: AtomicU64,
     /// The hand-offs in them: a retry must find its first try at once.
@@ -130,6 +134,7 @@ impl Shared {
             failed: AtomicBool::new(false),
             quarantine_bytes: AtomicU64::new(0),
             outgoing: AtomicU64::new(0),
+            outgoing_of: Mutex::default(),
             unwaited: AtomicU64::new(0),
             unwaited_handoffs: Mutex::default(),
         }
@@ -150,6 +155,31 @@ impl Shared {
         for (key, _) in batch.changes.iter().filter(|change| is_handoff(&change.0)) {
             handoffs.remove(key);
         }
+    }
+
+    /// What opening counted.
+    pub(crate) fn set_outgoing_of(&self, counts: HashMap<String, u64>) {
+        *self.outgoing_of() = counts;
+    }
+
+    /// An outgoing item of a mailbox came or went.
+    pub(crate) fn count_outgoing(&self, mailbox: String, came: bool) {
+        let mut counts = self.outgoing_of();
+        let count = counts.entry(mailbox).or_default();
+        *count = if came {
+            count.saturating_add(1)
+        } else {
+            count.saturating_sub(1)
+        };
+        if *count == 0 {
+            counts.retain(|_, count| *count > 0);
+        }
+    }
+
+    fn outgoing_of(&self) -> MutexGuard<'_, HashMap<String, u64>> {
+        self.outgoing_of
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unwaited_handoffs(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Vec<u8>>> {
@@ -233,6 +263,7 @@ impl Index {
             ..Totals::default()
         });
         shared.publish(&start);
+        shared.set_outgoing_of(std::mem::take(&mut found.outgoing_of));
         let (sender, receiver) = channel();
         let committer = Committer::new(Arc::clone(&shared), place.clone(), sync, seq_file, start);
         let committer = thread::Builder::new()
@@ -284,6 +315,10 @@ impl Index {
 
     pub(crate) fn outgoing_count(&self) -> u64 {
         self.shared.outgoing.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn outgoing_count_of(&self, mailbox: &str) -> u64 {
+        self.shared.outgoing_of().get(mailbox).copied().unwrap_or(0)
     }
 
     /// A sync failed; never cleared.
@@ -495,6 +530,7 @@ fn load(db: &sled::Db, seq: u64, found: &mut Found) -> Result<Option<Totals>, St
     for pair in db.scan_prefix([tag::OUTGOING]) {
         let item: OutgoingItem = record::decode(&pair.map_err(failed)?.1)?;
         seen.outgoing += 1;
+        *found.outgoing_of.entry(item.mailbox.clone()).or_default() += 1;
         if item.state.is_under_way() {
             found.sending.push(item);
         }

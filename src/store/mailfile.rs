@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Id, OutgoingItem, QuarantineEntry, StoreError};
+use super::{HandoffKey, Id, OutgoingItem, QuarantineEntry, StoreError};
 use crate::failpoint::{Point, reach};
 use crate::mail::buffer;
 
@@ -67,6 +67,14 @@ impl FileEntry {
         match self {
             Self::Quarantine(entry) => entry.id,
             Self::Outgoing(item) => item.id,
+        }
+    }
+
+    /// The hand-off that it was prepared for; none for what we began ourselves.
+    pub fn handoff(&self) -> Option<HandoffKey> {
+        match self {
+            Self::Quarantine(entry) => entry.handoff,
+            Self::Outgoing(item) => item.handoff,
         }
     }
 

@@ -22,11 +22,13 @@ mod id;
 mod index;
 mod mailfile;
 mod outbox;
+mod prepared;
 mod quarantine;
 mod rebuild;
 mod record;
 mod report;
 mod seen;
+mod suspects;
 mod sweep;
 
 pub use batch::Batch;
@@ -42,6 +44,7 @@ pub use report::{
     HistoryFilter, OpenReport, QuarantineFilter, RebuildReport, Settings, Swept, VerifyReport,
 };
 pub use seen::{Claim, SeenKey};
+pub use suspects::Reading;
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -72,6 +75,8 @@ struct Inner {
     opened: OpenReport,
     claims: seen::Held,
     inflight: handoff::Inflight,
+    prepared: prepared::Prepared,
+    suspects: suspects::Suspects,
     /// One for each last character of an id: a state is read and changed by one at a time.
     moves: [Mutex<()>; 32],
     sweeper: Mutex<sweep::Sweeper>,
@@ -97,8 +102,10 @@ impl Store {
         };
         let had_ballast = place.ballast.exists();
         let doubt = doubt::Doubt::open(path, now);
+        let suspects = suspects::Suspects::open(path, now);
         let mails = Mails::open(path.join("mail"))?;
-        let (index, mut opened) = rebuild::open(&place, &mails, now)?;
+        let prepared = prepared::Prepared::default();
+        let (index, mut opened) = rebuild::open(&place, &mails, &prepared, now)?;
         opened.ballast_dropped = had_ballast && !place.ballast.exists();
         let store = Self(Arc::new(Inner {
             index,
@@ -108,6 +115,8 @@ impl Store {
             opened,
             claims: seen::Held::default(),
             inflight: handoff::Inflight::default(),
+            prepared,
+            suspects,
             moves: std::array::from_fn(|_| Mutex::new(())),
             sweeper: Mutex::default(),
             doubt,
@@ -124,12 +133,13 @@ impl Store {
 
     /// Writes `raw` as one mail file, with a link for each entry of `header`. Durable when it
     /// returns; on an error nothing is left. Needs no entry in the index yet: what is never
-    /// committed is never sent nor shown.
+    /// committed is never sent nor shown, and goes by [`Store::clear_prepared`].
     ///
     /// # Errors
     /// [`StoreError::Full`] and kin; [`StoreError::TooLarge`] for a header over 4 MiB;
     /// [`StoreError::Conflict`] for a header without an entry.
     pub fn write_mail(&self, header: &MailHeader, raw: &[u8]) -> Result<(), StoreError> {
+        self.0.prepared.note_all(header);
         self.0.mails.write(header, raw)
     }
 

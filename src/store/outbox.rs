@@ -28,6 +28,11 @@ impl Store {
         self.0.index.outgoing_count()
     }
 
+    /// How many of them are a mailbox's, named by its key.
+    pub fn outgoing_count_of(&self, mailbox: &str) -> u64 {
+        self.0.index.outgoing_count_of(mailbox)
+    }
+
     /// Up to `limit` ready items whose `next_attempt_at` has come, the longest due first.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::batch::tag;
 use super::index::{Found, Index, Place};
 use super::mailfile::{Mails, sync_folder};
+use super::prepared::Prepared;
 use super::{
     Batch, FileEntry, Id, OpenReport, OutgoingItem, OutgoingState, QuarantineEntry,
     QuarantineState, RebuildReport, Shelf, Store, StoreError, VerifyReport,
@@ -20,6 +21,7 @@ const CHUNK: usize = 256;
 pub(crate) fn open(
     place: &Place,
     mails: &Mails,
+    prepared: &Prepared,
     now: i64,
 ) -> Result<(Index, OpenReport), StoreError> {
     let mut report = OpenReport::default();
@@ -46,10 +48,23 @@ pub(crate) fn open(
     report.releasing = found.releasing;
     for shelf in Shelf::ALL {
         for file in mails.walk(shelf) {
-            report.orphans += u64::from(!index.has_file(shelf, file?.0)?);
+            let (id, _) = file?;
+            if !index.has_file(shelf, id)? {
+                report.orphans += 1;
+                note_orphan(mails, prepared, shelf, id);
+            }
         }
     }
     Ok((index, report))
+}
+
+/// A file without an entry is what a hand-off prepared before it broke off: its retry clears it.
+fn note_orphan(mails: &Mails, prepared: &Prepared, shelf: Shelf, id: Id) {
+    let header = mails.read_header(shelf, id).ok();
+    let entry = header.as_ref().and_then(|header| header.entry(shelf, id));
+    if let Some(key) = entry.and_then(FileEntry::handoff) {
+        prepared.note(key, (shelf, id));
+    }
 }
 
 /// An empty index becomes whole with its first commit, which comes even where there is no file.

@@ -66,6 +66,9 @@ pub struct QuarantineEntry {
     /// While it is being released: the address that was asked for instead of its mailbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_to: Option<String>,
+    /// The hand-off that prepared it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handoff: Option<super::HandoffKey>,
 }
 
 /// What an outgoing mail is.
@@ -121,7 +124,8 @@ pub enum OutgoingState {
     Sending,
     /// It goes out at most once and its data are on their way: it may have arrived.
     Transmitting,
-    /// Given up, kept seven days for the operator to see; `next_attempt_at` is when it goes.
+    /// Given up, kept seven days for the operator to see (`next_attempt_at` is when it goes); where it
+    /// is the only copy of a mail (`fallback`), until the operator retries or drops it.
     Dead,
 }
 
@@ -448,6 +452,7 @@ mod tests {
             expires_at: 3,
             state: QuarantineState::Held,
             release_to: None,
+            handoff: None,
         }
     }
 

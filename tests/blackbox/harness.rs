@@ -94,6 +94,7 @@ fn unique() -> u32 {
 pub(crate) struct Site {
     folder: tempfile::TempDir,
     settings: String,
+    environment: Option<(&'static str, String)>,
 }
 
 impl Site {
@@ -105,6 +106,7 @@ impl Site {
         let site = Self {
             folder,
             settings: SETTINGS.to_owned(),
+            environment: None,
         };
         fs::create_dir(site.path("mailboxes")).unwrap();
         site.write("sekimori.yaml", &site.settings);
@@ -120,6 +122,17 @@ impl Site {
     /// The same with a relay on that port.
     pub(crate) fn with_relay(self, port: u16) -> Self {
         self.with("port: 9\n", &format!("port: {port}\n"))
+    }
+
+    /// The same with a variable in the daemon's environment.
+    pub(crate) fn with_environment(mut self, name: &'static str, value: &str) -> Self {
+        self.environment = Some((name, value.to_owned()));
+        self
+    }
+
+    /// The next start is without it.
+    pub(crate) fn clear_environment(&mut self) {
+        self.environment = None;
     }
 
     /// The same with a mailbox file; `version: 1` is put before `settings`.
@@ -188,6 +201,7 @@ impl Site {
             .arg("--config")
             .arg(self.path("sekimori.yaml"))
             .arg("run")
+            .envs(self.environment.clone())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(self.path("stderr.log")).unwrap())

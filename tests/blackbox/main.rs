@@ -32,6 +32,8 @@ mod loops;
 mod maildir;
 mod names;
 mod next_hop;
+mod poison;
+mod prepared;
 mod protocol;
 mod quarantine;
 mod queue;

@@ -93,7 +93,7 @@ fn a_next_hop_that_is_down_leaves_nothing_behind() {
     assert!(daemon.queue().is_empty());
     assert_eq!(daemon.quarantine().len(), 1);
     assert!(relay.mails().is_empty());
-    let outgoing = files_below(&daemon.path("state/outgoing"));
+    let outgoing = files_below(&daemon.path("state/mail/outgoing"));
     assert!(outgoing.is_empty(), "{outgoing:?}");
 }
 

@@ -173,3 +173,73 @@ fn kinds_of_what_waits() {
         .collect();
     assert_eq!(shown, expected);
 }
+
+#[test]
+fn a_forward_that_target_and_mailbox_refuse_waits_for_the_operator() {
+    let (relay, hop) = (Hop::smtp(), Hop::lmtp());
+    relay.at_rcpt("home@else.example", "550 5.1.1 nobody");
+    hop.at_rcpt(TARO, "550 5.2.0 no mailbox here");
+    let daemon = Site::new()
+        .with_relay(relay.port)
+        .with("longest: 1s, give_up: 1h", "longest: 1s, give_up: 1s")
+        .with(
+            "method: maildir\n",
+            &format!(
+                "method: lmtp\n  lmtp: {{address: 127.0.0.1:{}}}\n",
+                hop.port
+            ),
+        )
+        .with_mailbox(
+            TARO,
+            "forwarding:\n  mode: all\n  all: {to: [home@else.example], keep_copy: false}\n",
+        )
+        .start();
+    let raw = mail("a@friend.example", "x");
+    let answer = daemon.give("a@friend.example", TARO, &raw);
+    assert_eq!(answer.verdict(), "forward");
+    eventually("it is given up", || {
+        let why = daemon.one(&["why", &answer.id()]);
+        (why["effects"][0]["state"] == "dead").then_some(())
+    });
+    let waiting = daemon.queue();
+    assert_eq!(waiting.len(), 1, "{waiting:?}");
+    let words = waiting[0]["last_reply"].as_str().unwrap();
+    assert!(words.contains("no mailbox here"), "{words}");
+    assert!(hop.mails().is_empty());
+    hop.relent();
+    let id = waiting[0]["id"].as_str().unwrap();
+    daemon.cli(&["queue", "retry", id]).success();
+    let kept = hop.await_mail(TARO);
+    assert!(kept.field("X-Sekimori-Forward-Failed").is_some());
+    assert!(kept.data.ends_with(&raw));
+    daemon.await_empty_queue();
+}
+
+#[test]
+fn auto_replies_of_a_mailbox_are_limited_in_an_hour_and_notices_are_not() {
+    let daemon = Site::new()
+        .with_relay(closed_port())
+        .with_mailbox(
+            TARO,
+            "notify: {to: [mobile@else.example]}\nauto_reply: {enabled: true, message: away}\n",
+        )
+        .start();
+    let mut session = daemon.lmtp();
+    let mut last = None;
+    for n in 0..32 {
+        let sender = format!("a{n}@friend.example");
+        let mut answers = session.hand_over(&sender, &[TARO], &mail(&sender, "x"));
+        last = answers.pop();
+    }
+    let queue = daemon.queue();
+    let count = |kind: &str| queue.iter().filter(|item| item["kind"] == kind).count();
+    assert_eq!((count("auto_reply"), count("notify")), (30, 32));
+    let why = daemon.one(&["why", &last.unwrap().id()]);
+    let effects = why["effects"].as_array().unwrap();
+    let left_out = effects
+        .iter()
+        .find(|effect| effect["kind"] == "auto_reply")
+        .unwrap();
+    assert_eq!(left_out["state"], json!("left_out"));
+    assert_eq!(left_out["reply"], json!("too many replies in this hour"));
+}
