@@ -42,6 +42,50 @@ fn a_thousand_recipients_in_one_mail() {
 }
 
 #[test]
+fn each_limit_has_its_reply() {
+    let daemon = Site::new()
+        .with(
+            "limits: {message_size: 1MiB}",
+            "limits: {message_size: 64KiB, memory: 32KiB, recipients: 2, errors: 3}",
+        )
+        .start();
+    let warned = daemon.cli(&["check"]).success();
+    assert!(warned.text().contains("warning[memory]"), "{warned:?}");
+    daemon.cli(&["check", "--deny-warnings"]).exit(1);
+
+    let of_kib =
+        |kib: usize| [mail("a@friend.example", "x"), crlf("y\n").repeat(kib * 342)].concat();
+    let mut session = daemon.lmtp();
+    session.expect("LHLO mta.example.net", "250");
+    session.expect("MAIL FROM:<a@s.example> SIZE=65537", "552 5.3.4");
+    session.expect("MAIL FROM:<a@s.example> SIZE=32769", "452 4.3.1");
+    for (kib, reply) in [(70, "452 4.3.1"), (40, "452 4.3.1"), (20, "250 2.0.0")] {
+        session.expect("MAIL FROM:<a@s.example>", "250");
+        session.expect(&format!("RCPT TO:<{TARO}>"), "250");
+        session.expect(&format!("RCPT TO:<{JIRO}>"), "250");
+        session.expect("RCPT TO:<third@east.example.jp>", "452 4.5.3");
+        session.expect("DATA", "354");
+        session.data(&of_kib(kib));
+        for _ in 0..2 {
+            let said = session.reply();
+            assert!(said.starts_with(reply), "{kib} KiB: {said}");
+        }
+    }
+    for _ in 0..2 {
+        session.expect("XYZZY", "500 5.5.");
+    }
+    session.expect("XYZZY", "500 5.5.");
+    assert!(session.reply().starts_with("421 4.7.0"));
+
+    let mut session = daemon.smtp();
+    for _ in 0..100 {
+        session.expect("NOOP", "250");
+    }
+    assert!(session.reply().starts_with("421 4.7.0"));
+    assert_eq!(daemon.mailbox(TARO).len(), 1);
+}
+
+#[test]
 fn any_octets_are_a_mail() {
     let daemon = Site::new()
         .with_mailbox(TARO, "reject: {subject_contains: [offer], from_suffixes: [\"@spam.example\"]}\nforwarding:\n  mode: rules\n  rules:\n    - {attachment: true, to: [x@else.example], keep_copy: true}\n")
