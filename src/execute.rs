@@ -20,6 +20,7 @@ pub use effects::Effects;
 
 use crate::config::{Config, Mailbox};
 use crate::deliver::{Content, Delivery, Outcome, Recipient};
+use crate::failpoint::{Point, reach};
 use crate::mail::{Address, Envelope, Message, edit};
 use crate::policy::{AuthReport, Plan, ScanReport, SpamScan, Verdict, VirusScan};
 use crate::relay::Hops;
@@ -108,8 +109,10 @@ impl Executor {
         };
         let received = received_line(mail, first.id);
         let (mut results, mut effects) = self.prepare(mail, tasks, &received).await;
+        reach(Point::Prepared);
         let unrecorded = Unrecorded(Some(&self.store));
         self.deliver(mail, tasks, &received, &mut results).await;
+        reach(Point::Delivered);
         self.commit(mail, tasks, &mut results, &mut effects).await;
         if results.iter().all(Result::is_ok) {
             unrecorded.none();

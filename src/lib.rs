@@ -10,12 +10,16 @@
 //! * ring 2, adapters: [`store`], [`scan`], [`deliver`], [`relay`]; each owns its error.
 //! * ring 3, the daemon: [`agent`] walks one message, [`execute`] carries out its plans,
 //!   [`server`] listens, [`control`] and [`cli`] are the operator's side.
+//!
+//! [`failpoint`] names the places of the crash order at which tests end the process.
 
 pub mod mail;
 pub mod policy;
 pub mod smtp;
 
 pub mod config;
+
+pub mod failpoint;
 
 pub mod deliver;
 pub mod relay;

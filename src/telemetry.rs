@@ -8,6 +8,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::config::{self, LogFormat, LogTarget, Logging};
+use crate::mail::is_harmful;
 
 /// Starts logging for the process as `logging` says.
 ///
@@ -44,11 +45,11 @@ pub fn init(logging: &Logging) -> std::io::Result<()> {
 pub struct Redact(pub config::Redact);
 
 impl Redact {
-    /// A Subject, cut to 200 characters.
+    /// A Subject, cut to 200 characters; a harmful one is `\u{FFFD}`.
     pub fn subject(self, text: &str) -> String {
         match self.0 {
             config::Redact::Subject | config::Redact::Addresses => "-".into(),
-            config::Redact::None => text.chars().take(200).collect(),
+            config::Redact::None => harmless(text.chars().take(200)),
         }
     }
 
@@ -57,8 +58,16 @@ impl Redact {
         match self.0 {
             config::Redact::Addresses => text
                 .rsplit_once('@')
-                .map_or_else(String::new, |(_, domain)| format!("-@{domain}")),
-            config::Redact::None | config::Redact::Subject => text.into(),
+                .map_or_else(String::new, |(_, domain)| {
+                    format!("-@{}", harmless(domain.chars()))
+                }),
+            config::Redact::None | config::Redact::Subject => harmless(text.chars()),
         }
     }
+}
+
+/// For every target and form of the log: the JSON formatter escapes ASCII's control characters alone.
+fn harmless(text: impl Iterator<Item = char>) -> String {
+    text.map(|c| if is_harmful(c) { '\u{FFFD}' } else { c })
+        .collect()
 }

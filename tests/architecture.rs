@@ -19,13 +19,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("policy", &["mail"]),
     ("smtp", &["mail"]),
     ("config", &["policy", "smtp", "mail"]),
-    ("store", &["mail"]),
+    ("failpoint", &[]),
+    ("store", &["mail", "failpoint"]),
     ("scan", &["mail"]),
-    ("deliver", &["mail", "smtp"]),
+    ("deliver", &["mail", "smtp", "failpoint"]),
     ("trust", &["mail"]),
-    ("relay", &["store", "trust", "mail", "deliver", "smtp"]),
+    (
+        "relay",
+        &["store", "trust", "mail", "deliver", "smtp", "failpoint"],
+    ),
     ("view", &["store", "policy", "mail"]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["config", "mail"]),
     (
         "execute",
         &[
@@ -38,6 +42,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "mail",
             "view",
             "telemetry",
+            "failpoint",
         ],
     ),
     (
@@ -86,6 +91,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "mail",
             "view",
             "telemetry",
+            "failpoint",
         ],
     ),
     (
@@ -144,7 +150,58 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("eprintln!", &["main.rs", "cli/"]),
     ("std::process::exit", &["main.rs", "cli/"]),
     ("process::exit", &["main.rs", "cli/"]),
+    // Nothing is ever executed, so nothing of a mail can end in an argument (RELIABILITY S15).
+    ("std::process::Command", &[]),
+    ("process::Command", &[]),
+    ("tokio::process", &[]),
 ];
+
+/// Versions below which a crate has a known hole that a mail can reach (RELIABILITY S30).
+const FLOORS: &[(&str, [u64; 3])] = &[
+    ("bytes", [1, 11, 1]),
+    ("crossbeam-epoch", [0, 9, 20]),
+    ("hickory-proto", [0, 26, 1]),
+    ("lettre", [0, 11, 22]),
+    ("mail-auth", [0, 9, 1]),
+    ("mail-parser", [0, 11, 6]),
+    ("rustls", [0, 23, 18]),
+    ("time", [0, 3, 47]),
+    ("tracing-subscriber", [0, 3, 20]),
+];
+
+#[test]
+fn no_dependency_is_below_its_floor() {
+    let lock =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).unwrap();
+    let below = below_floor(&lock);
+    assert!(below.is_empty(), "{below:?}");
+    let old = "[[package]]\nname = \"bytes\"\nversion = \"1.11.0\"\n";
+    assert_eq!(below_floor(old), ["bytes 1.11.0"]);
+}
+
+fn below_floor(lock: &str) -> Vec<String> {
+    let value = |line: Option<&str>, key: &str| {
+        let text = line?.strip_prefix(key)?.strip_prefix(" = \"")?;
+        text.strip_suffix('"').map(str::to_owned)
+    };
+    let packages = lock.split("[[package]]\n").filter_map(|package| {
+        let mut lines = package.lines();
+        Some((
+            value(lines.next(), "name")?,
+            value(lines.next(), "version")?,
+        ))
+    });
+    let old = packages.filter(|(name, version)| {
+        let numbers: Vec<u64> = version
+            .split('.')
+            .filter_map(|part| part.parse().ok())
+            .collect();
+        let floor = FLOORS.iter().find(|(floored, _)| floored == name);
+        floor.is_some_and(|(_, floor)| numbers.as_slice() < floor.as_slice())
+    });
+    old.map(|(name, version)| format!("{name} {version}"))
+        .collect()
+}
 
 #[test]
 fn the_rings_hold() {
@@ -289,7 +346,16 @@ fn a_planted_violation_is_found() {
 #[test]
 fn the_table_names_no_cycle_among_the_inner_rings() {
     let inner = [
-        "mail", "policy", "smtp", "config", "store", "scan", "deliver", "trust", "relay",
+        "mail",
+        "policy",
+        "smtp",
+        "config",
+        "failpoint",
+        "store",
+        "scan",
+        "deliver",
+        "trust",
+        "relay",
     ];
     let rank = |module: &str| inner.iter().position(|name| *name == module);
     for (module, uses) in MAY_USE {

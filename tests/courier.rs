@@ -308,7 +308,10 @@ async fn a_notice_goes_out_at_most_once() {
         left.last_reply.as_deref(),
         Some("perm@z.example: 550 5.1.1 who")
     );
-    assert_eq!(world.mails.recv().await.unwrap(), "Subject: x\n\nbody\n");
+    let sent = world.mails.recv().await.unwrap();
+    assert!(sent.starts_with("X-Sekimori-Fwd: "), "{sent}");
+    let (_, letter) = sent.split_once('\n').unwrap();
+    assert_eq!(letter, "Subject: x\n\nbody\n");
 }
 
 #[tokio::test]

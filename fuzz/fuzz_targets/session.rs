@@ -9,6 +9,7 @@ use sekimori::smtp::data::DataReader;
 use sekimori::smtp::{
     Answer, BareNewline, Event, Limits, Reply, ReplyParser, Session, SessionSettings, wire_data,
 };
+use sekimori_fuzz::within;
 
 const LIMITS: Limits = Limits {
     message_size: 4096,
@@ -21,7 +22,8 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     let cut = octets.len() / 2;
-    let whole = converse(options, &[octets], false);
+    let most = (1 << 20) + 64 * octets.len();
+    let whole = within(most, || converse(options, &[octets], false));
     let halves = converse(options, &[&octets[..cut], &octets[cut..]], false);
     assert_eq!(whole, halves);
     if (1..=1024).contains(&octets.len()) {
@@ -44,7 +46,10 @@ fn converse(options: u8, pieces: &[&[u8]], abandon: bool) -> (Vec<u8>, Vec<Event
             session.abandon_data();
         }
         while let Some(event) = session.next_event() {
-            assert!(!matches!(events.last(), Some(Event::Close)), "an event behind the last");
+            assert!(
+                !matches!(events.last(), Some(Event::Close)),
+                "an event behind the last"
+            );
             let refuse = refuses && events.len() % 3 == 1;
             match &event {
                 Event::Mail { declared_size, .. } => {
@@ -96,7 +101,11 @@ fn answer_all(session: &mut Session, options: u8, refuses: bool) -> usize {
             session.answer(Answer::Refused(Reply::new(250, 0, 0, "q=Z")));
         } else {
             taken += 1;
-            session.answer(Answer::Taken { id: "Z".to_owned(), verdict: "deliver", stage: None });
+            session.answer(Answer::Taken {
+                id: "Z".to_owned(),
+                verdict: "deliver",
+                stage: None,
+            });
         }
     }
     match (options & 1 != 0, refused) {
@@ -112,7 +121,11 @@ fn check_replies(output: &[u8], taken: usize, closed: bool) {
     let mut replies = Vec::new();
     for line in output.split_inclusive(|&octet| octet == b'\n') {
         assert!(line.ends_with(b"\r\n") && line.len() <= 512);
-        assert!(line[..line.len() - 2].iter().all(|octet| (b' '..=b'~').contains(octet)));
+        assert!(
+            line[..line.len() - 2]
+                .iter()
+                .all(|octet| (b' '..=b'~').contains(octet))
+        );
         parser.feed(line);
         while let Some(reply) = parser.next_reply().expect("a strict reply") {
             replies.push(reply);
@@ -120,26 +133,42 @@ fn check_replies(output: &[u8], taken: usize, closed: bool) {
     }
     assert!(parser.is_at_rest());
     let tells = |text: &str| text.contains("q=Z verdict=");
-    let told = replies.iter().filter(|reply| reply.is_positive() && tells(&format!("{reply:?}")));
+    let told = replies
+        .iter()
+        .filter(|reply| reply.is_positive() && tells(&format!("{reply:?}")));
     assert_eq!(told.count(), taken);
     for pair in replies.windows(2) {
         let [go, next] = pair else { continue };
         if go.code == 354 {
-            assert!(next.code >= 400 || tells(&format!("{next:?}")), "{next:?} answers data");
+            assert!(
+                next.code >= 400 || tells(&format!("{next:?}")),
+                "{next:?} answers data"
+            );
         }
     }
     if closed {
-        assert!(matches!(replies.last().map(|last| last.code), Some(221 | 421 | 502)));
+        assert!(matches!(
+            replies.last().map(|last| last.code),
+            Some(221 | 421 | 502)
+        ));
     }
 }
 
 fn session(options: u8) -> Session {
     let flag = |bit: u8| options & (1 << bit) != 0;
     Session::new(SessionSettings {
-        protocol: if flag(0) { Protocol::Smtp } else { Protocol::Lmtp },
+        protocol: if flag(0) {
+            Protocol::Smtp
+        } else {
+            Protocol::Lmtp
+        },
         hostname: "mx.example.jp".to_owned(),
         default_domain: flag(1).then(|| "example.jp".to_owned()),
-        bare_newline: if flag(2) { BareNewline::Reject } else { BareNewline::Normalize },
+        bare_newline: if flag(2) {
+            BareNewline::Reject
+        } else {
+            BareNewline::Normalize
+        },
         starttls: false,
         limits: LIMITS,
         client: Client {

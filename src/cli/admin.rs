@@ -200,7 +200,7 @@ pub(super) fn queue(global: &Global, command: &Queue, out: &mut dyn Write) -> Do
 pub(super) fn why(global: &Global, id: &str, out: &mut dyn Write) -> Done {
     let record = Daemon::of(global)?.one(Method::GET, &item("why", id)?, None)?;
     if global.json {
-        writeln!(out, "{record}")?;
+        writeln!(out, "{}", text::json(&record))?;
     } else {
         text::decision(&record, out)?;
     }
@@ -216,7 +216,7 @@ pub(super) fn reload(global: &Global, wait: bool, out: &mut dyn Write) -> Done {
     // The answer comes when the new settings count, so that waiting is only a matter of telling.
     let done = Daemon::of(global)?.one(Method::POST, "/v1/reload", None)?;
     if global.json {
-        writeln!(out, "{done}")?;
+        writeln!(out, "{}", text::json(&done))?;
     } else if wait && !global.quiet {
         for warning in done["warnings"].as_array().into_iter().flatten() {
             writeln!(out, "{}", warning.as_str().unwrap_or_default())?;
@@ -313,7 +313,7 @@ fn print_list(
 ) -> Done {
     for value in values {
         if global.json {
-            writeln!(out, "{value}")?;
+            writeln!(out, "{}", text::json(&value))?;
         } else {
             writeln!(out, "{}", line(value))?;
         }
@@ -323,7 +323,7 @@ fn print_list(
 
 fn print_one(global: &Global, value: &Value, out: &mut dyn Write) -> Done {
     if global.json {
-        writeln!(out, "{value}")?;
+        writeln!(out, "{}", text::json(&value))?;
     } else {
         text::members(value, out)?;
     }
@@ -332,7 +332,7 @@ fn print_one(global: &Global, value: &Value, out: &mut dyn Write) -> Done {
 
 fn print_done(global: &Global, value: &Value, out: &mut dyn Write) -> Done {
     if global.json {
-        writeln!(out, "{value}")?;
+        writeln!(out, "{}", text::json(&value))?;
     } else if !global.quiet {
         writeln!(out, "{}", text::done(value))?;
     }

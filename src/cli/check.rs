@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{Done, Exit, Failure, Global};
+use super::{Done, Exit, Failure, Global, text};
 use crate::config::{self, Diagnostic, Severity};
 
 #[derive(Debug, Args)]
@@ -53,7 +53,7 @@ pub(super) fn print(
         .filter(|d| !global.quiet || d.severity == Severity::Error)
     {
         if global.json {
-            writeln!(out, "{}", json_line(diagnostic))?;
+            writeln!(out, "{}", text::json(&json_line(diagnostic)))?;
         } else {
             writeln!(out, "{diagnostic}")?;
         }

@@ -42,7 +42,7 @@ pub(super) fn explain(global: &Global, options: &Options, out: &mut dyn Write) -
     let decision = view::plan(&mailbox.policy.mailbox.to_string(), &plan);
     let value = view::with(json!({"schema": "sekimori.explain/1"}), decision);
     if global.json {
-        writeln!(out, "{value}")?;
+        writeln!(out, "{}", text::json(&value))?;
     } else {
         text::decision(&value, out)?;
     }

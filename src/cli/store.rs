@@ -47,7 +47,7 @@ pub(super) fn store(global: &Global, command: &Command, out: &mut dyn Write) -> 
         Err(failure) => return Err(failure),
     };
     if global.json {
-        writeln!(out, "{report}")?;
+        writeln!(out, "{}", text::json(&report))?;
     } else {
         text::members(&report, out)?;
     }

@@ -5,16 +5,27 @@ use std::io::Write;
 
 use serde_json::Value;
 
+use crate::mail::is_harmful;
+
 /// A text without control, format and direction characters (they could repaint a terminal).
 pub(super) fn clean(text: &str) -> String {
     text.chars()
-        .map(|c| if harmful(c) { '\u{FFFD}' } else { c })
+        .map(|c| if is_harmful(c) { '\u{FFFD}' } else { c })
         .collect()
 }
 
-fn harmful(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
+/// One line of JSON; the same characters stand in it as escapes (RFC 8259 7).
+pub(super) fn json(value: &Value) -> String {
+    let mut line = String::new();
+    for c in value.to_string().chars() {
+        // Outside a string JSON has none of them.
+        if is_harmful(c) {
+            line.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }
 
 fn word(value: &Value) -> String {
@@ -162,6 +173,15 @@ fn consequences(value: &Value, out: &mut dyn Write) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn json_means_the_same_without_a_harmful_character() {
+        let value = json!({"a": "\u{1b}[2J\u{7f}\u{9b}\u{202e}\u{feff}\n\"太郎"});
+        let line = super::json(&value);
+        assert!(!line.contains(is_harmful), "{line:?}");
+        assert!(line.contains("太郎"), "{line}");
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
+    }
 
     #[test]
     fn nothing_repaints_a_terminal() {

@@ -11,6 +11,7 @@ use super::{now, settings};
 use crate::agent::{self, Active};
 use crate::config::edit::{self, EditError};
 use crate::config::{self, Config, Diagnostic, Directory, Loaded, Lookup};
+use crate::failpoint::{Point, reach};
 use crate::mail::{Address, FromField, Message};
 use crate::policy::Class;
 use crate::relay::{Courier, Hops};
@@ -166,6 +167,7 @@ impl Shared {
         let started = blocking(move || store.release_begin(id, asked)).await;
         match started {
             Ok(_) => {
+                reach(Point::ReleaseBegun);
                 if let Err(error) = self.queue_release(&entry, to).await {
                     let store = self.store.clone();
                     blocking(move || store.release_end(id, false)).await?;
@@ -254,9 +256,12 @@ impl Shared {
             // A release that broke off may have left one behind.
             store.remove_mail(Shelf::Outgoing, id)?;
             store.write_mail(&header, &bytes)?;
+            reach(Point::ReleaseWritten);
             let mut batch = Batch::new();
             batch.put_outgoing(&item);
-            store.commit_blocking(batch)
+            store.commit_blocking(batch)?;
+            reach(Point::ReleaseQueued);
+            Ok(())
         })
         .await
     }
@@ -274,11 +279,10 @@ impl Shared {
             if item.state.is_under_way() {
                 return Err(StoreError::Conflict(format!("{id} is being sent")));
             }
-            store.outgoing_remove(id, None)?;
-            if item.kind == OutgoingKind::Release {
-                store.release_end(id, false)?;
+            match item.kind {
+                OutgoingKind::Release => store.release_end(id, false),
+                _ => store.outgoing_remove(id, None),
             }
-            Ok(())
         })
         .await
     }

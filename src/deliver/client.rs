@@ -112,9 +112,14 @@ impl Connection {
                 ..error
             })?;
         let mut connection = Self::over(stream, settings);
-        connection.greet(patience).await?;
-        connection.log_in(patience).await?;
+        connection.introduce(patience).await?;
         Ok(connection)
+    }
+
+    /// All that comes before the first mail.
+    pub(super) async fn introduce(&mut self, patience: Patience) -> Result<(), DeliverError> {
+        self.greet(patience).await?;
+        self.log_in(patience).await
     }
 
     /// A connection that has said and heard nothing yet.

@@ -1,5 +1,5 @@
-//! The mark that tells our own forwards apart, so that a mail going round is stopped and kept
-//! (RFC 5321 6.3; RELIABILITY 4d).
+//! The mark that tells our own mail apart (forwards, and the letters that we write), so that a mail
+//! going round is stopped and kept (RFC 5321 6.3; RELIABILITY 4d).
 //!
 //! The mark is keyed: nobody else can write one and so stop a mailbox's forwarding.
 
@@ -16,13 +16,13 @@ fn loop_mark(secret: &[u8; 32], mailbox_key: &str) -> String {
         .to_string()
 }
 
-/// Whether a mail has been forwarded by this mailbox before.
+/// Whether a mail was sent by this mailbox before: forwarded, or written for it.
 pub fn is_marked(header: &Header, secret: &[u8; 32], mailbox_key: &str) -> bool {
     let mark = loop_mark(secret, mailbox_key);
     header.all(LOOP_FIELD).any(|field| field.text() == mark)
 }
 
-/// The field as it is put before a forward, with its CRLF.
+/// The field as it is put before what is sent, with its CRLF.
 pub fn loop_line(secret: &[u8; 32], mailbox_key: &str) -> Vec<u8> {
     format!("{LOOP_FIELD}: {}\r\n", loop_mark(secret, mailbox_key)).into_bytes()
 }

@@ -6,7 +6,8 @@
 //! reads both folders: its cost grows with the number of mails in the mailbox.
 //!
 //! What stands before the first `%{…}` of the path belongs to the operator and may hold symlinks;
-//! behind it none is followed, and no mailbox name leaves its folder. Files are 0600, folders
+//! behind it none is followed, and no mailbox name leaves its folder; one too long for a folder is
+//! replaced by its hash. Files are 0600, folders
 //! 0700, line ends LF.
 
 use std::fs::File;
@@ -22,8 +23,8 @@ use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
 use super::{Accepted, DeliverError, Delivery, Outcome, Recipient};
-use crate::mail::Address;
-use crate::mail::edit::without_field;
+use crate::failpoint::{Point, reach};
+use crate::mail::{Address, edit};
 use crate::smtp::Reply;
 
 /// Files written at once: enough to share the file system's journal commits, far below the
@@ -31,6 +32,8 @@ use crate::smtp::Reply;
 const WRITERS: usize = 32;
 const CHUNK: usize = 64 * 1024;
 const SUFFIX: &str = "sekimori";
+/// Longest name of a folder, octets (Linux).
+const MOST_NAME: usize = 255;
 
 /// `delivery.maildir`.
 #[derive(Debug, Clone)]
@@ -152,12 +155,14 @@ impl Folder {
         }
         let tmp = temporary_name(key);
         let written = self.write(&tmp, delivery, recipient).and_then(|()| {
+            reach(Point::MaildirWritten);
             let name = format!("{}.{key}.{SUFFIX}", unix_seconds());
             rustix::fs::linkat(&self.tmp, &tmp, &self.new, &name, AtFlags::empty())?;
             Ok(name)
         });
         let removed = rustix::fs::unlinkat(&self.tmp, &tmp, AtFlags::empty());
         let name = written.map_err(|error| storage(&error, "writing to the Maildir"))?;
+        reach(Point::MaildirLinked);
         self.sync(&self.new)?;
         if let Err(error) = removed {
             tracing::warn!(path = %self.path.display(), %error, "a file is left in the Maildir's tmp");
@@ -174,8 +179,11 @@ impl Folder {
         lf.push(format!("Return-Path: <{}>\r\n", delivery.sender).as_bytes())?;
         lf.push(format!("Delivered-To: {}\r\n", recipient.address).as_bytes())?;
         lf.push(&delivery.content.head)?;
-        lf.push(&without_field(delivery.content.header(), "Return-Path"))?;
-        lf.push(delivery.content.body())?;
+        let (header, body) = (delivery.content.header(), delivery.content.body());
+        let header = edit::without_field(header, "Return-Path");
+        lf.push(edit::divider([&header, body]))?;
+        lf.push(&header)?;
+        lf.push(body)?;
         lf.finish()?;
         if self.fsync {
             file.sync_all()?;
@@ -254,8 +262,14 @@ fn split_template(path: &Path) -> (PathBuf, Vec<String>) {
 fn fill(part: &str, mailbox: &Address) -> String {
     let key = mailbox.key();
     let (local, domain) = key.rsplit_once('@').unwrap_or((key.as_str(), ""));
-    part.replace("%{domain}", &encode(domain))
-        .replace("%{localpart}", &encode(local))
+    let name = part
+        .replace("%{domain}", &encode(domain))
+        .replace("%{localpart}", &encode(local));
+    if name.len() <= MOST_NAME {
+        return name;
+    }
+    // No encoded name holds `%-`.
+    format!("%-{}", blake3::hash(name.as_bytes()).to_hex())
 }
 
 /// Percent-encodes all but `a-z A-Z 0-9 - _ . +`, and a dot at the beginning.

@@ -6,6 +6,9 @@
 //! transaction; the caller groups recipients.
 
 mod client;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hop;
 pub mod loops;
 pub mod maildir;
@@ -16,15 +19,15 @@ mod transaction;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::mail::{Address, ReversePath};
+use crate::mail::{Address, ReversePath, edit};
 use crate::smtp::Reply;
 
 pub use hop::{Auth, Endpoint, HopSettings, Mechanism, Protocol, Tls};
 pub use maildir::{Maildir, MaildirSettings};
 pub use pool::Pool;
 
-/// The octets of one mail as a next hop gets them: `head`, then the header block, then the body.
-/// All of it has CRLF line ends. Cloning copies no body.
+/// The octets of one mail as a next hop gets them: `head`, what [`edit::divider`] puts behind it,
+/// then the header block, then the body. All of it has CRLF line ends. Cloning copies no body.
 #[derive(Debug, Clone)]
 pub struct Content {
     /// Header lines to put before the message (`Received:` and the like), each with its CRLF.
@@ -63,8 +66,13 @@ impl Content {
     }
 
     /// All of it, in order.
-    pub fn pieces(&self) -> [&[u8]; 3] {
-        [&self.head, self.header(), self.body()]
+    pub fn pieces(&self) -> [&[u8]; 4] {
+        let (header, body) = (self.header(), self.body());
+        let divider = match self.head.is_empty() {
+            true => b"",
+            false => edit::divider([header, body]),
+        };
+        [&self.head, divider, header, body]
     }
 
     /// Octets of all of it (the `SIZE` of RFC 1870: CRLF counted, stuffed dots not).

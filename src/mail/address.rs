@@ -54,6 +54,7 @@ impl Address {
             check_plain(local, "@[]")?;
         }
         check_plain(domain, "")?;
+        check_folded(local, domain)?;
         Ok(Self {
             local: local.to_owned(),
             domain: domain.to_owned(),
@@ -108,6 +109,25 @@ fn unquoted(local: &str) -> String {
         return format!("\"{escaped}\"");
     }
     plain
+}
+
+/// Neither part may vanish when it is folded, and no domain become more than one
+/// (U+2024 folds to a dot, U+200B to nothing, U+FF20 to `@`).
+fn check_folded(local: &str, domain: &str) -> Result<(), AddressError> {
+    if local.is_ascii() && domain.is_ascii() {
+        return Ok(());
+    }
+    let (locals, domains) = (key(local, "x"), key("x", domain));
+    let sound = |domain: &str| !domain.is_empty() && !domain.contains('@');
+    let sound = locals
+        .strip_suffix("@x")
+        .is_some_and(|local| !local.is_empty())
+        && domains.strip_prefix("x@").is_some_and(sound);
+    if sound {
+        Ok(())
+    } else {
+        Err(AddressError::Shape)
+    }
 }
 
 fn check_plain(text: &str, also: &str) -> Result<(), AddressError> {
@@ -172,6 +192,10 @@ mod tests {
             ("@x.jp", Err(Shape)),
             ("a@", Err(Shape)),
             ("a@.", Err(Shape)),
+            ("a@\u{2024}\u{2024}", Err(Shape)),
+            ("a@\u{200b}", Err(Shape)),
+            ("\u{2060}@x.jp", Err(Shape)),
+            ("a@b\u{ff20}x.jp", Err(Shape)),
             ("a b@x.jp", Err(Character(' '))),
             ("a@x .jp", Err(Character(' '))),
             ("<a@x.jp>", Err(Character('<'))),

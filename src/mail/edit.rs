@@ -14,6 +14,8 @@ const LINE: usize = 78;
 const WORD_TEXT: usize = 42;
 /// What is kept of a name that a client gave.
 const MAX_HELO: usize = 255;
+/// The field that [`divider`] gives.
+const STRAY: &[u8] = b"X-Sekimori-Stray: the mail begins with a line that belongs to no field\r\n";
 
 /// A `Received:` line for a mail that we took over (RFC 5321 4.4), CRLF included.
 ///
@@ -90,6 +92,16 @@ pub fn field(name: &str, text: &str) -> Vec<u8> {
         .map(str::to_owned)
         .collect();
     folded(&format!("{name}:"), &words)
+}
+
+/// What must stand between header lines of ours and the mail that begins with `mail`: nothing, or a
+/// field of ours where the mail's first line begins with white space. That line would else be
+/// taken for more of our last field (RFC 5322 2.2.3), whose value the sender could so forge.
+pub fn divider(mail: [&[u8]; 2]) -> &'static [u8] {
+    match mail.into_iter().flatten().next() {
+        Some(b' ' | b'\t') => STRAY,
+        _ => b"",
+    }
 }
 
 /// A header block without its fields of that name.
@@ -363,6 +375,31 @@ mod tests {
                 let message = Message::parse(new.as_bytes(), &Bounds::default());
                 let subject = message.subject_text().replace('\t', " ");
                 assert_eq!(subject, format!("{mark} {shown}"), "{new:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mail_that_begins_with_white_space_continues_no_field_of_ours() {
+        let ours = line(&envelope("mta.example.jp", &[]));
+        let rows = [
+            (" lead\r\nA: b\r\n\r\n", true),
+            ("\tlead", true),
+            (" \r\n\r\nbody", true),
+            ("A: b\r\n c\r\n\r\n", false),
+            ("\r\n body", false),
+            ("no field\r\n", false),
+            ("", false),
+        ];
+        for (mail, divided) in rows {
+            for at in [0, mail.len()] {
+                let (header, body) = mail.as_bytes().split_at(at);
+                let divider = divider([header, body]);
+                assert_eq!(divider == STRAY, divided, "{mail:?}");
+                let whole = [ours.as_bytes(), divider, mail.as_bytes()].concat();
+                let message = Message::parse(&whole, &Bounds::default());
+                let received = &message.header.fields()[0];
+                assert_eq!(&whole[received.span.clone()], ours.as_bytes(), "{mail:?}");
             }
         }
     }

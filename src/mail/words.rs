@@ -72,6 +72,13 @@ struct Word {
 }
 
 /// The next encoded word with what stands before and after it.
+/// A control, format or direction character: what could repaint a terminal or change the order in
+/// which a line is read. Text of a mail is shown without.
+pub fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
+}
+
 fn next_word(text: &[u8]) -> Option<(&[u8], Word, &[u8])> {
     let mut from = 0;
     loop {

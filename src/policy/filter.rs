@@ -20,7 +20,8 @@ impl Policy {
     ) -> Plan {
         let mut plan = Plan::keep(passed.trail);
         self.virus_stage(&mut plan, &scan.virus);
-        self.spam_stage(&mut plan, &scan.spam, passed.skip_spam);
+        let looping = Self::is_looping(message, arrival);
+        self.spam_stage(&mut plan, &scan.spam, passed.skip_spam, looping);
         if plan.verdict == Verdict::Quarantine {
             return self.close(plan);
         }
@@ -103,7 +104,8 @@ impl Policy {
             .push(Action::ReportVirus { name: name.clone() });
     }
 
-    fn spam_stage(&self, plan: &mut Plan, scan: &SpamScan, exempt: bool) {
+    /// A notice that comes back and is held itself is not told of by another one.
+    fn spam_stage(&self, plan: &mut Plan, scan: &SpamScan, exempt: bool, looping: bool) {
         let asked = self
             .spam
             .as_ref()
@@ -123,7 +125,7 @@ impl Policy {
             return;
         }
         plan.settle(Verdict::Quarantine, Stage::Spam, Class::Spam, hit);
-        if spam.notice_each {
+        if spam.notice_each && !looping {
             plan.actions.push(Action::QuarantineNotice);
         }
     }

@@ -17,6 +17,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::{Fate, Relay, Retry};
 use crate::deliver::loops::loop_line;
 use crate::deliver::{Content, DeliverError, Delivery, NextHop, Outcome, Recipient};
+use crate::failpoint::{Point, reach};
 use crate::mail::{Address, ReversePath, edit};
 use crate::smtp::Reply;
 use crate::store::{
@@ -97,6 +98,7 @@ impl Courier {
     /// Those of the store.
     pub async fn send_now(&self, id: Id) -> Result<(), StoreError> {
         let store = self.store.clone();
+        reach(Point::CourierDue);
         match blocking(move || store.outgoing_begin(id)).await {
             Ok(item) => self.carry(item).await,
             Err(StoreError::NotFound(_) | StoreError::Conflict(_)) => {}
@@ -173,12 +175,17 @@ impl Courier {
 
     /// One try of one item.
     async fn carry(&self, mut item: OutgoingItem) {
+        reach(Point::CourierBegun);
         let id = item.id;
         let _room = self.room_for(id).await;
         let outcomes = match self.parcel(&item).await {
             Ok(parcel) => self.send(&item, &parcel).await,
             Err(error) => vec![Err(unreadable(&error)); item.recipients.len().max(1)],
         };
+        reach(match item.kind {
+            OutgoingKind::Release => Point::ReleaseDelivered,
+            _ => Point::CourierReplied,
+        });
         log(&item, &outcomes);
         let fate = self.settle(&mut item, &outcomes).await;
         if let Err(error) = self.record(item, fate).await {
@@ -255,22 +262,25 @@ impl Courier {
                 &parcel.body,
             )
         };
+        // What comes back to the mailbox that sent it is kept, and nothing more is sent for it.
+        let mark = match item.kind {
+            OutgoingKind::Release => Vec::new(),
+            _ => loop_line(&self.loop_secret, &mailbox.key()),
+        };
         match item.kind {
             OutgoingKind::Notify | OutgoingKind::AutoReply => {
                 let transmit = || self.transmit(item.id);
+                let marked = [mark.as_slice(), &parcel.body].concat();
                 relay
-                    .send_composed(&sender, &recipients, &parcel.body, transmit)
+                    .send_composed(&sender, &recipients, &marked, transmit)
                     .await
             }
-            OutgoingKind::Forward => {
-                let mark = loop_line(&self.loop_secret, &mailbox.key());
-                relay.send_original(&delivery(&mark, recipients)).await
-            }
+            OutgoingKind::Forward => relay.send_original(&delivery(&mark, recipients)).await,
             OutgoingKind::Release | OutgoingKind::VirusReport | OutgoingKind::QuarantineNotice => {
                 let mut outcomes = Vec::with_capacity(recipients.len());
                 for recipient in recipients {
                     let is_owner = recipient.key() == mailbox.key();
-                    let one = delivery(&[], vec![recipient]);
+                    let one = delivery(&mark, vec![recipient]);
                     outcomes.extend(match is_owner {
                         true => hops.next_hop.deliver(&one).await,
                         false => relay.send_original(&one).await,
@@ -285,6 +295,7 @@ impl Courier {
     async fn transmit(&self, id: Id) -> Result<(), DeliverError> {
         let store = self.store.clone();
         let noted = blocking(move || store.outgoing_transmit(id)).await;
+        reach(Point::CourierTransmitting);
         noted.map_err(|error| {
             let reply = Reply::new(451, 3, 0, "the try cannot be recorded");
             DeliverError::new(reply, error.to_string())
@@ -536,14 +547,10 @@ fn file(
     let is_release = item.kind == OutgoingKind::Release;
     match fate {
         Settled::Waiting => store.outgoing_update(item, told),
-        Settled::Dead if !is_release => store.outgoing_update(item, told),
-        Settled::Sent | Settled::InMailbox | Settled::Dead => {
-            if is_release {
-                // It carries the id of the entry that it releases.
-                store.release_end(item.id, fate == Settled::Sent)?;
-            }
-            store.outgoing_remove(item.id, told)
-        }
+        // It carries the id of the entry that it releases.
+        _ if is_release => store.release_end(item.id, fate == Settled::Sent),
+        Settled::Dead => store.outgoing_update(item, told),
+        Settled::Sent | Settled::InMailbox => store.outgoing_remove(item.id, told),
     }
 }
 

@@ -15,6 +15,7 @@ use super::index::{
 };
 use super::record::{self, Handoff, OutgoingItem, OutgoingState, QuarantineEntry};
 use super::seen;
+use crate::failpoint::{Point, reach};
 
 /// Batches applied as one.
 const MAX_GROUP: usize = 256;
@@ -119,6 +120,7 @@ impl Committer {
             changes.insert(key.as_slice(), value.as_deref());
         }
         self.apply(&changes).map_err(|error| self.close(error))?;
+        reach(Point::CommitApplied);
         let waited = group.iter().any(|job| !matches!(job.waiter, Waiter::None));
         let since = *self.dirty.get_or_insert_with(Instant::now);
         if waited || since.elapsed() >= UNWAITED_SYNC {
@@ -165,11 +167,13 @@ impl Committer {
         let failed = |error| StoreError::index(&self.place.dir, error);
         guarded(|| db.flush().map(drop).map_err(failed)).map_err(|error| self.close(error))?;
         drop(db);
+        reach(Point::CommitFlushed);
         if let Err(error) = self.sync.sync_data() {
             tracing::error!(%error, "the store could not be synced and takes no more writes");
             self.shared.failed.store(true, Ordering::SeqCst);
             return Err(StoreError::io(&self.place.dir, error));
         }
+        reach(Point::Committed);
         self.dirty = None;
         if let Err(error) = write_seq(&self.seq_file, self.totals.seq) {
             tracing::warn!(%error, "{} is behind", self.place.seq.display());

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Id, OutgoingItem, QuarantineEntry, StoreError};
+use crate::failpoint::{Point, reach};
 
 const MAGIC: &[u8; 8] = b"SKMRMAIL";
 const END: &[u8; 8] = b"SKMREND\n";
@@ -138,7 +139,11 @@ impl Mails {
         let _ = fs::remove_file(&tmp);
         let written = write_synced(&tmp, &start, raw)
             .map_err(|error| StoreError::io(&tmp, error))
-            .and_then(|()| self.link_all(&tmp, header));
+            .and_then(|()| {
+                reach(Point::MailFileSynced);
+                self.link_all(&tmp, header)
+            });
+        reach(Point::MailFileLinked);
         // It has its links, or is of no use.
         let _ = fs::remove_file(&tmp);
         written
@@ -146,22 +151,8 @@ impl Mails {
 
     /// Header and body, verified.
     pub(crate) fn read(&self, shelf: Shelf, id: Id) -> Result<(MailHeader, Vec<u8>), StoreError> {
-        let path = self.path(shelf, id);
         let (mut file, header, body_len) = self.open_file(shelf, id)?;
-        let damaged = |what: &str| StoreError::Damaged(format!("{}: {what}", path.display()));
-        let mut body = Vec::new();
-        file.read_to_end(&mut body)
-            .map_err(|error| StoreError::io(&path, error))?;
-        let Some((content, trailer)) = body.split_at_checked(body_len) else {
-            return Err(damaged("cut off"));
-        };
-        if trailer.get(..HASH) != Some(blake3::hash(content).as_bytes().as_slice()) {
-            return Err(damaged("wrong checksum of the body"));
-        }
-        if trailer.get(HASH..) != Some(END.as_slice()) {
-            return Err(damaged("wrong end"));
-        }
-        body.truncate(body_len);
+        let body = read_body(&mut file, body_len).map_err(|error| self.failed(shelf, id, error))?;
         Ok((header, body))
     }
 
@@ -230,32 +221,27 @@ impl Mails {
 
     /// A file behind its verified header, and the length of its body.
     fn open_file(&self, shelf: Shelf, id: Id) -> Result<(File, MailHeader, usize), StoreError> {
-        let path = self.path(shelf, id);
-        let damaged = |what: &str| StoreError::Damaged(format!("{}: {what}", path.display()));
-        let failed = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => StoreError::NotFound(id.to_string()),
-            io::ErrorKind::UnexpectedEof => damaged("cut off"),
-            _ => StoreError::io(&path, error),
+        let open = || {
+            let mut file = File::open(self.path(shelf, id))?;
+            let file_len = file.metadata()?.len();
+            let (header, body_len) = read_start(&mut file, file_len)?;
+            Ok((file, header, body_len))
         };
-        let mut file = File::open(&path).map_err(failed)?;
-        let file_len = file.metadata().map_err(failed)?.len();
-        let mut start = [0; PREAMBLE + HASH];
-        file.read_exact(&mut start).map_err(failed)?;
-        let (preamble, hash) = start.split_at(PREAMBLE);
-        let (header_len, body_len) = decode_preamble(preamble).map_err(damaged)?;
-        let whole = PREAMBLE + HASH + header_len + HASH + END.len();
-        let whole = u64::try_from(whole).unwrap_or(u64::MAX);
-        if whole.checked_add(body_len) != Some(file_len) {
-            return Err(damaged("wrong length"));
+        open().map_err(|error| self.failed(shelf, id, error))
+    }
+
+    fn failed(&self, shelf: Shelf, id: Id, error: io::Error) -> StoreError {
+        let path = self.path(shelf, id);
+        match error.kind() {
+            io::ErrorKind::NotFound => StoreError::NotFound(id.to_string()),
+            io::ErrorKind::UnexpectedEof => {
+                StoreError::Damaged(format!("{}: cut off", path.display()))
+            }
+            io::ErrorKind::InvalidData => {
+                StoreError::Damaged(format!("{}: {error}", path.display()))
+            }
+            _ => StoreError::io(&path, error),
         }
-        let mut json = vec![0; header_len];
-        file.read_exact(&mut json).map_err(failed)?;
-        if hash != header_hash(preamble, &json).as_bytes() {
-            return Err(damaged("wrong checksum of the header"));
-        }
-        let header = serde_json::from_slice(&json).map_err(|error| damaged(&error.to_string()))?;
-        let body_len = usize::try_from(body_len).map_err(|_| damaged("wrong length"))?;
-        Ok((file, header, body_len))
     }
 }
 
@@ -283,6 +269,11 @@ fn shards() -> impl Iterator<Item = &'static str> {
 fn encode_start(header: &MailHeader, body_len: usize) -> Result<Vec<u8>, StoreError> {
     let json =
         serde_json::to_vec(header).map_err(|error| StoreError::Damaged(error.to_string()))?;
+    seal_start(&json, body_len)
+}
+
+/// What stands before the body, around a header's JSON.
+pub(super) fn seal_start(json: &[u8], body_len: usize) -> Result<Vec<u8>, StoreError> {
     if json.len() > MAX_HEADER {
         return Err(StoreError::TooLarge(format!(
             "a mail file header of {} octets, {MAX_HEADER} are allowed",
@@ -296,10 +287,58 @@ fn encode_start(header: &MailHeader, body_len: usize) -> Result<Vec<u8>, StoreEr
     start.extend_from_slice(&VERSION.to_le_bytes());
     start.extend_from_slice(&header_len.to_le_bytes());
     start.extend_from_slice(&body_len.to_le_bytes());
-    let hash = header_hash(&start, &json);
+    let hash = header_hash(&start, json);
     start.extend_from_slice(hash.as_bytes());
-    start.extend_from_slice(&json);
+    start.extend_from_slice(json);
     Ok(start)
+}
+
+/// The verified header of a file of this length, and the length of its body.
+///
+/// # Errors
+/// `InvalidData` and `UnexpectedEof` for what is no whole mail file; those of the reader.
+pub(super) fn read_start(file: &mut impl Read, file_len: u64) -> io::Result<(MailHeader, usize)> {
+    let mut start = [0; PREAMBLE + HASH];
+    file.read_exact(&mut start)?;
+    let (preamble, hash) = start.split_at(PREAMBLE);
+    let (header_len, body_len) = decode_preamble(preamble).map_err(damaged)?;
+    let whole = PREAMBLE + HASH + header_len + HASH + END.len();
+    let whole = u64::try_from(whole).unwrap_or(u64::MAX);
+    if whole.checked_add(body_len) != Some(file_len) {
+        return Err(damaged("wrong length"));
+    }
+    let mut json = vec![0; header_len];
+    file.read_exact(&mut json)?;
+    if hash != header_hash(preamble, &json).as_bytes() {
+        return Err(damaged("wrong checksum of the header"));
+    }
+    let header = serde_json::from_slice(&json).map_err(|error| damaged(&error.to_string()))?;
+    let body_len = usize::try_from(body_len).map_err(|_| damaged("wrong length"))?;
+    Ok((header, body_len))
+}
+
+/// The verified body of a file that was read up to its header's end.
+///
+/// # Errors
+/// As [`read_start`].
+pub(super) fn read_body(file: &mut impl Read, body_len: usize) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    file.read_to_end(&mut body)?;
+    let Some((content, trailer)) = body.split_at_checked(body_len) else {
+        return Err(damaged("cut off"));
+    };
+    if trailer.get(..HASH) != Some(blake3::hash(content).as_bytes().as_slice()) {
+        return Err(damaged("wrong checksum of the body"));
+    }
+    if trailer.get(HASH..) != Some(END.as_slice()) {
+        return Err(damaged("wrong end"));
+    }
+    body.truncate(body_len);
+    Ok(body)
+}
+
+fn damaged(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 /// Header and body length.
@@ -336,10 +375,13 @@ fn write_synced(path: &Path, start: &[u8], raw: &[u8]) -> io::Result<()> {
         .open(path)?;
     file.write_all(start)?;
     file.write_all(raw)?;
-    let mut trailer = blake3::hash(raw).as_bytes().to_vec();
-    trailer.extend_from_slice(END);
-    file.write_all(&trailer)?;
+    file.write_all(&trailer(raw))?;
     file.sync_all()
+}
+
+/// What stands behind the body.
+pub(super) fn trailer(raw: &[u8]) -> Vec<u8> {
+    [blake3::hash(raw).as_bytes().as_slice(), END].concat()
 }
 
 fn list(folder: &Path) -> Vec<Result<(Id, PathBuf), StoreError>> {

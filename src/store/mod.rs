@@ -13,6 +13,9 @@ mod batch;
 mod committer;
 mod doubt;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handoff;
 mod history;
 mod id;

@@ -2,6 +2,7 @@
 
 use super::batch::{split_timed_key, tag, timed_key};
 use super::{Batch, Id, OutgoingItem, OutgoingState, Shelf, Store, StoreError, WhyRecord};
+use crate::failpoint::{Point, reach};
 
 impl Store {
     /// One outgoing item.
@@ -136,6 +137,7 @@ impl Store {
             batch.put_why(why);
         }
         self.commit_blocking(batch)?;
+        reach(Point::OutgoingRemoved);
         self.remove_mail(Shelf::Outgoing, id)
     }
 

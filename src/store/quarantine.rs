@@ -4,6 +4,7 @@ use super::batch::tag;
 use super::{
     Batch, Id, QuarantineEntry, QuarantineFilter, QuarantineState, Shelf, Store, StoreError,
 };
+use crate::failpoint::{Point, reach};
 
 /// Entries that a purge removes in one commit.
 const PURGE: usize = 1000;
@@ -89,21 +90,32 @@ impl Store {
         Ok(entry)
     }
 
-    /// Releasing → released (`done`), or back to held. An entry that has gone meanwhile is no error.
+    /// Releasing → released (`done`), or back to held; its outgoing item goes in the same commit, so
+    /// that it is not sent once more, nor sent after it was dropped. An entry or item that has gone
+    /// meanwhile is no error.
     ///
     /// # Errors
     /// As [`Store::commit`].
     pub fn release_end(&self, id: Id, done: bool) -> Result<(), StoreError> {
         let _moving = self.move_lock(id);
-        let Some(mut entry) = self.quarantine_get(id)? else {
+        let mut batch = Batch::new();
+        if let Some(mut entry) = self.quarantine_get(id)? {
+            entry.state = if done {
+                QuarantineState::Released
+            } else {
+                QuarantineState::Held
+            };
+            batch.put_quarantine(&entry);
+        }
+        if self.outgoing_get(id)?.is_some() {
+            batch.remove_outgoing(id);
+        }
+        if batch.is_empty() {
             return Ok(());
-        };
-        entry.state = if done {
-            QuarantineState::Released
-        } else {
-            QuarantineState::Held
-        };
-        self.put_quarantine(&entry)
+        }
+        self.commit_blocking(batch)?;
+        reach(Point::ReleaseEnded);
+        self.remove_mail(Shelf::Outgoing, id)
     }
 
     /// Removes entry and file.

@@ -313,11 +313,16 @@ pub(crate) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, StoreError> {
     if !fits(&json) {
         json = to_short_json(record.clone())?;
     }
+    Ok(seal(&json))
+}
+
+/// A record's JSON with version and checksum.
+pub(super) fn seal(json: &[u8]) -> Vec<u8> {
     let mut value = Vec::with_capacity(json.len() + OVERHEAD);
     value.push(VERSION);
-    value.extend_from_slice(&checksum(&json));
-    value.extend_from_slice(&json);
-    Ok(value)
+    value.extend_from_slice(&checksum(json));
+    value.extend_from_slice(json);
+    value
 }
 
 /// The record of such octets.

@@ -10,6 +10,7 @@ use super::{
     Batch, FileEntry, Handoff, Id, OutgoingItem, QuarantineEntry, Shelf, Store, StoreError, Swept,
     record, seen,
 };
+use crate::failpoint::{Point, reach};
 
 const HOUR: i64 = 3_600_000;
 /// Entries removed in one commit.
@@ -136,6 +137,9 @@ impl Store {
             return Ok(false);
         }
         self.commit_blocking(batch)?;
+        if !files.is_empty() {
+            reach(Point::SweepIndex);
+        }
         for (shelf, id) in files {
             self.remove_mail(shelf, id)?;
         }

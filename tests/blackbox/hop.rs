@@ -14,6 +14,8 @@ pub(crate) struct Captured {
     pub(crate) sender: String,
     pub(crate) recipients: Vec<String>,
     pub(crate) data: Vec<u8>,
+    /// The octets behind `DATA` as they came, end of data included.
+    pub(crate) wire: Vec<u8>,
 }
 
 impl Captured {
@@ -110,6 +112,12 @@ impl Hop {
         state.at_end.clear();
     }
 
+    /// Drops what it has taken so far.
+    #[allow(dead_code, reason = "tests/faults uses one relay for many runs")]
+    pub(crate) fn forget(&self) {
+        self.state.lock().unwrap().mails.clear();
+    }
+
     pub(crate) fn mails(&self) -> Vec<Captured> {
         self.state.lock().unwrap().mails.clone()
     }
@@ -175,11 +183,16 @@ fn converse(stream: TcpStream, state: &Mutex<State>, lmtp: bool) -> std::io::Res
             "DATA" if recipients.is_empty() => "503 5.5.1 no recipient".to_owned(),
             "DATA" => {
                 output.write_all(b"354 go on\r\n")?;
-                let Some(data) = read_data(&mut input)? else {
+                let Some((data, wire)) = read_data(&mut input)? else {
                     return Ok(());
                 };
-                let taken = std::mem::take(&mut recipients);
-                finish(state, lmtp, &sender, &taken, data)
+                let mail = Captured {
+                    sender: sender.clone(),
+                    recipients: std::mem::take(&mut recipients),
+                    data,
+                    wire,
+                };
+                finish(state, lmtp, mail)
             }
             "QUIT" => {
                 output.write_all(b"221 2.0.0 bye\r\n")?;
@@ -199,13 +212,8 @@ fn converse(stream: TcpStream, state: &Mutex<State>, lmtp: bool) -> std::io::Res
 }
 
 /// Keeps the mail for those who take it; the reply or replies to its final dot.
-fn finish(
-    state: &Mutex<State>,
-    lmtp: bool,
-    sender: &str,
-    recipients: &[String],
-    data: Vec<u8>,
-) -> String {
+fn finish(state: &Mutex<State>, lmtp: bool, mail: Captured) -> String {
+    let recipients = &mail.recipients;
     let mut state = state.lock().unwrap();
     let answer = |to: &String| {
         state
@@ -228,22 +236,19 @@ fn finish(
         .filter(|(_, reply)| reply.starts_with('2'));
     let recipients: Vec<String> = taken.map(|(to, _)| to.clone()).collect();
     if !recipients.is_empty() {
-        let sender = sender.to_owned();
-        state.mails.push(Captured {
-            sender,
-            recipients,
-            data,
-        });
+        state.mails.push(Captured { recipients, ..mail });
     }
     replies.truncate(if lmtp { replies.len() } else { 1 });
     replies.join("\r\n")
 }
 
-fn read_data(input: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
-    let mut data = Vec::new();
+/// A line ends with LF here, as at a hop that can be smuggled to.
+fn read_data(input: &mut impl BufRead) -> std::io::Result<Option<(Vec<u8>, Vec<u8>)>> {
+    let (mut data, mut wire) = (Vec::new(), Vec::new());
     while let Some(line) = read_line(input)? {
-        if line == b".\r\n" {
-            return Ok(Some(data));
+        wire.extend_from_slice(&line);
+        if line == b".\r\n" || line == b".\n" {
+            return Ok(Some((data, wire)));
         }
         data.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
     }

@@ -26,6 +26,8 @@ impl Session {
     pub(crate) fn tcp(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // What a test sends in two pieces comes in two segments.
+        stream.set_nodelay(true).unwrap();
         Self::new(Box::new(stream))
     }
 

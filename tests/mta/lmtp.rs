@@ -10,6 +10,20 @@ pub(crate) fn hand_over(
     recipients: &[String],
     mail: &[u8],
 ) -> Vec<String> {
+    let mut data = Vec::with_capacity(mail.len() + 64);
+    for line in mail.split_inclusive(|&byte| byte == b'\n') {
+        data.extend_from_slice(if line.starts_with(b".") { b"." } else { b"" });
+        data.extend_from_slice(line);
+    }
+    transaction(port, sender, recipients, &data)
+}
+
+/// Hands over octets as they are, no dot stuffed; the reply for the recipient.
+pub(crate) fn hand_over_raw(port: u16, sender: &str, recipient: &str, data: &[u8]) -> String {
+    transaction(port, sender, &[recipient.to_owned()], data).remove(0)
+}
+
+fn transaction(port: u16, sender: &str, recipients: &[String], data: &[u8]) -> Vec<String> {
     let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
     expect(&mut stream, "220");
     send(&mut stream, b"LHLO client.example.net\r\n");
@@ -25,10 +39,7 @@ pub(crate) fn hand_over(
     }
     send(&mut stream, b"DATA\r\n");
     expect(&mut stream, "354");
-    for line in mail.split_inclusive(|&byte| byte == b'\n') {
-        send(&mut stream, if line.starts_with(b".") { b"." } else { b"" });
-        send(&mut stream, line);
-    }
+    send(&mut stream, data);
     send(&mut stream, b".\r\n");
     let replies = recipients.iter().map(|_| reply(&mut stream)).collect();
     send(&mut stream, b"QUIT\r\n");

@@ -390,3 +390,56 @@ fn next_hop_down_is_tried_again_and_arrives_once() {
     assert_eq!(dovecot.inbox(TARO).len(), 1);
     assert_eq!(relay.await_to("keiri@example.jp", 1).len(), 1);
 }
+
+/// SMTP smuggling through us into a Postfix that takes a bare line end for a whole one, as 3.7's default is: what
+/// we send on holds none, so a mail stays one mail whatever form of an end of data stands in it.
+#[test]
+fn a_relay_that_takes_bare_line_ends_gets_one_mail_for_each() {
+    const JIRO: &str = "jiro@east.example.jp";
+    const KEIRI: &str = "keiri@east.example.jp";
+    let folder = open_folder();
+    let (next_hop, smtpd) = (free_port(), free_port());
+    let dovecot = Dovecot::start(folder.path(), next_hop);
+    let sekimori = Daemon::start(folder.path(), next_hop, smtpd);
+    let _postfix = Postfix::start_on(smtpd, folder.path(), sekimori.port);
+    sekimori.set_mailbox(
+        TARO,
+        &format!("forwarding:\n  mode: all\n  all: {{to: [{KEIRI}], keep_copy: false}}\n"),
+    );
+    sekimori.command(&["reload", "--wait"]);
+    let forms = [
+        "\n.\n",
+        "\n.\r\n",
+        "\r\n.\n",
+        "\r.\r",
+        "\r\n.\r",
+        "\r.\r\n",
+        "\n\n.\n\n",
+        "\r\r\n.\r\r\n",
+        "\r\n.\r\r\n",
+        "\r\n\0.\r\n",
+        "\r\n.\0\r\n",
+        "\n..\n",
+        "\r\n..\r\n",
+    ];
+    for (number, form) in forms.iter().enumerate() {
+        let mail = format!(
+            "From: {ALICE}\r\nTo: {TARO}\r\nSubject: form {number}\r\n\r\nbefore{form}MAIL FROM:<evil@partner.example>\r\nRCPT TO:<{JIRO}>\r\nDATA\r\nFrom: evil@partner.example\r\nSubject: smuggled\r\n\r\nsmuggled\r\n"
+        );
+        let reply = lmtp::hand_over_raw(sekimori.port, ALICE, TARO, mail.as_bytes());
+        assert!(reply.contains("verdict=forward"), "{form:?}: {reply}");
+    }
+    let inbox = dovecot.inbox_of(KEIRI, forms.len());
+    eventually("the outgoing queue is empty", || {
+        sekimori.json(&["queue", "list"]).is_empty().then_some(())
+    });
+    assert_eq!(inbox.len(), forms.len());
+    for mail in &inbox {
+        let text = String::from_utf8_lossy(mail);
+        assert!(
+            text.contains("\r\nRCPT TO:<jiro@east.example.jp>\r\n"),
+            "{text}"
+        );
+    }
+    assert!(dovecot.inbox(JIRO).is_empty());
+}

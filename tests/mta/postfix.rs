@@ -17,9 +17,13 @@ pub(crate) struct Postfix {
 impl Postfix {
     /// Starts in `folder`/postfix and waits for smtpd. `lmtp_port` need not be open.
     pub(crate) fn start(folder: &Path, lmtp_port: u16) -> Self {
+        Self::start_on(free_port(), folder, lmtp_port)
+    }
+
+    /// The same with smtpd on that port.
+    pub(crate) fn start_on(port: u16, folder: &Path, lmtp_port: u16) -> Self {
         require("/usr/sbin/postfix");
         let folder = folder.join("postfix");
-        let port = free_port();
         fs::create_dir_all(folder.join("conf")).unwrap();
         folder_of(&folder.join("queue"), "root");
         folder_of(&folder.join("data"), "postfix");

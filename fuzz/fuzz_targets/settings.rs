@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use sekimori::config::{Config, Diagnostic};
+use sekimori_fuzz::within;
 
 /// More findings are counted, not listed: 1,000 errors, 1,000 warnings and a word on the rest of
 /// each.
@@ -14,27 +15,37 @@ const MOST_FINDINGS: usize = 2002;
 
 static USUAL: LazyLock<Config> = LazyLock::new(|| {
     let text = "version: 1\nmailboxes: {dir: mailboxes, domains: [example.jp]}\n";
-    Config::parse(text, Path::new("/nowhere")).expect("a good file").config
+    Config::parse(text, Path::new("/nowhere"))
+        .expect("a good file")
+        .config
 });
 
 fuzz_target!(|data: &[u8]| {
     let text = String::from_utf8_lossy(data);
-    let daemon = Config::parse(&text, Path::new("/nowhere"));
+    LazyLock::force(&USUAL);
+    within((4 << 20) + 512 * text.len(), || check(&text));
+});
+
+fn check(text: &str) {
+    let daemon = Config::parse(text, Path::new("/nowhere"));
     let file = Path::new("/nowhere/sekimori.yaml");
     match &daemon {
         Ok(loaded) => {
             assert!(loaded.warnings.iter().all(|warning| !warning.is_error()));
-            placed(&text, file, &loaded.warnings);
+            placed(text, file, &loaded.warnings);
         }
-        Err(found) => refused(&text, file, found),
+        Err(found) => refused(text, file, found),
     }
     let draft = Path::new("/nowhere/draft.yaml");
-    let mailbox = USUAL.parse_mailbox(&text, draft);
+    let mailbox = USUAL.parse_mailbox(text, draft);
     if let Err(found) = &mailbox {
-        refused(&text, draft, found);
+        refused(text, draft, found);
     }
-    assert!(daemon.is_err() || mailbox.is_err(), "one text is both kinds of file");
-});
+    assert!(
+        daemon.is_err() || mailbox.is_err(),
+        "one text is both kinds of file"
+    );
+}
 
 fn refused(text: &str, file: &Path, found: &[Diagnostic]) {
     assert!(found.iter().any(Diagnostic::is_error));
@@ -42,20 +53,39 @@ fn refused(text: &str, file: &Path, found: &[Diagnostic]) {
 }
 
 fn placed(text: &str, file: &Path, found: &[Diagnostic]) {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
+    let text = text
+        .strip_prefix('\u{feff}')
+        .unwrap_or(text)
+        .replace("\r\n", "\n");
     let lines: Vec<&str> = text.split(['\n', '\r']).collect();
     assert!(found.len() <= MOST_FINDINGS);
     for one in found.iter().filter(|one| one.file == file) {
-        let line = (one.line as usize).checked_sub(1).and_then(|at| lines.get(at));
+        let line = (one.line as usize)
+            .checked_sub(1)
+            .and_then(|at| lines.get(at));
         let line = line.unwrap_or_else(|| panic!("behind the text: {one}"));
         let length = line.chars().count();
-        assert!(one.col >= 1 && one.col as usize <= length + 1, "behind its line: {one}");
-        assert!(!one.message.is_empty() && !one.message.contains(['\n', '\r']), "{one:?}");
-        let Some(snippet) = &one.snippet else { continue };
+        assert!(
+            one.col >= 1 && one.col as usize <= length + 1,
+            "behind its line: {one}"
+        );
+        assert!(
+            !one.message.is_empty() && !one.message.contains(['\n', '\r']),
+            "{one:?}"
+        );
+        let Some(snippet) = &one.snippet else {
+            continue;
+        };
         let cleaned = line.chars().map(|c| if c.is_control() { ' ' } else { c });
-        assert!(snippet.caret < 120 && snippet.text.chars().count() <= 120, "{one:?}");
+        assert!(
+            snippet.caret < 120 && snippet.text.chars().count() <= 120,
+            "{one:?}"
+        );
         let from = one.col as usize - 1 - snippet.caret;
-        let shown: String = cleaned.skip(from).take(snippet.text.chars().count()).collect();
+        let shown: String = cleaned
+            .skip(from)
+            .take(snippet.text.chars().count())
+            .collect();
         assert_eq!(snippet.text, shown, "{one}");
     }
     for other in found.iter().filter(|one| one.file != file) {
