@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
 use crate::config::{Config, Directory, Engine, Lookup, Mailbox, ServerLimits};
@@ -206,14 +207,14 @@ impl Handoff for Agent {
         known(self.lookup(&active, address).await).map(|_| ())
     }
 
-    async fn message(&self, envelope: Envelope, raw: Vec<u8>) -> Vec<Answer> {
+    async fn message(&self, envelope: Envelope, raw: Bytes) -> Vec<Answer> {
         let active = self.active.load_full();
         let deadline = Instant::now() + delivery_time(active.config.server.timeouts.final_reply);
         let bounds = bounds(&active.config.server.limits);
         let parsed = spawn_blocking(move || {
             let message = Message::parse(&raw, &bounds);
             let digest = MailDigest::of(&raw);
-            (message, digest, Arc::<[u8]>::from(raw))
+            (message, digest, raw)
         });
         let Ok((message, digest, raw)) = parsed.await else {
             let refused = Answer::Refused(Reply::new(451, 3, 0, "internal error"));

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -39,7 +40,7 @@ pub struct Mail {
     /// Its facts.
     pub message: Message,
     /// Its octets, CRLF line ends.
-    pub raw: Arc<[u8]>,
+    pub raw: Bytes,
     /// Unix milliseconds.
     pub received_at: i64,
     /// What scanners said.

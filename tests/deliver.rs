@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use sekimori::deliver::{
     Auth, Content, Delivery, Endpoint, HopSettings, Maildir, MaildirSettings, Mechanism, NextHop,
     Outcome, Pool, Protocol, Recipient, Tls,
@@ -43,7 +44,11 @@ fn delivery(recipients: &[&str]) -> Delivery {
                 maybe_there: true,
             })
             .collect(),
-        content: Content::new(b"Received: here\r\n".to_vec(), Arc::from(MAIL), body_start),
+        content: Content::new(
+            b"Received: here\r\n".to_vec(),
+            Bytes::from_static(MAIL),
+            body_start,
+        ),
         smtputf8: false,
         eight_bit: false,
         deadline: None,

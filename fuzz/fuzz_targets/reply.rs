@@ -2,7 +2,7 @@
 //! nobody's mail is taken for accepted without a positive reply of his own behind the data.
 #![no_main]
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
@@ -196,7 +196,7 @@ fn delivery(options: u8) -> Delivery {
             ReversePath::Address(ADDRESS.clone())
         },
         recipients: vec![recipient; recipients(options)],
-        content: Content::new(Vec::new(), Arc::from(MAIL), MAIL.len()),
+        content: Content::new(Vec::new(), MAIL.into(), MAIL.len()),
         smtputf8: options & 32 != 0,
         eight_bit: options & 32 != 0,
         deadline: None,

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -22,6 +23,7 @@ pub(super) fn run(global: &Global) -> Done {
     for warning in &loaded.warnings {
         tracing::warn!(place = %format_args!("{}:{}", warning.file.display(), warning.line), "{}", warning.message);
     }
+    raise_file_handles();
     let runtime = runtime()?;
     let done = runtime.block_on(async {
         let signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
@@ -52,6 +54,18 @@ pub(super) fn run(global: &Global) -> Done {
     // A Maildir on a file system that hangs must not keep the process.
     runtime.shutdown_timeout(GOODBYE);
     done
+}
+
+/// As many file handles as we may have: a connection takes one, its mail on the way some more.
+fn raise_file_handles() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, handles = limit.current, "no more file handles than these");
+    }
 }
 
 /// Until the store takes no more effects; only a new start can tell what is durable.

@@ -154,6 +154,16 @@ impl Compile<'_> {
         }
         let timeouts = raw.timeouts.section();
         let limits = raw.limits.section();
+        let message_size = self.octets(&limits.message_size, 50 * MIB);
+        let memory = self.octets(&limits.memory, 512 * MIB);
+        if memory < message_size {
+            let at = [limits.message_size.place(), limits.memory.place()];
+            let at = at.into_iter().max_by_key(|at| at.line > 0);
+            let message = "mail over `memory` is put off for ever, though `message_size` allows it";
+            let help = "let `memory` be several times `message_size`";
+            self.report
+                .warning("memory", at.unwrap_or_default(), message, help);
+        }
         Server {
             hostname,
             default_domain,
@@ -166,13 +176,13 @@ impl Compile<'_> {
                 shutdown_grace: self.span(&timeouts.shutdown_grace, MINUTE),
             },
             limits: ServerLimits {
-                message_size: self.octets(&limits.message_size, 50 * MIB),
+                message_size,
                 recipients: self.count(&limits.recipients, 1000),
                 mime_parts: self.count(&limits.mime_parts, 1000),
                 mime_depth: self.count(&limits.mime_depth, 64),
                 header_fields: self.count(&limits.header_fields, 1000),
                 header_bytes: self.octets(&limits.header_bytes, MIB),
-                memory: self.octets(&limits.memory, 512 * MIB),
+                memory,
                 errors: self.count(&limits.errors, 20),
             },
         }

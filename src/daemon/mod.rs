@@ -96,6 +96,7 @@ impl Daemon {
         let server = Server::start(
             settings::listeners(&config, certificate.as_ref())?,
             config.server.limits.memory,
+            config.store.path.clone(),
             agent,
         )
         .await?;

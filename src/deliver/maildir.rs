@@ -179,11 +179,16 @@ impl Folder {
         lf.push(format!("Return-Path: <{}>\r\n", delivery.sender).as_bytes())?;
         lf.push(format!("Delivered-To: {}\r\n", recipient.address).as_bytes())?;
         lf.push(&delivery.content.head)?;
-        let (header, body) = (delivery.content.header(), delivery.content.body());
-        let header = edit::without_field(header, "Return-Path");
-        lf.push(edit::divider([&header, body]))?;
-        lf.push(&header)?;
-        lf.push(body)?;
+        let mut begun = false;
+        let mut put = |piece: &[u8]| {
+            if !begun && !piece.is_empty() {
+                begun = true;
+                lf.push(edit::divider([piece, b""]))?;
+            }
+            lf.push(piece)
+        };
+        edit::without_field(delivery.content.header(), "Return-Path", &mut put)?;
+        put(delivery.content.body())?;
         lf.finish()?;
         if self.fsync {
             file.sync_all()?;

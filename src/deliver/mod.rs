@@ -16,8 +16,9 @@ pub mod pool;
 mod tls;
 mod transaction;
 
-use std::sync::Arc;
 use std::time::Instant;
+
+use bytes::Bytes;
 
 use crate::mail::{Address, ReversePath, edit};
 use crate::smtp::Reply;
@@ -36,14 +37,14 @@ pub struct Content {
     /// the empty line, as that slice does.
     pub header: Option<Vec<u8>>,
     /// The message as received.
-    pub message: Arc<[u8]>,
+    pub message: Bytes,
     /// [`Message::body_start`](crate::mail::Message::body_start).
     pub body_start: usize,
 }
 
 impl Content {
     /// The message as it is, behind `head`.
-    pub fn new(head: Vec<u8>, message: Arc<[u8]>, body_start: usize) -> Self {
+    pub fn new(head: Vec<u8>, message: Bytes, body_start: usize) -> Self {
         Self {
             head,
             header: None,

@@ -298,9 +298,9 @@ fn ambiguous(error: DeliverError) -> DeliverError {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
+    use bytes::Bytes;
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -333,7 +333,7 @@ mod tests {
                 };
                 recipients
             ],
-            content: Content::new(Vec::new(), Arc::from(&b"A: b\r\n\r\nc\r\n"[..]), 8),
+            content: Content::new(Vec::new(), Bytes::from_static(b"A: b\r\n\r\nc\r\n"), 8),
             smtputf8: false,
             eight_bit: false,
             deadline: None,

@@ -104,9 +104,16 @@ pub fn divider(mail: [&[u8]; 2]) -> &'static [u8] {
     }
 }
 
-/// A header block without its fields of that name.
-pub fn without_field(header_block: &[u8], name: &str) -> Vec<u8> {
-    header::without(header_block, name)
+/// Gives a header block without its fields of that name to `keep`, in pieces.
+///
+/// # Errors
+/// The first one of `keep`, which is not called again then.
+pub fn without_field<E>(
+    header_block: &[u8],
+    name: &str,
+    keep: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    header::without(header_block, name, keep)
 }
 
 /// Adds a Subject behind the last field; without one before the empty line, as a line that begins
@@ -115,10 +122,9 @@ fn with_subject(block: &[u8], message: &Message, mark: &str) -> Vec<u8> {
     let last = message.header.fields().last();
     let at = last.map_or_else(|| end_of_fields(block), |field| field.span.end);
     let (before, after) = block.split_at_checked(at).unwrap_or((block, &[]));
-    let line_end: &[u8] = if matches!(before.last(), None | Some(b'\r' | b'\n')) {
-        b""
-    } else {
-        b"\r\n"
+    let line_end: &[u8] = match before {
+        b"" | b"\xEF\xBB\xBF" | [.., b'\r' | b'\n'] => b"",
+        _ => b"\r\n",
     };
     [
         before,
@@ -133,7 +139,7 @@ fn with_subject(block: &[u8], message: &Message, mark: &str) -> Vec<u8> {
 
 /// Where the empty line begins that ends the block, or the end.
 fn end_of_fields(block: &[u8]) -> usize {
-    let empty = header::Lines::new(block, 0)
+    let empty = header::Lines::new(block, header::preamble(block))
         .last()
         .filter(|line| line.content.is_empty());
     empty.map_or(block.len(), |line| line.content.start)
@@ -346,6 +352,22 @@ mod tests {
     }
 
     #[test]
+    fn a_new_subject_stands_before_the_empty_line_behind_a_byte_order_mark() {
+        let rows = [
+            ("\u{feff}\r\nbody", "\u{feff}Subject: [spam]\r\n\r\nbody"),
+            (
+                "\u{feff}\r\nFrom a@b Sun\r\n\r\nSubject: no",
+                "\u{feff}Subject: [spam]\r\n\r\nFrom a@b Sun\r\n\r\nSubject: no",
+            ),
+            ("\u{feff}", "\u{feff}Subject: [spam]\r\n"),
+            ("From a@b Sun", "From a@b Sun\r\nSubject: [spam]\r\n"),
+        ];
+        for (raw, expected) in rows {
+            assert_eq!(marked(raw, "[spam]"), expected, "{raw:?}");
+        }
+    }
+
+    #[test]
     fn a_new_subject_stands_behind_a_preamble_and_a_field_beyond_the_bounds() {
         let bounds = Bounds {
             header_bytes: 4,
@@ -417,8 +439,16 @@ mod tests {
             ("", ""),
         ];
         for (block, expected) in rows {
-            let kept = without_field(block.as_bytes(), "Return-Path");
-            assert_eq!(kept, expected.as_bytes(), "{block:?}");
+            let mut kept = Vec::new();
+            let all: Result<(), ()> = without_field(block.as_bytes(), "Return-Path", |piece| {
+                kept.extend_from_slice(piece);
+                Ok(())
+            });
+            assert_eq!(
+                (kept.as_slice(), all),
+                (expected.as_bytes(), Ok(())),
+                "{block:?}"
+            );
         }
     }
 

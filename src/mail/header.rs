@@ -9,6 +9,13 @@ use std::ops::Range;
 
 use super::{Bounds, Exceeded, address, mailbox, words};
 
+const MIME_PREFIX: &[u8] = b"Content-";
+/// `Content-` fields that are read of a part.
+const MAX_MIME_FIELDS: usize = 100;
+/// Octets of one MIME field that are read: mail-parser's time grows with the square of the number
+/// of parameters.
+pub(super) const MAX_MIME_FIELD: usize = 4096;
+
 /// One header field: the name as written and the raw value, folded lines included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
@@ -80,18 +87,28 @@ pub(super) fn scan(raw: &[u8], bounds: &Bounds) -> Scan {
     scan_from(raw, preamble(raw), bounds)
 }
 
-/// The fields of a part's header, which ends with its last octet.
+/// The `Content-` fields of a part's header, which ends with its last octet. Little is copied,
+/// however large the header is.
 pub(super) fn block(raw: &[u8]) -> Header {
-    let bounds = Bounds {
-        header_bytes: usize::MAX,
-        ..Bounds::default()
-    };
-    scan_from(raw, 0, &bounds).header
+    let mut fields = Vec::new();
+    each_field(raw, 0, |mut found| {
+        let name = raw.get(found.name.clone()).unwrap_or_default();
+        let start = name.get(..MIME_PREFIX.len()).unwrap_or_default();
+        if start.eq_ignore_ascii_case(MIME_PREFIX) && fields.len() < MAX_MIME_FIELDS {
+            found.value.end = found.value.end.min(found.value.start + MAX_MIME_FIELD);
+            fields.push(found.field(raw));
+        }
+    });
+    Header { fields }
 }
 
-/// A header block without its fields of that name.
-pub(super) fn without(block: &[u8], name: &str) -> Vec<u8> {
-    let mut kept = Vec::with_capacity(block.len());
+/// Gives a header block without its fields of that name to `keep`, in pieces, up to its first error.
+pub(super) fn without<E>(
+    block: &[u8],
+    name: &str,
+    mut keep: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut result = Ok(());
     let mut at = 0;
     each_field(block, preamble(block), |found| {
         let written = block.get(found.name.clone()).unwrap_or_default();
@@ -99,12 +116,14 @@ pub(super) fn without(block: &[u8], name: &str) -> Vec<u8> {
             .trim_ascii_end()
             .eq_ignore_ascii_case(name.as_bytes())
         {
-            kept.extend_from_slice(block.get(at..found.span.start).unwrap_or_default());
+            if result.is_ok() {
+                result = keep(block.get(at..found.span.start).unwrap_or_default());
+            }
             at = found.span.end;
         }
     });
-    kept.extend_from_slice(block.get(at..).unwrap_or_default());
-    kept
+    result?;
+    keep(block.get(at..).unwrap_or_default())
 }
 
 fn scan_from(raw: &[u8], start: usize, bounds: &Bounds) -> Scan {
@@ -180,7 +199,7 @@ fn bound(fields: usize, octets: usize, bounds: &Bounds) -> Option<Exceeded> {
 
 /// Where the first field begins: behind a byte order mark, an mbox `From ` line, and blank lines
 /// that a field follows.
-fn preamble(raw: &[u8]) -> usize {
+pub(super) fn preamble(raw: &[u8]) -> usize {
     let mut start = if raw.starts_with(b"\xEF\xBB\xBF") {
         3
     } else {

@@ -5,15 +5,13 @@ use std::sync::LazyLock;
 use mail_parser::{ContentType, HeaderName, MessageParser, MimeHeaders as _};
 
 use super::charset::Charset;
+use super::header::MAX_MIME_FIELD;
 use super::mailbox::{self, MAX_ADDRESSES, Mailbox};
 use super::prescan::{self, Kind};
 use super::{Bounds, Exceeded, Field, Folded, Header, address, fold, header, words};
 
 /// Longer ones are not used: RFC 5322 2.1.1's line.
 const MAX_MESSAGE_ID: usize = 998;
-/// Octets of one MIME field that are read: mail-parser's time grows with the square of the number
-/// of parameters.
-const MAX_MIME_FIELD: usize = 4096;
 /// Fields of one name that are read of a part.
 const MAX_MIME_FIELDS: usize = 4;
 

@@ -5,6 +5,7 @@
 #![deny(clippy::indexing_slicing)]
 
 pub mod address;
+mod buffer;
 mod charset;
 pub mod compose;
 pub mod edit;
@@ -18,6 +19,7 @@ pub mod prescan;
 mod words;
 
 pub use address::{Address, AddressError};
+pub use buffer::buffer;
 pub use envelope::{Client, Envelope, Protocol, ReversePath};
 pub use fold::Folded;
 pub use header::{Field, Header};

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::task::{JoinError, JoinSet};
 
@@ -406,7 +407,7 @@ fn ended(done: Result<(Id, Result<(), StoreError>), JoinError>, busy: &mut HashS
 struct Parcel {
     /// The `Received` line that stands before the mail wherever it goes.
     trace: Vec<u8>,
-    body: Arc<[u8]>,
+    body: Bytes,
 }
 
 impl Parcel {
@@ -501,7 +502,7 @@ fn delivery(
     sender: &ReversePath,
     recipients: Vec<Address>,
     mailbox: &Address,
-    body: &Arc<[u8]>,
+    body: &Bytes,
 ) -> Delivery {
     let body_start = edit::header_length(body);
     Delivery {
@@ -515,7 +516,7 @@ fn delivery(
                 maybe_there: true,
             })
             .collect(),
-        content: Content::new(head, Arc::clone(body), body_start),
+        content: Content::new(head, body.clone(), body_start),
         smtputf8: item.smtputf8,
         eight_bit: item.eight_bit,
         deadline: None,

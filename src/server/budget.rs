@@ -1,4 +1,9 @@
-//! The memory of all mail in flight, booked as its octets arrive (`limits.memory`).
+//! The memory of all mail in flight (`limits.memory`).
+//!
+//! One part is for mail that still comes in: room there is had at once or not at all, and who gets
+//! none keeps his octets in a file. The other part is for whole mails, which wait for it in the
+//! order of their ends. Nobody waits while he holds room, so there is no deadlock, and a client
+//! that trickles keeps nobody waiting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,63 +11,79 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-const UNIT: usize = 1024;
+const UNIT: u64 = 1024;
+/// The part for mail that still comes in is an eighth, and at most this.
+const ARRIVING: u64 = 16 << 20;
+/// As much of a mail may be header that is kept decoded and folded beside it
+/// (`limits.header_bytes`).
+const HEADER: u64 = 1 << 20;
 
-/// How much may be held at a time, shared by every connection. Counts whole KiB.
+/// What all connections share.
 #[derive(Debug, Clone)]
 pub(super) struct Budget {
-    units: Arc<Semaphore>,
-    total: usize,
+    octets: u64,
+    arriving: Part,
+    whole: Part,
 }
 
 impl Budget {
     /// A budget of `octets`; whatever is left of a KiB does not count.
     pub(super) fn new(octets: u64) -> Self {
-        let total = usize::try_from(octets / UNIT as u64)
-            .unwrap_or(usize::MAX)
-            .min(u32::MAX as usize);
+        let arriving = (octets / 8).min(ARRIVING);
         Self {
-            units: Arc::new(Semaphore::new(total)),
-            total,
+            octets,
+            arriving: Part::new(arriving),
+            whole: Part::new(octets - arriving),
         }
     }
 
-    /// A booking of nothing yet.
-    pub(super) fn booking(&self) -> Booking {
+    /// Whether a mail of `octets` can ever have room.
+    pub(super) fn fits(&self, octets: u64) -> bool {
+        octets <= self.octets
+    }
+
+    /// The room of a mail that still comes in: nothing yet.
+    pub(super) fn arriving(&self) -> Booking {
         Booking {
-            budget: self.clone(),
+            part: self.arriving.clone(),
             permit: None,
         }
+    }
+
+    /// Room for a whole mail that [fits](Self::fits); the largest ones go alone. `None` where
+    /// there was none within `patience`.
+    pub(super) async fn whole(&self, octets: u64, patience: Duration) -> Option<Booking> {
+        let part = self.whole.clone();
+        let units = units(octets).min(part.total);
+        let acquired = part.units.clone().acquire_many_owned(units);
+        let permit = timeout(patience, acquired).await.ok()?.ok()?;
+        Some(Booking {
+            part,
+            permit: Some(permit),
+        })
     }
 }
 
 /// What one mail holds; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Booking {
-    budget: Budget,
+    part: Part,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Booking {
-    /// Books up to `octets` in all. Waits for room at most `patience`; `false` when there is
-    /// none, or can never be.
-    pub(super) async fn cover(&mut self, octets: usize, patience: Duration) -> bool {
-        let wanted = octets.div_ceil(UNIT);
+    /// Books for `octets` in all if there is room at once.
+    pub(super) fn extend(&mut self, octets: u64) -> bool {
         let held = self
             .permit
             .as_ref()
             .map_or(0, OwnedSemaphorePermit::num_permits);
-        if wanted <= held {
+        let held = u32::try_from(held).unwrap_or(u32::MAX);
+        let more = units(octets).saturating_sub(held);
+        if more == 0 {
             return true;
         }
-        let Some(more) = u32::try_from(wanted - held)
-            .ok()
-            .filter(|_| wanted <= self.budget.total)
-        else {
-            return false;
-        };
-        let acquired = self.budget.units.clone().acquire_many_owned(more);
-        let Ok(Ok(permit)) = timeout(patience, acquired).await else {
+        let Ok(permit) = self.part.units.clone().try_acquire_many_owned(more) else {
             return false;
         };
         match &mut self.permit {
@@ -71,46 +92,67 @@ impl Booking {
         }
         true
     }
+}
 
-    /// Gives everything back.
-    pub(super) fn release(&mut self) {
-        self.permit = None;
+#[derive(Debug, Clone)]
+struct Part {
+    units: Arc<Semaphore>,
+    total: u32,
+}
+
+impl Part {
+    fn new(octets: u64) -> Self {
+        let total = u32::try_from(octets / UNIT).unwrap_or(u32::MAX);
+        Self {
+            units: Arc::new(Semaphore::new(total as usize)),
+            total,
+        }
     }
+}
+
+/// What a mail of `octets` takes while it is carried out: itself, and its header twice more.
+fn units(octets: u64) -> u32 {
+    let taken = octets.saturating_add(octets.min(HEADER).saturating_mul(2));
+    u32::try_from(taken.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn room_is_shared_and_given_back() {
-        let budget = Budget::new(10 * 1024);
-        let now = Duration::ZERO;
-        let mut one = budget.booking();
-        let mut two = budget.booking();
-        assert!(one.cover(1, now).await);
-        assert!(one.cover(6 * 1024, now).await);
-        assert!(two.cover(4 * 1024, now).await);
-        assert!(!two.cover(4 * 1024 + 1, now).await);
-        one.release();
-        assert!(two.cover(10 * 1024, now).await);
-        assert!(
-            !two.cover(10 * 1024 + 1, Duration::MAX).await,
-            "more than there ever is"
-        );
-        drop(two);
-        assert!(one.cover(10 * 1024, now).await);
+    const KIB: u64 = 1024;
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn what_comes_in_has_an_eighth_and_no_wait() {
+        let budget = Budget::new(80 * KIB);
+        let mut one = budget.arriving();
+        let mut two = budget.arriving();
+        assert!(one.extend(1));
+        assert!(one.extend(2 * KIB));
+        assert!(two.extend(KIB));
+        assert!(!two.extend(2 * KIB));
+        drop(one);
+        assert!(two.extend(3 * KIB));
+        assert!(!two.extend(80 * KIB), "more than there ever is");
     }
 
     #[tokio::test]
-    async fn waiting_ends_when_room_comes() {
-        let budget = Budget::new(1024);
-        let mut one = budget.booking();
-        let mut two = budget.booking();
-        assert!(one.cover(1024, Duration::ZERO).await);
-        let waiting = tokio::spawn(async move { two.cover(1024, Duration::from_secs(60)).await });
+    async fn whole_mails_wait_for_each_other_in_their_order() {
+        let budget = Budget::new(64 * MIB);
+        assert!(budget.fits(64 * MIB) && !budget.fits(64 * MIB + 1));
+        let first = budget.whole(50 * MIB, Duration::ZERO).await.unwrap();
+        assert!(budget.whole(50 * MIB, Duration::ZERO).await.is_none());
+        let large = {
+            let budget = budget.clone();
+            tokio::spawn(async move { budget.whole(64 * MIB, Duration::MAX).await })
+        };
         tokio::task::yield_now().await;
-        drop(one);
-        assert!(waiting.await.unwrap());
+        let small = budget.whole(1, Duration::ZERO).await;
+        assert!(small.is_none(), "who came later does not overtake");
+        assert!(budget.arriving().extend(KIB), "but others may go on coming");
+        drop(first);
+        assert!(large.await.unwrap().is_some(), "the largest goes alone");
+        assert!(budget.whole(1, Duration::ZERO).await.is_some());
     }
 }

@@ -7,22 +7,25 @@ use std::time::Duration;
 use std::{io, mem};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use super::budget::{Booking, Budget};
+use super::arrival::{Arrival, Room};
+use super::listener::Load;
 use super::{Handoff, ListenerSettings};
 use crate::mail::{Client, Envelope};
 use crate::smtp::{Answer, Event, Reply, Session, SessionSettings};
 
-/// Octets read at a time.
-const PIECE: usize = 16 * 1024;
+/// Octets of data read at a time.
+const DATA_PIECE: usize = 16 * 1024;
+/// Octets of commands read at a time: what a connection costs that sends nothing.
+const COMMAND_PIECE: usize = 2 * 1024;
 /// A mail must come at 500 octets a second at least, after its first `data_block`.
 const TIME_PER_OCTET: Duration = Duration::from_millis(2);
-/// How long a mail waits for memory; far below the clients' own time limits (RFC 5321 4.5.3.2).
-const MEMORY_PATIENCE: Duration = Duration::from_secs(60);
+/// Where nearly all connections are taken, a silent client has this part of `timeouts.command`.
+const HASTE: u32 = 10;
 /// After our last word: what the client still sends is read so that it can read our reply.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -30,7 +33,9 @@ const LINGER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Shared<H> {
     pub(super) handoff: Arc<H>,
-    pub(super) budget: Budget,
+    pub(super) room: Room,
+    /// A place for each connection, whatever its listener.
+    pub(super) handles: Arc<Semaphore>,
     /// `true` once the server stops.
     pub(super) stop: watch::Receiver<bool>,
 }
@@ -39,7 +44,8 @@ impl<H> Clone for Shared<H> {
     fn clone(&self) -> Self {
         Self {
             handoff: self.handoff.clone(),
-            budget: self.budget.clone(),
+            room: self.room.clone(),
+            handles: self.handles.clone(),
             stop: self.stop.clone(),
         }
     }
@@ -55,6 +61,7 @@ pub(super) async fn serve<H: Handoff>(
     stream: Box<dyn Wire>,
     client: Client,
     settings: Arc<ListenerSettings>,
+    load: Load,
     shared: Shared<H>,
 ) {
     let (peer, implicit_tls) = (client.ip, client.tls);
@@ -71,7 +78,8 @@ pub(super) async fn serve<H: Handoff>(
         stream,
         peer,
         session,
-        booking: shared.budget.booking(),
+        load,
+        room: shared.room,
         handoff: shared.handoff,
         stop: shared.stop,
         progress: Instant::now(),
@@ -96,12 +104,22 @@ struct Connection<H> {
     session: Session,
     settings: Arc<ListenerSettings>,
     handoff: Arc<H>,
-    booking: Booking,
+    load: Load,
+    room: Room,
     stop: watch::Receiver<bool>,
     /// When the last reply went out.
     progress: Instant,
-    /// When the data began (moved on by the time that we made it wait) and its octets so far.
-    data: Option<(Instant, u64)>,
+    /// The mail that is being read.
+    data: Option<Data>,
+}
+
+struct Data {
+    /// Moved on by the time that we made the client wait.
+    began: Instant,
+    /// As they came.
+    octets: u64,
+    /// `None` once the mail is refused.
+    arrival: Option<Arrival>,
 }
 
 enum Read {
@@ -113,7 +131,7 @@ enum Read {
 
 impl<H: Handoff> Connection<H> {
     async fn run(&mut self) -> io::Result<()> {
-        let mut piece = vec![0; PIECE];
+        let mut piece = Vec::new();
         loop {
             while let Some(event) = self.session.next_event() {
                 if event == Event::Close {
@@ -122,11 +140,18 @@ impl<H: Handoff> Connection<H> {
                 self.act(event).await?;
             }
             self.flush().await?;
-            self.book().await;
+            self.keep_data().await;
             let stopping = *self.stop.borrow_and_update();
             if stopping && self.session.is_idle() {
                 self.session.close(&Reply::new(421, 3, 2, "shutting down"));
                 continue;
+            }
+            let wanted = match self.data {
+                Some(_) => DATA_PIECE,
+                None => COMMAND_PIECE,
+            };
+            if piece.len() != wanted {
+                piece = vec![0; wanted];
             }
             match self.read(&mut piece, stopping).await? {
                 Read::Octets(count) => {
@@ -145,7 +170,14 @@ impl<H: Handoff> Connection<H> {
             Event::Mail {
                 sender,
                 declared_size,
-            } => guarded(async move { handoff.mail(&sender, declared_size).await }).await,
+            } => {
+                self.data = None;
+                if declared_size.is_some_and(|size| !self.room.budget.fits(size)) {
+                    Some(Err(no_room()))
+                } else {
+                    guarded(async move { handoff.mail(&sender, declared_size).await }).await
+                }
+            }
             Event::Recipient(address) => {
                 guarded(async move { handoff.recipient(&address).await }).await
             }
@@ -190,20 +222,23 @@ impl<H: Handoff> Connection<H> {
         Ok(())
     }
 
-    async fn hand_over(&mut self, envelope: Envelope, raw: Vec<u8>) -> io::Result<()> {
+    async fn hand_over(&mut self, envelope: Envelope, rest: Vec<u8>) -> io::Result<()> {
         self.flush().await?;
-        let (answers, otherwise) = if self.booking.cover(raw.capacity(), MEMORY_PATIENCE).await {
-            let handoff = self.handoff.clone();
-            let work = guarded(async move { handoff.message(envelope, raw).await });
-            match timeout(self.settings.timeouts.final_reply, work).await {
-                Ok(answers) => (answers.unwrap_or_default(), broken()),
-                Err(_) => (Vec::new(), Reply::new(451, 4, 5, "this took too long")),
+        let arrival = self.data.take().and_then(|data| data.arrival);
+        let arrival = arrival.unwrap_or_else(|| Arrival::new(&self.room));
+        let (answers, otherwise) = match arrival.whole(rest).await {
+            Ok(raw) => {
+                let handoff = self.handoff.clone();
+                let work = guarded(async move { handoff.message(envelope, raw).await });
+                match timeout(self.settings.timeouts.final_reply, work).await {
+                    Ok(answers) => (answers.unwrap_or_default(), broken()),
+                    Err(_) => (Vec::new(), Reply::new(451, 4, 5, "this took too long")),
+                }
             }
-        } else {
-            (
-                Vec::new(),
-                Reply::new(452, 3, 1, "no room for the mail now"),
-            )
+            Err(error) => {
+                self.tell_no_room(&error);
+                (Vec::new(), no_room())
+            }
         };
         for answer in answers {
             self.session.answer(answer);
@@ -211,26 +246,39 @@ impl<H: Handoff> Connection<H> {
         while self.session.unanswered() > 0 {
             self.session.answer(Answer::Refused(otherwise.clone()));
         }
-        self.booking.release();
         self.flush().await
     }
 
-    /// Books what the data holds by now; until there is room the client waits.
-    async fn book(&mut self) {
+    /// Puts the data that has come where it does not grow; the client waits meanwhile.
+    async fn keep_data(&mut self) {
         if !self.session.is_in_data() {
-            return self.booking.release();
+            self.data = None;
+            return;
         }
-        let asked = Instant::now();
-        let memory = self.session.memory();
-        if !self.booking.cover(memory, MEMORY_PATIENCE).await {
+        let now = Instant::now();
+        let octets = self.session.take_data();
+        let data = self.data.get_or_insert_with(|| Data {
+            began: now,
+            octets: 0,
+            arrival: Some(Arrival::new(&self.room)),
+        });
+        let kept = match (octets, &mut data.arrival) {
+            (Some(octets), Some(arrival)) => arrival.keep(octets).await,
+            _ => {
+                data.arrival = None;
+                return;
+            }
+        };
+        data.began += now.elapsed();
+        if let Err(error) = kept {
+            data.arrival = None;
             self.session.abandon_data();
+            self.tell_no_room(&error);
         }
-        if self.session.memory() == 0 {
-            self.booking.release();
-        }
-        if let Some((began, _)) = &mut self.data {
-            *began += asked.elapsed();
-        }
+    }
+
+    fn tell_no_room(&self, error: &io::Error) {
+        tracing::warn!(listener = self.settings.name, %error, "no room for a mail");
     }
 
     async fn flush(&mut self) -> io::Result<()> {
@@ -248,35 +296,41 @@ impl<H: Handoff> Connection<H> {
     }
 
     async fn read(&mut self, piece: &mut [u8], stopping: bool) -> io::Result<Read> {
-        let deadline = self.deadline();
-        let read = timeout_at(deadline, self.stream.read(piece));
-        tokio::select! {
-            read = read => match read {
-                Err(_) => Ok(Read::Late),
-                Ok(Ok(0)) => Ok(Read::End),
-                Ok(Ok(count)) => {
-                    if let Some((_, octets)) = &mut self.data {
-                        *octets += count as u64;
+        let begun = Instant::now();
+        loop {
+            let deadline = self.deadline(begun);
+            // The load may change while the client is silent.
+            let look = Instant::now() + self.settings.timeouts.command / HASTE;
+            let read = timeout_at(deadline.min(look), self.stream.read(piece));
+            return tokio::select! {
+                read = read => match read {
+                    Err(_) if Instant::now() < self.deadline(begun) => continue,
+                    Err(_) => Ok(Read::Late),
+                    Ok(Ok(0)) => Ok(Read::End),
+                    Ok(Ok(count)) => {
+                        if let Some(data) = &mut self.data {
+                            data.octets += count as u64;
+                        }
+                        Ok(Read::Octets(count))
                     }
-                    Ok(Read::Octets(count))
-                }
-                Ok(Err(error)) => Err(error),
-            },
-            _ = self.stop.changed(), if !stopping => Ok(Read::Stopping),
+                    Ok(Err(error)) => Err(error),
+                },
+                _ = self.stop.changed(), if !stopping => Ok(Read::Stopping),
+            };
         }
     }
 
-    fn deadline(&mut self) -> Instant {
+    /// When the octets must be here that are waited for since `begun`.
+    fn deadline(&self, begun: Instant) -> Instant {
         let timeouts = self.settings.timeouts;
-        if !self.session.is_in_data() {
-            self.data = None;
-            return self.progress + timeouts.command;
+        match &self.data {
+            None if self.load.is_high() => self.progress + timeouts.command / HASTE,
+            None => self.progress + timeouts.command,
+            Some(data) => {
+                let left = data_left(begun - data.began, data.octets, timeouts.data_block);
+                begun + timeouts.data_block.min(left)
+            }
         }
-        let now = Instant::now();
-        let (began, octets) = *self.data.get_or_insert((now, 0));
-        now + timeouts
-            .data_block
-            .min(data_left(now - began, octets, timeouts.data_block))
     }
 
     async fn say_goodbye(&mut self) -> io::Result<()> {
@@ -310,6 +364,10 @@ async fn guarded<T: Send + 'static>(work: impl Future<Output = T> + Send + 'stat
             None
         }
     }
+}
+
+fn no_room() -> Reply {
+    Reply::new(452, 3, 1, "no room for the mail now")
 }
 
 fn broken() -> Reply {

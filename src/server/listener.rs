@@ -43,6 +43,27 @@ impl Drop for SocketFile {
     }
 }
 
+/// How many more connections a listener takes.
+#[derive(Debug, Clone)]
+pub(super) struct Load {
+    free: Arc<Semaphore>,
+    few: usize,
+}
+
+impl Load {
+    fn new(max_connections: usize) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS))),
+            few: max_connections / 5,
+        }
+    }
+
+    /// More than four of five are taken.
+    pub(super) fn is_high(&self) -> bool {
+        self.free.available_permits() < self.few
+    }
+}
+
 enum Stream {
     Tcp(TcpStream, IpAddr),
     Unix(UnixStream),
@@ -92,9 +113,7 @@ impl Listener {
         settings: Arc<ListenerSettings>,
         shared: Shared<H>,
     ) -> JoinSet<()> {
-        let slots = Arc::new(Semaphore::new(
-            settings.max_connections.min(Semaphore::MAX_PERMITS),
-        ));
+        let load = Load::new(settings.max_connections);
         let mut open = JoinSet::new();
         let mut stop = shared.stop.clone();
         while !*stop.borrow_and_update() {
@@ -118,14 +137,15 @@ impl Listener {
                 turn_away(&stream, &Reply::plain(554, "no service for this client"));
                 continue;
             };
-            let Ok(slot) = slots.clone().try_acquire_owned() else {
+            let slot = load.free.clone().try_acquire_owned();
+            let (Ok(slot), Ok(handle)) = (slot, shared.handles.clone().try_acquire_owned()) else {
                 turn_away(&stream, &Reply::new(421, 3, 2, "too many connections"));
                 continue;
             };
-            let (settings, shared) = (settings.clone(), shared.clone());
+            let (settings, load, shared) = (settings.clone(), load.clone(), shared.clone());
             open.spawn(async move {
-                serve(stream.into_wire(), client, settings, shared).await;
-                drop(slot);
+                serve(stream.into_wire(), client, settings, load, shared).await;
+                drop((slot, handle));
             });
         }
         open

@@ -1,5 +1,6 @@
 //! The listeners: connections in, mail handed over to whoever implements [`Handoff`].
 
+mod arrival;
 mod budget;
 mod connection;
 mod listener;
@@ -9,14 +10,16 @@ mod tls;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use bytes::Bytes;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use budget::Budget;
+use arrival::Room;
 use connection::Shared;
 use listener::Listener;
 
@@ -25,6 +28,10 @@ use crate::smtp::{Answer, ListenAddress, Reply};
 
 pub use settings::{ListenerSettings, Timeouts};
 pub use tls::{CurrentCertificate, ListenerTls};
+
+/// File handles that connections leave to the store, to next hops and to spilled mail; half of all
+/// where there are fewer than twice as many.
+const RESERVED_HANDLES: u64 = 128;
 
 /// Takes the mail that the server receives. Calls of different connections run side by side; a
 /// call that panics is answered `451 4.3.0`.
@@ -41,9 +48,9 @@ pub trait Handoff: Send + Sync + 'static {
 
     /// One mail; one answer for each of the envelope's recipients, in order, repeated ones
     /// included. [`Answer::Taken`] says that the mail is durable. The future is dropped when it
-    /// takes longer than `timeouts.final_reply`; the client is then told `451 4.4.5`.
-    fn message(&self, envelope: Envelope, raw: Vec<u8>)
-    -> impl Future<Output = Vec<Answer>> + Send;
+    /// takes longer than `timeouts.final_reply`; the client is then told `451 4.4.5`. The memory
+    /// of `raw` counts as taken until its last clone is dropped; a copy of it counts nowhere.
+    fn message(&self, envelope: Envelope, raw: Bytes) -> impl Future<Output = Vec<Answer>> + Send;
 }
 
 /// The running listeners. Dropping it stops everything at once; [`Server::shutdown`] is the
@@ -57,13 +64,15 @@ pub struct Server {
 
 impl Server {
     /// Opens every listener, then serves them on the current runtime. `memory` bounds the octets
-    /// of all mail in flight.
+    /// of all mail in flight; what of it is still coming in and large lies in files without a
+    /// name in the folder `spill`.
     ///
     /// # Errors
     /// [`ServerError`] of the first listener that cannot be opened; none is open then.
     pub async fn start<H: Handoff>(
         listeners: Vec<ListenerSettings>,
         memory: u64,
+        spill: PathBuf,
         handoff: Arc<H>,
     ) -> Result<Self, ServerError> {
         let mut opened = Vec::new();
@@ -82,7 +91,8 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let shared = Shared {
             handoff,
-            budget: Budget::new(memory),
+            room: Room::new(memory, spill),
+            handles: Arc::new(Semaphore::new(handles())),
             stop: stopped,
         };
         let mut server = Self {
@@ -128,6 +138,15 @@ impl Server {
             }
         }
     }
+}
+
+/// Connections that the limit of file handles lets all listeners have together.
+fn handles() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let left = limit.map_or(u64::MAX, |limit| limit - RESERVED_HANDLES.min(limit / 2));
+    usize::try_from(left).map_or(Semaphore::MAX_PERMITS, |left| {
+        left.min(Semaphore::MAX_PERMITS)
+    })
 }
 
 /// A listener that cannot be opened.

@@ -4,6 +4,8 @@
 //! dots removed, every other octet (NUL too) as it came. Memory is bounded by the limit: a mail
 //! that is refused is read to its end but not kept.
 
+use std::mem;
+
 use memchr::memchr2;
 
 /// What a CR or LF that stands alone in the data does (`bare_newline`). It never ends the data.
@@ -35,6 +37,8 @@ pub struct DataReader {
     limit: u64,
     state: State,
     raw: Vec<u8>,
+    /// Octets that [`DataReader::take`] gave away.
+    taken: u64,
     fault: Option<DataFault>,
 }
 
@@ -51,13 +55,14 @@ enum State {
 }
 
 impl DataReader {
-    /// A reader that keeps at most `limit` octets.
+    /// A reader of a mail of at most `limit` octets.
     pub fn new(bare_newline: BareNewline, limit: u64) -> Self {
         Self {
             bare_newline,
             limit,
             state: State::LineStart,
             raw: Vec::new(),
+            taken: 0,
             fault: None,
         }
     }
@@ -88,6 +93,16 @@ impl DataReader {
         self.state == State::End
     }
 
+    /// The octets of the message since the last call, so that they need not be kept here; `None`
+    /// once the mail is refused.
+    pub fn take(&mut self) -> Option<Vec<u8>> {
+        if self.fault.is_some() {
+            return None;
+        }
+        self.taken += self.raw.len() as u64;
+        Some(mem::take(&mut self.raw))
+    }
+
     /// Octets of memory that the data holds.
     pub fn memory(&self) -> usize {
         self.raw.capacity()
@@ -98,7 +113,7 @@ impl DataReader {
         self.fail(DataFault::Abandoned);
     }
 
-    /// The message.
+    /// The message, or what [`DataReader::take`] left of it.
     ///
     /// # Errors
     /// The first [`DataFault`] that was met.
@@ -152,7 +167,7 @@ impl DataReader {
         if self.fault.is_some() {
             return;
         }
-        if (self.raw.len() + octets.len()) as u64 > self.limit {
+        if self.taken + (self.raw.len() + octets.len()) as u64 > self.limit {
             return self.fail(DataFault::TooBig);
         }
         // Grows by a quarter: what is held stays close to what has come.
@@ -282,6 +297,22 @@ mod tests {
                 prop_assert_eq!(reader.is_done(), whole.is_done());
                 prop_assert_eq!(reader.finish(), whole.finish());
             }
+        }
+
+        /// Nor does it matter what is taken on the way: neither to the octets nor to the limit.
+        #[test]
+        fn what_is_taken_belongs_to_the_message(octets in octets(), cut in 0usize..32) {
+            let (head, tail) = octets.split_at(cut.min(octets.len()));
+            let mut reader = DataReader::new(BareNewline::Normalize, 20);
+            reader.feed(head);
+            let taken = reader.take();
+            prop_assert_eq!(reader.memory(), 0);
+            reader.feed(tail);
+            let mut whole = DataReader::new(BareNewline::Normalize, 20);
+            whole.feed(&octets);
+            let rest = reader.finish();
+            let together = rest.map(|rest| [taken.unwrap_or_default(), rest].concat());
+            prop_assert_eq!(together, whole.finish());
         }
 
         /// Whatever is stored can be written again and is read back the same, whatever comes first.

@@ -15,6 +15,10 @@ use super::reply::escape;
 use super::{BareNewline, Reply};
 use crate::mail::{Address, Client, Envelope, Protocol, ReversePath};
 
+/// `NOOP`, `RSET`, `VRFY` and `HELP` since the last mail that was taken; the last of them is
+/// followed by `421 4.7.0` and the end. An MTA that probes addresses sends a few.
+const IDLE_COMMANDS: usize = 100;
+
 /// What a session is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -63,7 +67,8 @@ pub enum Event {
     Message {
         /// The envelope; its recipients are those that were accepted.
         envelope: Box<Envelope>,
-        /// The message: CRLF line ends, no stuffing dots.
+        /// The message: CRLF line ends, no stuffing dots; what [`Session::take_data`] gave
+        /// already is not in it.
         raw: Vec<u8>,
     },
     /// `STARTTLS`: send the output, shake hands, then answer by [`Session::tls_is_on`]. No octet
@@ -81,6 +86,8 @@ pub struct Session {
     greeted: bool,
     transaction: Option<Transaction>,
     errors: usize,
+    /// Commands that bring no mail nearer, since the last mail that was taken.
+    idle_commands: usize,
     input: Vec<u8>,
     /// Octets of `input` that were looked at.
     read: usize,
@@ -126,6 +133,7 @@ impl Session {
             greeted: false,
             transaction: None,
             errors: 0,
+            idle_commands: 0,
             input: Vec::new(),
             read: 0,
             line: Vec::new(),
@@ -213,7 +221,9 @@ impl Session {
         let merged = (last && self.settings.protocol == Protocol::Smtp)
             .then(|| answer::merged_reply(recipients, answers));
         for reply in [reply, merged].iter().flatten() {
-            self.errors = if reply.is_positive() { 0 } else { self.errors };
+            if reply.is_positive() {
+                (self.errors, self.idle_commands) = (0, 0);
+            }
             self.reply(reply);
         }
         if last {
@@ -241,6 +251,15 @@ impl Session {
                 open.recipients.len().saturating_sub(answers.len())
             }
             _ => 0,
+        }
+    }
+
+    /// The octets of the mail that is being read, as far as they are here and were not taken
+    /// yet; the caller keeps them. `None` when no mail is being read, or it is refused already.
+    pub fn take_data(&mut self) -> Option<Vec<u8>> {
+        match &mut self.phase {
+            Phase::Data(reader) => reader.take(),
+            _ => None,
         }
     }
 
@@ -343,12 +362,12 @@ impl Session {
         };
         match command {
             Command::Hello(hello, name) => self.hello(hello, name),
-            Command::Noop => self.reply(&Reply::new(250, 0, 0, "ok")),
-            Command::Help => self.reply(&Reply::new(214, 0, 0, "see RFC 5321 and RFC 2033")),
-            Command::Vrfy => self.reply(&Reply::new(252, 0, 0, "send a mail and see")),
+            Command::Noop => self.idle(&Reply::new(250, 0, 0, "ok")),
+            Command::Help => self.idle(&Reply::new(214, 0, 0, "see RFC 5321 and RFC 2033")),
+            Command::Vrfy => self.idle(&Reply::new(252, 0, 0, "send a mail and see")),
             Command::Rset => {
                 self.end_transaction();
-                self.reply(&Reply::new(250, 0, 0, "ok"));
+                self.idle(&Reply::new(250, 0, 0, "ok"));
             }
             Command::Quit => self.close(&Reply::new(221, 0, 0, "bye")),
             Command::NotOffered => self.error(&Reply::new(502, 5, 1, "command not offered")),
@@ -531,6 +550,15 @@ impl Session {
 
     fn out_of_order(&mut self, why: &str) {
         self.error(&Reply::new(503, 5, 1, why));
+    }
+
+    /// Answers a command that a client may repeat for ever without sending a mail.
+    fn idle(&mut self, reply: &Reply) {
+        self.reply(reply);
+        self.idle_commands += 1;
+        if self.idle_commands >= IDLE_COMMANDS {
+            self.close(&Reply::new(421, 7, 0, "too many commands without a mail"));
+        }
     }
 
     fn error(&mut self, reply: &Reply) {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Id, OutgoingItem, QuarantineEntry, StoreError};
 use crate::failpoint::{Point, reach};
+use crate::mail::buffer;
 
 const MAGIC: &[u8; 8] = b"SKMRMAIL";
 const END: &[u8; 8] = b"SKMREND\n";
@@ -322,7 +323,7 @@ pub(super) fn read_start(file: &mut impl Read, file_len: u64) -> io::Result<(Mai
 /// # Errors
 /// As [`read_start`].
 pub(super) fn read_body(file: &mut impl Read, body_len: usize) -> io::Result<Vec<u8>> {
-    let mut body = Vec::new();
+    let mut body = buffer(body_len.saturating_add(HASH + END.len()));
     file.read_to_end(&mut body)?;
     let Some((content, trailer)) = body.split_at_checked(body_len) else {
         return Err(damaged("cut off"));

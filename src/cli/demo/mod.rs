@@ -7,9 +7,9 @@ mod sink;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use clap::Args;
 
 use self::samples::{SAMPLES, Sample};
@@ -116,7 +116,7 @@ async fn hand_over(pool: &Pool, sample: &'static Sample) -> Result<Vec<Handed>, 
         )
     };
     let address = |text: &str| Address::parse(text).map_err(|_| bad(text));
-    let message: Arc<[u8]> = sample.message.replace('\n', "\r\n").into_bytes().into();
+    let message = Bytes::from(sample.message.replace('\n', "\r\n"));
     let recipients: Vec<_> = sample
         .expected
         .iter()

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::mail::{Address, Envelope, Protocol, ReversePath};
 use crate::server::{Handoff, ListenerSettings, Server, ServerError, Timeouts};
 use crate::smtp::{Answer, BareNewline, Limits, ListenAddress, Reply};
@@ -39,7 +41,13 @@ impl Sink {
             hostname: "relay.example".into(),
             default_domain: None,
         };
-        let server = Server::start(vec![listener], 64 << 20, Arc::new(Folder(folder))).await?;
+        let server = Server::start(
+            vec![listener],
+            64 << 20,
+            folder.clone(),
+            Arc::new(Folder(folder)),
+        )
+        .await?;
         Ok(Self { server })
     }
 
@@ -77,7 +85,7 @@ impl Handoff for Folder {
         Ok(())
     }
 
-    async fn message(&self, envelope: Envelope, raw: Vec<u8>) -> Vec<Answer> {
+    async fn message(&self, envelope: Envelope, raw: Bytes) -> Vec<Answer> {
         let keep = |recipient| match self.keep(recipient, &raw) {
             Ok(id) => Answer::Taken {
                 id: id.to_string(),

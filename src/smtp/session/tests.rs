@@ -335,6 +335,25 @@ fn abandoned_data() {
 }
 
 #[test]
+fn idle_commands_have_an_end() {
+    for line in ["NOOP\r\n", "RSET\r\n", "VRFY a\r\n", "HELP\r\n"] {
+        let mut session = session(Protocol::Lmtp, false);
+        converse(&mut session, &[b"LHLO c\r\n"]);
+        let (output, events) = converse(&mut session, &[line.repeat(99).as_bytes()]);
+        assert_eq!((codes(&output).len(), events.len()), (99, 0), "{line:?}");
+        converse(&mut session, &[mail_to(&["a"], "").as_bytes()]);
+        let (output, events) = converse(&mut session, &[line.repeat(200).as_bytes()]);
+        let codes = codes(&output);
+        assert_eq!(
+            (codes.len(), codes[100]),
+            (101, "421"),
+            "a mail allows more: {line:?}"
+        );
+        assert_eq!(events, [Event::Close]);
+    }
+}
+
+#[test]
 fn origin_lasts_one_mail() {
     let mut session = session(Protocol::Lmtp, true);
     let first = format!(
