@@ -67,6 +67,7 @@ fn envelope(helo: &str, recipient: Option<&str>) -> Envelope {
         client: Client {
             ip: None,
             helo: helo.to_owned(),
+            tls: false,
             trusted: true,
             origin_ip: None,
             origin_name: None,

@@ -20,20 +20,35 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Writes the daemon file into `folder`/sekimori and starts: kept mail goes by LMTP to `next_hop`, the rest to `relay`.
     pub(crate) fn start(folder: &Path, next_hop: u16, relay: u16) -> Self {
+        Self::start_with(folder, next_hop, relay, &|text| text, &[])
+    }
+
+    /// The same with an edited daemon file and more in the environment.
+    pub(crate) fn start_with(
+        folder: &Path,
+        next_hop: u16,
+        relay: u16,
+        edit: &dyn Fn(String) -> String,
+        environment: &[(&str, String)],
+    ) -> Self {
         let folder = folder.join("sekimori");
         let port = free_port();
         fs::create_dir_all(folder.join("mailboxes")).unwrap();
         fs::write(
             folder.join("sekimori.yaml"),
-            settings(port, next_hop, relay),
+            edit(settings(port, next_hop, relay)),
         )
         .unwrap();
-        let child = start(&folder, &[]);
+        let child = start(&folder, environment);
         Self {
             folder,
             port,
             child,
         }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Writes the settings of one mailbox; they count from the next reload or start.

@@ -15,6 +15,7 @@ mod harness;
 mod lmtp;
 mod mails;
 mod postfix;
+mod tls;
 
 use capture::Capture;
 use daemon::Daemon;

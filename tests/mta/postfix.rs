@@ -22,12 +22,18 @@ impl Postfix {
 
     /// The same with smtpd on that port.
     pub(crate) fn start_on(port: u16, folder: &Path, lmtp_port: u16) -> Self {
+        Self::start_with(port, folder, lmtp_port, "")
+    }
+
+    /// The same with `more` lines in main.cf.
+    pub(crate) fn start_with(port: u16, folder: &Path, lmtp_port: u16, more: &str) -> Self {
         require("/usr/sbin/postfix");
         let folder = folder.join("postfix");
         fs::create_dir_all(folder.join("conf")).unwrap();
         folder_of(&folder.join("queue"), "root");
         folder_of(&folder.join("data"), "postfix");
-        fs::write(folder.join("conf/main.cf"), main_cf(&folder, lmtp_port)).unwrap();
+        let main_cf = main_cf(&folder, lmtp_port) + more;
+        fs::write(folder.join("conf/main.cf"), main_cf).unwrap();
         fs::write(folder.join("conf/master.cf"), master_cf(port)).unwrap();
         let log = fs::File::create(folder.join("start.log")).unwrap();
         let master = Command::new("/usr/sbin/postfix")
@@ -87,6 +93,15 @@ impl Postfix {
         self.await_log(&what, queue_id, recipient, "status=deferred")
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn log(&self) -> String {
+        let log = fs::read(self.folder.join("maillog")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
     /// Tries all deferred mail now.
     pub(crate) fn flush(&self) {
         run(Command::new("/usr/sbin/postqueue")
@@ -98,8 +113,7 @@ impl Postfix {
     fn await_log(&self, what: &str, queue_id: &str, recipient: &str, status: &str) -> String {
         let (id, to) = (format!(" {queue_id}: "), format!("to=<{recipient}>"));
         eventually(what, || {
-            let log = fs::read(self.folder.join("maillog")).unwrap_or_default();
-            let log = String::from_utf8_lossy(&log).into_owned();
+            let log = self.log();
             let line = log
                 .lines()
                 .find(|line| line.contains(&id) && line.contains(&to) && line.contains(status))?;
@@ -180,6 +194,7 @@ retry unix - - n - - error
 discard unix - - n - - discard
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
+tlsmgr unix - - n 1000? 1 tlsmgr
 postlog unix-dgram n - n - 1 postlogd
 "
     )
