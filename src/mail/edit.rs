@@ -115,10 +115,9 @@ fn with_subject(block: &[u8], message: &Message, mark: &str) -> Vec<u8> {
     let last = message.header.fields().last();
     let at = last.map_or_else(|| end_of_fields(block), |field| field.span.end);
     let (before, after) = block.split_at_checked(at).unwrap_or((block, &[]));
-    let line_end: &[u8] = if matches!(before.last(), None | Some(b'\r' | b'\n')) {
-        b""
-    } else {
-        b"\r\n"
+    let line_end: &[u8] = match before {
+        b"" | b"\xEF\xBB\xBF" | [.., b'\r' | b'\n'] => b"",
+        _ => b"\r\n",
     };
     [
         before,
@@ -133,7 +132,7 @@ fn with_subject(block: &[u8], message: &Message, mark: &str) -> Vec<u8> {
 
 /// Where the empty line begins that ends the block, or the end.
 fn end_of_fields(block: &[u8]) -> usize {
-    let empty = header::Lines::new(block, 0)
+    let empty = header::Lines::new(block, header::preamble(block))
         .last()
         .filter(|line| line.content.is_empty());
     empty.map_or(block.len(), |line| line.content.start)
@@ -194,11 +193,15 @@ fn domain(text: &str) -> String {
 }
 
 fn protocol(envelope: &Envelope) -> &'static str {
-    match (envelope.protocol, envelope.smtputf8) {
-        (Protocol::Lmtp, false) => "LMTP",
-        (Protocol::Lmtp, true) => "UTF8LMTP",
-        (Protocol::Smtp, false) => "ESMTP",
-        (Protocol::Smtp, true) => "UTF8SMTP",
+    match (envelope.protocol, envelope.smtputf8, envelope.client.tls) {
+        (Protocol::Lmtp, false, false) => "LMTP",
+        (Protocol::Lmtp, false, true) => "LMTPS",
+        (Protocol::Lmtp, true, false) => "UTF8LMTP",
+        (Protocol::Lmtp, true, true) => "UTF8LMTPS",
+        (Protocol::Smtp, false, false) => "ESMTP",
+        (Protocol::Smtp, false, true) => "ESMTPS",
+        (Protocol::Smtp, true, false) => "UTF8SMTP",
+        (Protocol::Smtp, true, true) => "UTF8SMTPS",
     }
 }
 
@@ -239,6 +242,7 @@ mod tests {
             client: Client {
                 ip: Some(IpAddr::from([192, 0, 2, 1])),
                 helo: helo.to_owned(),
+                tls: false,
                 trusted: true,
                 origin_ip: None,
                 origin_name: None,
@@ -271,6 +275,14 @@ mod tests {
         assert!(line(&one).contains("with ESMTP id"));
         one.smtputf8 = true;
         assert!(line(&one).contains("with UTF8SMTP id"));
+        one.client.tls = true;
+        assert!(line(&one).contains("with UTF8SMTPS id"));
+        one.protocol = Protocol::Lmtp;
+        assert!(line(&one).contains("with UTF8LMTPS id"));
+        one.smtputf8 = false;
+        assert!(line(&one).contains("with LMTPS id"));
+        one.protocol = Protocol::Smtp;
+        assert!(line(&one).contains("with ESMTPS id"));
         one.client.ip = Some("2001:db8::1".parse().unwrap());
         assert!(line(&one).contains("([IPv6:2001:db8::1])"));
         let two = envelope("a", &["taro@x.jp", "jiro@x.jp"]);
@@ -326,6 +338,22 @@ mod tests {
             ("\tjunk", "\tjunk\r\nSubject: [spam]\r\n"),
             (" \n\nbody", " \nSubject: [spam]\r\n\nbody"),
             ("", "Subject: [spam]\r\n"),
+        ];
+        for (raw, expected) in rows {
+            assert_eq!(marked(raw, "[spam]"), expected, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_subject_stands_before_the_empty_line_behind_a_byte_order_mark() {
+        let rows = [
+            ("\u{feff}\r\nbody", "\u{feff}Subject: [spam]\r\n\r\nbody"),
+            (
+                "\u{feff}\r\nFrom a@b Sun\r\n\r\nSubject: no",
+                "\u{feff}Subject: [spam]\r\n\r\nFrom a@b Sun\r\n\r\nSubject: no",
+            ),
+            ("\u{feff}", "\u{feff}Subject: [spam]\r\n"),
+            ("From a@b Sun", "From a@b Sun\r\nSubject: [spam]\r\n"),
         ];
         for (raw, expected) in rows {
             assert_eq!(marked(raw, "[spam]"), expected, "{raw:?}");

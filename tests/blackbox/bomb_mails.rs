@@ -159,7 +159,7 @@ pub(crate) const BOMBS: &[Bomb] = &[
     bomb("marks on one letter", 300_000, None, |n| {
         subject(&format!("a{}", "\u{301}\u{323}".repeat(n / 2)))
     }),
-    bomb("letters that fold to many", 250_000, None, |n| {
+    bomb("letters that fold to many", 100_000, None, |n| {
         subject(&"\u{fdfa}".repeat(n))
     }),
     bomb("Message-IDs in References", 60_000, None, |n| {

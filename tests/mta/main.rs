@@ -423,9 +423,7 @@ fn a_relay_that_takes_bare_line_ends_gets_one_mail_for_each() {
         "\r\n..\r\n",
     ];
     for (number, form) in forms.iter().enumerate() {
-        let mail = format!(
-            "From: {ALICE}\r\nTo: {TARO}\r\nSubject: form {number}\r\n\r\nbefore{form}MAIL FROM:<evil@partner.example>\r\nRCPT TO:<{JIRO}>\r\nDATA\r\nFrom: evil@partner.example\r\nSubject: smuggled\r\n\r\nsmuggled\r\n"
-        );
+        let mail = smuggling(form, number, JIRO);
         let reply = lmtp::hand_over_raw(sekimori.port, ALICE, TARO, mail.as_bytes());
         assert!(reply.contains("verdict=forward"), "{form:?}: {reply}");
     }
@@ -442,4 +440,18 @@ fn a_relay_that_takes_bare_line_ends_gets_one_mail_for_each() {
         );
     }
     assert!(dovecot.inbox(JIRO).is_empty());
+    // This Postfix can be smuggled to: the same octets, not through us, are two mails.
+    let session = format!(
+        "EHLO client.example.net\r\nMAIL FROM:<{ALICE}>\r\nRCPT TO:<{KEIRI}>\r\nDATA\r\n{}.\r\nQUIT\r\n",
+        smuggling("\n.\n", forms.len(), JIRO)
+    );
+    lmtp::blind(smtpd, session.as_bytes());
+    assert_eq!(dovecot.inbox_of(JIRO, 1).len(), 1);
+}
+
+/// A mail with a second transaction behind `form`.
+fn smuggling(form: &str, number: usize, to: &str) -> String {
+    format!(
+        "From: {ALICE}\r\nTo: {TARO}\r\nSubject: form {number}\r\n\r\nbefore{form}MAIL FROM:<evil@partner.example>\r\nRCPT TO:<{to}>\r\nDATA\r\nFrom: evil@partner.example\r\nSubject: smuggled\r\n\r\nsmuggled\r\n"
+    )
 }
