@@ -57,20 +57,30 @@ impl Disk {
         run("perl", &["-e", CUT, &self.path().display().to_string()]).unwrap();
     }
 
-    /// The power is back. Nobody may use it any more.
+    /// The power is back. Nobody may use the disk any more. A process that began meanwhile in a mount
+    /// namespace of its own may hold the dead file system; as long as it does, that is mounted again.
     pub(crate) fn restore(&mut self) {
-        let path = self.path().display().to_string();
-        eventually("the disk is unmounted", || run("umount", &[&path]).ok());
+        eventually("the disk is back", || {
+            self.unmount().ok()?;
+            self.mount().ok()?;
+            let probe = self.path().join("probe");
+            std::fs::write(&probe, "").ok()?;
+            std::fs::remove_file(&probe).ok()
+        });
+    }
+
+    fn unmount(&mut self) -> Result<(), String> {
+        if self.mounted {
+            run("umount", &[&self.path().display().to_string()])?;
+        }
         self.mounted = false;
-        self.mount().unwrap();
+        Ok(())
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        if self.mounted {
-            let _ = run("umount", &[&self.path().display().to_string()]);
-        }
+        let _ = self.unmount();
     }
 }
 

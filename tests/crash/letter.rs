@@ -117,7 +117,7 @@ impl Letter {
         let to: Vec<String> = kinds.iter().map(|kind| kind.address()).collect();
         let text = format!(
             "{} by mta.example.net with ESMTP id A{number}; Sun, 22 Nov 2026 09:00:00 +0900\n\
-             From: a@friend.example\nTo: {}\nSubject: trial kq{number}z\n\
+             From: a@friend.example\nTo: {}\nSubject: trial kq-{number}-z\n\
              Message-ID: <{number}@friend.example>\n\nHello.\n.\n..{number}\n{}",
             String::from_utf8_lossy(START),
             to.join(", "),
@@ -137,7 +137,7 @@ impl Letter {
     }
 
     pub(crate) fn sender(&self) -> String {
-        format!("kq{}z@friend.example", self.number)
+        format!("kq-{}-z@friend.example", self.number)
     }
 
     pub(crate) fn is_taken(&self) -> bool {
@@ -151,11 +151,11 @@ impl Letter {
     }
 }
 
-/// The number of the mail that `text` is, tells of or answers.
+/// The number of the mail that `text` is, tells of or answers. No id looks like it, those have no hyphen.
 pub(crate) fn number_in(text: &[u8]) -> Option<u64> {
     let text = String::from_utf8_lossy(text);
-    text.split("kq").skip(1).find_map(|after| {
-        let (digits, _) = after.split_once('z')?;
+    text.split("kq-").skip(1).find_map(|after| {
+        let (digits, _) = after.split_once("-z")?;
         digits.parse().ok()
     })
 }
