@@ -95,21 +95,28 @@ fn one_field(octets: &[u8], name: &str) {
 
 /// The mail behind a field of ours has the same fields and the same body.
 fn put_before(raw: &[u8], full: &Message, before: &[u8]) {
-    let stored = [before, raw].concat();
+    let divider = edit::divider([raw, b""]);
+    let stored = [before, divider, raw].concat();
     let after = Message::parse(&stored, &WIDE);
-    // What lies before the first field of a mail as it came may belong to ours now.
+    let ours = &after.header.fields()[0];
+    assert_eq!(
+        &stored[ours.span.clone()],
+        before,
+        "the mail goes on in our field"
+    );
+    // What a mail has before its first field (blank lines, an mbox line) hides behind ours or ends
+    // the header.
     let starts = full
         .header
         .fields()
         .first()
         .is_some_and(|field| field.span.start == 0);
     if starts && full.exceeded.is_none() {
-        assert_eq!(after.header.fields().len(), full.header.fields().len() + 1);
         assert_eq!(others(full, None), others(&after, Some(0)));
         assert_eq!(&stored[after.body_start..], &raw[full.body_start..]);
         assert_eq!(after.subject_text(), full.subject_text());
         assert_eq!(after.attachment, full.attachment);
-        let name = &after.header.fields()[0].name;
+        let name = &ours.name;
         if !others(full, None)
             .iter()
             .any(|(other, _)| other.eq_ignore_ascii_case(name))

@@ -19,7 +19,7 @@ fuzz_target!(|input: &[u8]| {
 fn outward(mail: &[u8]) {
     let at = mail.len() / 3;
     let parts = [&mail[..at], &mail[at..2 * at], &mail[2 * at..]];
-    let written = within(3 * mail.len() + 64, || wire_data(&[mail]));
+    let written = within(4 * mail.len() + 64, || wire_data(&[mail]));
     assert_eq!(written, wire_data(&parts));
     assert_eq!(written, octet_by_octet(mail));
     match (first_stray(mail), written) {

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::fold::fold_address;
+use super::fold::{fold, fold_address};
 
 const MAX_LOCAL: usize = 64;
 const MAX_DOMAIN: usize = 255;
@@ -104,11 +104,18 @@ fn unquoted(local: &str) -> String {
     while let Some(c) = chars.next() {
         plain.extend(if c == '\\' { chars.next() } else { Some(c) });
     }
-    if plain.is_empty() || check_plain(&plain, "@[]").is_err() {
+    // Folded before it is escaped: more than one character becomes a backslash or a quote. Between
+    // quotes folding cuts nothing off.
+    let folded = fold(&format!("\"{plain}\""));
+    let inner = folded.as_str().strip_prefix('"');
+    let plain = inner
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or(&plain);
+    if plain.is_empty() || check_plain(plain, "@[]").is_err() {
         let escaped = plain.replace('\\', "\\\\").replace('"', "\\\"");
         return format!("\"{escaped}\"");
     }
-    plain
+    plain.to_owned()
 }
 
 /// Neither part may vanish when it is folded, and no domain become more than one
@@ -221,6 +228,22 @@ mod tests {
         assert!(long(64, 255).is_ok());
         assert_eq!(long(65, 1), Err(TooLong));
         assert_eq!(long(1, 256), Err(TooLong));
+    }
+
+    #[test]
+    fn what_folds_to_a_backslash_or_a_quote_escapes_nothing_in_a_key() {
+        let rows = [
+            ("\"a\u{ff3c}b \"@x.jp", "\"a\\\\b \"@x.jp"),
+            ("\"a\u{fe68}\"@x.jp", "\"a\\\\\"@x.jp"),
+            ("\"\u{ff02} a\"@x.jp", "\"\\\" a\"@x.jp"),
+            ("\" a\"@x.jp", "\" a\"@x.jp"),
+            ("\"Ａb\"@x.jp", "ab@x.jp"),
+        ];
+        for (text, expected) in rows {
+            let key = Address::parse(text).unwrap().key();
+            assert_eq!(key, expected, "{text:?}");
+            assert_eq!(Address::parse(&key).unwrap().key(), key, "{text:?}");
+        }
     }
 
     proptest! {

@@ -115,10 +115,9 @@ fn with_subject(block: &[u8], message: &Message, mark: &str) -> Vec<u8> {
     let last = message.header.fields().last();
     let at = last.map_or_else(|| end_of_fields(block), |field| field.span.end);
     let (before, after) = block.split_at_checked(at).unwrap_or((block, &[]));
-    let line_end: &[u8] = if matches!(before.last(), None | Some(b'\r' | b'\n')) {
-        b""
-    } else {
-        b"\r\n"
+    let line_end: &[u8] = match before {
+        b"" | b"\xEF\xBB\xBF" | [.., b'\r' | b'\n'] => b"",
+        _ => b"\r\n",
     };
     [
         before,
@@ -133,7 +132,7 @@ fn with_subject(block: &[u8], message: &Message, mark: &str) -> Vec<u8> {
 
 /// Where the empty line begins that ends the block, or the end.
 fn end_of_fields(block: &[u8]) -> usize {
-    let empty = header::Lines::new(block, 0)
+    let empty = header::Lines::new(block, header::preamble(block))
         .last()
         .filter(|line| line.content.is_empty());
     empty.map_or(block.len(), |line| line.content.start)
@@ -339,6 +338,22 @@ mod tests {
             ("\tjunk", "\tjunk\r\nSubject: [spam]\r\n"),
             (" \n\nbody", " \nSubject: [spam]\r\n\nbody"),
             ("", "Subject: [spam]\r\n"),
+        ];
+        for (raw, expected) in rows {
+            assert_eq!(marked(raw, "[spam]"), expected, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_subject_stands_before_the_empty_line_behind_a_byte_order_mark() {
+        let rows = [
+            ("\u{feff}\r\nbody", "\u{feff}Subject: [spam]\r\n\r\nbody"),
+            (
+                "\u{feff}\r\nFrom a@b Sun\r\n\r\nSubject: no",
+                "\u{feff}Subject: [spam]\r\n\r\nFrom a@b Sun\r\n\r\nSubject: no",
+            ),
+            ("\u{feff}", "\u{feff}Subject: [spam]\r\n"),
+            ("From a@b Sun", "From a@b Sun\r\nSubject: [spam]\r\n"),
         ];
         for (raw, expected) in rows {
             assert_eq!(marked(raw, "[spam]"), expected, "{raw:?}");

@@ -180,7 +180,7 @@ fn bound(fields: usize, octets: usize, bounds: &Bounds) -> Option<Exceeded> {
 
 /// Where the first field begins: behind a byte order mark, an mbox `From ` line, and blank lines
 /// that a field follows.
-fn preamble(raw: &[u8]) -> usize {
+pub(super) fn preamble(raw: &[u8]) -> usize {
     let mut start = if raw.starts_with(b"\xEF\xBB\xBF") {
         3
     } else {

@@ -138,7 +138,10 @@ impl Fields {
     pub(super) fn mailbox(&mut self, name: &str, display: &str, address: &Address) {
         let used = name.len() + 2;
         let value = match ascii_address(address) {
-            None => format!("{} :;", encoded_words(&clean(&address.to_string()), used)),
+            None => format!(
+                "{}\r\n :;",
+                encoded_words(&clean(&address.to_string()), used)
+            ),
             Some(spec) if clean(display).is_empty() => spec,
             Some(spec) => format!("{}\r\n <{spec}>", phrase(&clean(display), used)),
         };
