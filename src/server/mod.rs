@@ -4,6 +4,7 @@ mod budget;
 mod connection;
 mod listener;
 pub mod settings;
+mod tls;
 
 use std::future::Future;
 use std::io;
@@ -23,6 +24,7 @@ use crate::mail::{Address, Envelope, ReversePath};
 use crate::smtp::{Answer, ListenAddress, Reply};
 
 pub use settings::{ListenerSettings, Timeouts};
+pub use tls::{CurrentCertificate, ListenerTls};
 
 /// File handles that connections leave to the store, to next hops and to spilled mail; half of all
 /// where there are fewer than twice as many.
@@ -70,7 +72,7 @@ impl Server {
     ) -> Result<Self, ServerError> {
         let mut opened = Vec::new();
         for settings in listeners {
-            match Listener::open(&settings.address).await {
+            match Listener::open(&settings).await {
                 Ok(sockets) => opened.push((sockets, Arc::new(settings))),
                 Err(source) => {
                     return Err(ServerError {
