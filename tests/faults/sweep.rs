@@ -244,7 +244,7 @@ fn run_all(points: Vec<Point>) -> BTreeMap<Fault, Outcome> {
                     let Some(point) = point else {
                         break;
                     };
-                    if left > 0 && left % STRIDE == 0 {
+                    if left > 0 && left.is_multiple_of(STRIDE) {
                         eprintln!("{left} points are left");
                     }
                     relay.forget();
@@ -313,7 +313,7 @@ fn run(point: Point, relay: &Hop) -> Outcome {
             within(END, || child.try_wait().unwrap().is_some());
             end(&mut child, Signal::KILL)
         }
-        Ok(()) if point.k % 2 == 0 => end(&mut child, Signal::TERM),
+        Ok(()) if point.k.is_multiple_of(2) => end(&mut child, Signal::TERM),
         Ok(()) => end(&mut child, Signal::KILL),
     };
     if let Some(mut tracer) = tracer {
