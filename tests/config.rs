@@ -272,7 +272,6 @@ fn daemon_file() {
 #[test]
 fn what_is_not_built_is_refused_and_says_so() {
     for text in [
-        "server: {listeners: [{tls: starttls}]}",
         "trust: {srs: {enabled: true, domain: s.jp, secret_file: s}}",
         "trust: {sign: {enabled: true}}",
         "trust: {verify: upstream}",
@@ -286,6 +285,137 @@ fn what_is_not_built_is_refused_and_says_so() {
         assert_eq!(places(&found), ["2:not-built"], "{text}");
         assert!(found[0].message.contains("not built yet"), "{text}");
     }
+}
+
+/// A certificate for `mx.example.jp` and its key, PEM.
+fn certificate() -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["mx.example.jp".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
+#[test]
+fn a_certificate_is_looked_at() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str, mode: u32| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let (certificate, key) = certificate();
+    write("mx.pem", &certificate, 0o644);
+    write("mx.key", &key, 0o640);
+    write("both.pem", &format!("{certificate}{key}"), 0o600);
+    write("open.key", &key, 0o644);
+    write("other.key", &self::certificate().1, 0o600);
+    write("empty.pem", "", 0o600);
+    write("broken.pem", &certificate.replace("MII", "!!!"), 0o600);
+    write(
+        "hollow.pem",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        0o600,
+    );
+    let starttls = "listeners: [{tls: starttls}]";
+    let rows: &[(&str, &str, &[&str])] = &[
+        (starttls, "certificate_file: mx.pem, key_file: mx.key", &[]),
+        (
+            "listeners: [{tls: implicit}]",
+            "certificate_file: both.pem, key_file: both.pem",
+            &[],
+        ),
+        (
+            "listeners: [{tls: none}]",
+            "certificate_file: \"\", key_file: \"\"",
+            &[],
+        ),
+        (
+            starttls,
+            "certificate_file: mx.pem, key_file: \"credential:key\"",
+            &[],
+        ),
+        (
+            starttls,
+            "certificate_file: mx.pem, key_file: open.key",
+            &["4:open-key"],
+        ),
+        (
+            starttls,
+            "certificate_file: \"\", key_file: \"\"",
+            &["3:missing"],
+        ),
+        (starttls, "certificate_file: mx.pem", &["4:missing"]),
+        (starttls, "key_file: mx.key", &["4:missing"]),
+        (
+            starttls,
+            "certificate_file: none.pem, key_file: mx.key",
+            &["4:unreadable"],
+        ),
+        (
+            starttls,
+            "certificate_file: mx.pem, key_file: none.key",
+            &["4:unreadable"],
+        ),
+        (
+            starttls,
+            "certificate_file: ., key_file: mx.key",
+            &["4:unreadable"],
+        ),
+        (
+            starttls,
+            "certificate_file: empty.pem, key_file: mx.key",
+            &["4:certificate"],
+        ),
+        (
+            starttls,
+            "certificate_file: mx.key, key_file: mx.key",
+            &["4:certificate"],
+        ),
+        (
+            starttls,
+            "certificate_file: broken.pem, key_file: mx.key",
+            &["4:certificate"],
+        ),
+        (
+            starttls,
+            "certificate_file: hollow.pem, key_file: mx.key",
+            &["4:certificate"],
+        ),
+        (
+            starttls,
+            "certificate_file: mx.pem, key_file: mx.pem",
+            &["4:open-key", "4:certificate"],
+        ),
+        (
+            starttls,
+            "certificate_file: mx.pem, key_file: other.key",
+            &["4:certificate"],
+        ),
+        (
+            starttls,
+            "certificate_file: mx.pem, key_file: \"credential:\"",
+            &["4:value"],
+        ),
+        (
+            "listeners: [{listen: a.sock, tls: starttls}]",
+            "certificate_file: mx.pem, key_file: mx.key",
+            &["3:conflict"],
+        ),
+    ];
+    for (listeners, tls, expected) in rows {
+        let text = format!("version: 1\nserver:\n  {listeners}\n  tls: {{{tls}}}\n");
+        let found = match Config::parse(&text, folder.path()) {
+            Ok(loaded) => loaded.warnings,
+            Err(found) => found,
+        };
+        assert_eq!(places(&found), *expected, "{text}{found:?}");
+    }
+    let found = Config::parse(
+        "version: 1\nserver: {listeners: [{tls: implicit}]}\n",
+        folder.path(),
+    );
+    assert_eq!(places(&found.unwrap_err()), ["2:missing"]);
 }
 
 #[test]

@@ -12,8 +12,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use sekimori::deliver::{
     Auth, Content, Delivery, Endpoint, HopSettings, Maildir, MaildirSettings, Mechanism, NextHop,
     Outcome, Pool, Protocol, Recipient, Tls,
@@ -460,6 +458,7 @@ async fn starttls_is_asked_for_and_never_given_up() {
         .await;
         let settings = HopSettings {
             tls: Tls::Starttls,
+            timeout: Duration::from_secs(2),
             ..hop(Protocol::Smtp, endpoint)
         };
         let outcomes = Pool::new(settings).send(&delivery(&["a@y.example"])).await;
@@ -467,34 +466,31 @@ async fn starttls_is_asked_for_and_never_given_up() {
     }
 }
 
-/// A self-signed certificate for 127.0.0.1 and its key, DER, made for this test alone.
-const CERTIFICATE: &str = "MIIBoTCCAUegAwIBAgIUPyZ45fI5IjrlYtdeV6ulGdUlILowCgYIKoZIzj0EAwIwFjEUMBIGA1UE\
-    AwwLaG9wLmV4YW1wbGUwIBcNMjYxMTIyMDQyMTU0WhgPMjEyNjEwMjkwNDIxNTRaMBYxFDASBgNV\
-    BAMMC2hvcC5leGFtcGxlMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAENvRONEuHtkcXrv7/D8AF\
-    /3tXBmkJp9ceW4J6sU8i9yiKc0ARuj9cdOH4Q1osodI6FPYUVTOCI3D7GmtzSlX9LqNxMG8wHQYD\
-    VR0OBBYEFGNUpn//wZoVX/ZDnrEI9RDBS8Q2MB8GA1UdIwQYMBaAFGNUpn//wZoVX/ZDnrEI9RDB\
-    S8Q2MA8GA1UdEwEB/wQFMAMBAf8wHAYDVR0RBBUwE4ILaG9wLmV4YW1wbGWHBH8AAAEwCgYIKoZI\
-    zj0EAwIDSAAwRQIhAPJowJzlWS5xmgT6llXfZ42WoHcNqxI1EpeOJa2wxWl9AiB0j+JUUV4ENM+T\
-    msYDObCIB/w9WwgzP3BDNq5hukko+Q==";
-const CERTIFICATE_KEY: &str = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgjBNRTEftfJZCaFSw7lccuCLzdtIg\
-    SI5imXD4pBazUymhRANCAAQ29E40S4e2Rxeu/v8PwAX/e1cGaQmn1x5bgnqxTyL3KIpzQBG6P1x0\
-    4fhDWiyh0joU9hRVM4IjcPsaa3NKVf0u";
-
 fn acceptor() -> TlsAcceptor {
-    let der = |text: &str| BASE64.decode(text).unwrap();
-    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(der(CERTIFICATE_KEY));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![der(CERTIFICATE).into()], key.into())
+        .with_single_cert(vec![certificate.der().clone()], key.into())
         .unwrap();
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// A server with TLS; `injected` comes in clear text right behind the reply to `STARTTLS`.
-async fn tls_server(implicit: bool, injected: &'static str) -> Endpoint {
+/// What comes in clear text that must not count inside TLS.
+#[derive(Clone, Copy, Default)]
+struct Injected {
+    behind_ehlo: &'static str,
+    with_go: &'static str,
+    behind_go: &'static str,
+}
+
+/// A server with TLS.
+async fn tls_server(implicit: bool, injected: Injected) -> Endpoint {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -502,13 +498,15 @@ async fn tls_server(implicit: bool, injected: &'static str) -> Endpoint {
         if !implicit {
             stream.write_all(b"220 hop\r\n").await.unwrap();
             until(&mut stream, "\r\n").await;
+            let offers = format!("250-hop\r\n250 STARTTLS\r\n{}", injected.behind_ehlo);
+            stream.write_all(offers.as_bytes()).await.unwrap();
+            until(&mut stream, "\r\n").await;
+            let go = format!("220 go\r\n{}", injected.with_go);
+            stream.write_all(go.as_bytes()).await.unwrap();
             stream
-                .write_all(b"250-hop\r\n250 STARTTLS\r\n")
+                .write_all(injected.behind_go.as_bytes())
                 .await
                 .unwrap();
-            until(&mut stream, "\r\n").await;
-            let go = format!("220 go\r\n{injected}");
-            stream.write_all(go.as_bytes()).await.unwrap();
         }
         let Ok(mut stream) = acceptor().accept(stream).await else {
             return;
@@ -533,9 +531,10 @@ async fn tls_looks_at_the_certificate_unless_opportunistic() {
         (Tls::Starttls, 451),
         (Tls::Implicit, 451),
     ] {
-        let endpoint = tls_server(tls == Tls::Implicit, "").await;
+        let endpoint = tls_server(tls == Tls::Implicit, Injected::default()).await;
         let settings = HopSettings {
             tls,
+            timeout: Duration::from_secs(2),
             ..hop(Protocol::Smtp, endpoint)
         };
         let outcomes = Pool::new(settings).send(&delivery(&["a@y.example"])).await;
@@ -543,15 +542,96 @@ async fn tls_looks_at_the_certificate_unless_opportunistic() {
     }
 }
 
+/// The client's side of CVE-2011-0411: replies that whoever stands between put in, wherever they
+/// come, are never taken for replies inside TLS.
 #[tokio::test]
 async fn clear_text_behind_starttls_does_not_count() {
-    let endpoint = tls_server(false, "250 hop\r\n554 5.0.0 no\r\n").await;
-    let settings = HopSettings {
-        tls: Tls::Opportunistic,
-        ..hop(Protocol::Smtp, endpoint)
-    };
-    let outcomes = Pool::new(settings).send(&delivery(&["a@y.example"])).await;
-    assert_eq!(codes(&outcomes), [(550, false)], "{outcomes:?}");
+    let lies = "250 hop\r\n554 5.0.0 no\r\n";
+    let nothing = Injected::default();
+    for injected in [
+        Injected {
+            with_go: lies,
+            ..nothing
+        },
+        Injected {
+            behind_go: lies,
+            ..nothing
+        },
+        Injected {
+            with_go: "250 h",
+            behind_go: "op\r\n",
+            ..nothing
+        },
+        Injected {
+            behind_ehlo: "220 go\r\n250 hop\r\n554 5.0.0 no\r\n",
+            ..nothing
+        },
+    ] {
+        let endpoint = tls_server(false, injected).await;
+        let settings = HopSettings {
+            tls: Tls::Opportunistic,
+            timeout: Duration::from_secs(2),
+            ..hop(Protocol::Smtp, endpoint)
+        };
+        let outcomes = Pool::new(settings).send(&delivery(&["a@y.example"])).await;
+        assert_eq!(codes(&outcomes), [(451, false)], "{outcomes:?}");
+    }
+}
+
+/// Clear text only where TLS is not offered or refused, never after a handshake that failed.
+#[tokio::test]
+async fn opportunistic_falls_back_on_a_refusal_only() {
+    let offered = "250-hop\r\n250 STARTTLS\r\n";
+    let clear = [Hear("MAIL"), Say("550 5.7.1 seen\r\n"), Hang];
+    let asks = |reply| vec![Say(offered), Hear("STARTTLS"), Say(reply)];
+    let rows: Vec<(Vec<Do>, u16)> = vec![
+        ([&[Say("250 hop\r\n")], &clear[..]].concat(), 550),
+        ([&asks("454 4.7.0 later\r\n"), &clear[..]].concat(), 550),
+        ([&asks("502 5.5.1 what\r\n"), &clear[..]].concat(), 550),
+        ([&asks("250 2.0.0 ok\r\n")[..], &[Hang]].concat(), 451),
+        ([&asks("220 go\r\n")[..], &[Close]].concat(), 451),
+        ([&asks("220 go\r\n")[..], &[Hang]].concat(), 451),
+    ];
+    for (steps, code) in rows {
+        let script = [&[Say("220 hop\r\n"), Hear("EHLO")], &steps[..]].concat();
+        let (endpoint, _server) = serve(vec![script]).await;
+        let settings = HopSettings {
+            tls: Tls::Opportunistic,
+            timeout: Duration::from_secs(2),
+            ..hop(Protocol::Smtp, endpoint)
+        };
+        let outcomes = Pool::new(settings).send(&delivery(&["a@y.example"])).await;
+        assert_eq!(codes(&outcomes), [(code, false)], "{outcomes:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_password_in_the_clear_where_tls_is_wanted() {
+    let offers = "250-hop\r\n250 AUTH PLAIN\r\n";
+    for tls in [Tls::Opportunistic, Tls::Starttls] {
+        let script = vec![
+            Say("220 hop\r\n"),
+            Hear("EHLO"),
+            Say(offers),
+            Hear("STARTTLS"),
+            Close,
+        ];
+        let (endpoint, server) = serve(vec![script]).await;
+        let settings = HopSettings {
+            tls,
+            auth: Some(Auth {
+                mechanism: Mechanism::Plain,
+                username: "u".to_owned(),
+                password: "p".to_owned(),
+            }),
+            ..hop(Protocol::Smtp, endpoint)
+        };
+        let outcomes = Pool::new(settings).send(&delivery(&["a@y.example"])).await;
+        assert_eq!(codes(&outcomes), [(451, false)], "{tls:?} {outcomes:?}");
+        // With `opportunistic` nothing but the end follows: the script saw no `AUTH` either.
+        let heard = server.await;
+        assert_eq!(heard.is_ok(), tls == Tls::Starttls, "{heard:?}");
+    }
 }
 
 #[tokio::test]

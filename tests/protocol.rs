@@ -106,6 +106,7 @@ fn settings(protocol: Protocol, bare_newline: BareNewline) -> ListenerSettings {
         protocol,
         address: "127.0.0.1:0".parse().unwrap(),
         clients: vec!["127.0.0.0/8".parse().unwrap()],
+        tls: None,
         bare_newline,
         max_connections: 50,
         timeouts: Timeouts {

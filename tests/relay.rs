@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sekimori::deliver::{Endpoint, HopSettings, Outcome, Protocol, Tls};
@@ -15,6 +16,7 @@ use sekimori::relay::{Relay, RelaySettings, Retry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::{TlsAcceptor, rustls};
 
 const MAIL: &[u8] = b"Subject: x\r\n\r\n.dot\r\nend\r\n";
 
@@ -61,7 +63,7 @@ fn relay(port: u16, min_interval: Duration, tls: Tls) -> Relay {
             hostname: "mx.example.jp".to_owned(),
             tls,
             auth: None,
-            timeout: Duration::from_millis(300),
+            timeout: Duration::from_secs(2),
             max_connections: 2,
         },
         min_interval,
@@ -167,6 +169,84 @@ async fn starttls_is_never_given_up() {
     )
     .await;
     assert!(outcomes[0].as_ref().unwrap_err().is_temporary());
+}
+
+#[tokio::test]
+async fn opportunistic_falls_back_on_a_refusal_only() {
+    let offered = "250-hop\r\n250 STARTTLS\r\n";
+    let clear = [
+        "250 ok\r\n",
+        "250 ok\r\n",
+        "354 go\r\n",
+        "250 2.0.0 queued\r\n",
+        "221 bye\r\n",
+    ];
+    let plain = [&["220 hop\r\n", "250 hop\r\n"], &clear[..]].concat();
+    let again = [&["220 hop\r\n", offered], &clear[..]].concat();
+    let asks = |reply| vec!["220 hop\r\n", offered, reply, "221 bye\r\n"];
+    let rows = [
+        (vec![plain], true),
+        (vec![asks("454 4.7.0 later\r\n"), again.clone()], true),
+        (vec![asks("502 5.5.1 what\r\n"), again.clone()], true),
+        (
+            vec![vec!["220 hop\r\n", offered, "220 go\r\n", "-"], again],
+            false,
+        ),
+    ];
+    for (script, taken) in rows {
+        let (port, _server) = serve(script).await;
+        let relay = relay(port, Duration::ZERO, Tls::Opportunistic);
+        let outcomes = send(&relay, &["a@y.example"]).await;
+        assert_eq!(outcomes[0].is_ok(), taken, "{outcomes:?}");
+    }
+}
+
+fn acceptor() -> TlsAcceptor {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key.into())
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Whoever stands between says in the clear that the mail was taken; it was not. Behind the
+/// handshake the server refuses everything.
+#[tokio::test]
+async fn clear_text_behind_starttls_does_not_count() {
+    const LIES: &str = "250 hop\r\n250 ok\r\n250 ok\r\n354 go\r\n250 2.0.0 taken\r\n221 bye\r\n";
+    for (with_go, behind_go, code) in [("", "", 550), (LIES, "", 451), ("", LIES, 451)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let begin = ["220 hop\r\n", "250-hop\r\n250 STARTTLS\r\n", "220 go\r\n"];
+            for (at, answer) in begin.iter().enumerate() {
+                while at > 0 && stream.read_u8().await.unwrap() != b'\n' {}
+                let with_go = if at == 2 { with_go } else { "" };
+                let answer = format!("{answer}{with_go}");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            stream.write_all(behind_go.as_bytes()).await.unwrap();
+            let Ok(mut stream) = acceptor().accept(stream).await else {
+                return;
+            };
+            for answer in ["250 hop\r\n", "550 5.7.1 seen\r\n", "221 bye\r\n"] {
+                while stream.read_u8().await.unwrap() != b'\n' {}
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let relay = relay(port, Duration::ZERO, Tls::Opportunistic);
+        let outcomes = send(&relay, &["a@y.example"]).await;
+        let found = outcomes[0].as_ref().map_err(|error| error.reply.code);
+        assert_eq!(found.unwrap_err(), code, "{outcomes:?}");
+    }
 }
 
 #[tokio::test]

@@ -58,6 +58,7 @@ fn converse(options: u8, pieces: &[&[u8]], abandon: bool) -> (Vec<u8>, Vec<Event
                 }
                 Event::Recipient(address) if !refuse => recipients.push(address.clone()),
                 Event::Recipient(_) | Event::Close => {}
+                Event::StartTls => unreachable!("it is not offered"),
                 Event::Message { envelope, raw } => {
                     assert_eq!(envelope.recipients, recipients);
                     assert!((1..=LIMITS.recipients).contains(&recipients.len()));
@@ -168,10 +169,12 @@ fn session(options: u8) -> Session {
         } else {
             BareNewline::Normalize
         },
+        starttls: false,
         limits: LIMITS,
         client: Client {
             ip: None,
             helo: String::new(),
+            tls: false,
             trusted: flag(3),
             origin_ip: None,
             origin_name: None,

@@ -313,7 +313,7 @@ fn print_list(
 ) -> Done {
     for value in values {
         if global.json {
-            writeln!(out, "{}", text::json(&value))?;
+            writeln!(out, "{}", text::json(value))?;
         } else {
             writeln!(out, "{}", line(value))?;
         }
@@ -323,7 +323,7 @@ fn print_list(
 
 fn print_one(global: &Global, value: &Value, out: &mut dyn Write) -> Done {
     if global.json {
-        writeln!(out, "{}", text::json(&value))?;
+        writeln!(out, "{}", text::json(value))?;
     } else {
         text::members(value, out)?;
     }
@@ -332,7 +332,7 @@ fn print_one(global: &Global, value: &Value, out: &mut dyn Write) -> Done {
 
 fn print_done(global: &Global, value: &Value, out: &mut dyn Write) -> Done {
     if global.json {
-        writeln!(out, "{}", text::json(&value))?;
+        writeln!(out, "{}", text::json(value))?;
     } else if !global.quiet {
         writeln!(out, "{}", text::done(value))?;
     }

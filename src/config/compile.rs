@@ -14,7 +14,7 @@ use super::raw::*;
 use super::settings::*;
 use super::source::{Place, Report};
 use super::text::{Mail, Size, Text, Time, is_host, listen_below};
-use super::{compile_mailbox, read};
+use super::{compile_mailbox, read, tls};
 use crate::mail::{Address, Protocol};
 use crate::policy::AllowSet;
 use crate::smtp::{BareNewline, Cidr, ListenAddress};
@@ -101,26 +101,6 @@ fn not_built(report: &mut Report, raw: &RawConfig) {
     let mut refuse = |at: Place, what: &str, help: &str| {
         report.error_help("not-built", at, format!("{what} is not built yet"), help);
     };
-    for listener in raw
-        .server
-        .section()
-        .listeners
-        .section()
-        .iter()
-        .filter_map(Field::get)
-    {
-        if listener
-            .tls
-            .get()
-            .is_some_and(|tls| *tls != RawListenerTls::None)
-        {
-            refuse(
-                listener.tls.place(),
-                "TLS on a listener",
-                "write `tls: none`",
-            );
-        }
-    }
     let trust = raw.trust.section();
     let srs = trust.srs.section().enabled;
     if srs.get() == Some(&true) {
@@ -177,7 +157,8 @@ impl Compile<'_> {
         Server {
             hostname,
             default_domain,
-            listeners: self.listeners(&raw.listeners),
+            listeners: self.listeners(&raw.listeners, &raw.tls),
+            tls: tls::certificate(self.report, &raw.tls),
             timeouts: Timeouts {
                 command: self.span(&timeouts.command, 5 * MINUTE),
                 data_block: self.span(&timeouts.data_block, 3 * MINUTE),
@@ -197,7 +178,11 @@ impl Compile<'_> {
         }
     }
 
-    fn listeners(&mut self, raw: &Field<Vec<Field<RawListener>>>) -> Vec<Listener> {
+    fn listeners(
+        &mut self,
+        raw: &Field<Vec<Field<RawListener>>>,
+        certificate: &Field<RawTls>,
+    ) -> Vec<Listener> {
         let items = raw.or(vec![Field {
             value: Some(RawListener::default()),
             at: None,
@@ -217,6 +202,9 @@ impl Compile<'_> {
                 let message = format!("two listeners are named `{}`", listener.name);
                 self.report
                     .error_help("duplicate", at, message, "give each a `name`");
+            }
+            if listener.tls != ListenerTls::None {
+                self.listener_tls(&item.section(), &listener.listen, certificate);
             }
             let any_port = matches!(listener.listen, ListenAddress::Tcp { port: 0, .. });
             if !any_port && places.contains(&listener.listen) {
@@ -265,8 +253,33 @@ impl Compile<'_> {
             protocol,
             listen,
             clients,
+            tls: match raw.tls.or(RawListenerTls::None) {
+                RawListenerTls::None => ListenerTls::None,
+                RawListenerTls::Starttls => ListenerTls::Starttls,
+                RawListenerTls::Implicit => ListenerTls::Implicit,
+            },
             bare_newline,
             max_connections: self.count(&raw.max_connections, 200),
+        }
+    }
+
+    /// What a listener with TLS must have.
+    fn listener_tls(
+        &mut self,
+        raw: &RawListener,
+        listen: &ListenAddress,
+        certificate: &Field<RawTls>,
+    ) {
+        let at = raw.tls.place();
+        if matches!(listen, ListenAddress::Unix(_)) {
+            let message = "TLS is for TCP, not for a Unix socket";
+            self.report
+                .error_help("conflict", at, message, "write `tls: none`");
+        }
+        if !tls::is_given(certificate) {
+            let help = "set `server.tls: {certificate_file: PATH, key_file: PATH}`";
+            self.report
+                .error_help("missing", at, "TLS without a certificate", help);
         }
     }
 
@@ -463,12 +476,11 @@ impl Compile<'_> {
         let local = host == "localhost" || host.starts_with("127.") || host == "::1";
         if matches!(tls, RelayTls::None | RelayTls::Opportunistic) && !local {
             let help = "use `tls: starttls` or `tls: implicit`";
-            self.report.warning(
-                "clear-password",
-                at,
-                "the password may go in the clear",
-                help,
-            );
+            let message = match tls {
+                RelayTls::None => "the password goes in the clear",
+                _ => "the password goes to whoever answers, the certificate is not looked at",
+            };
+            self.report.warning("clear-password", at, message, help);
         }
         let password = match password.parse::<SecretSource>() {
             Ok(source) => source.below(self.report.folder(auth.password_file.place())),

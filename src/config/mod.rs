@@ -24,6 +24,7 @@ mod read;
 pub mod settings;
 mod source;
 mod text;
+mod tls;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 pub use directory::{Directory, DirectoryStats, Lookup};
 pub use error::{Diagnostic, Severity, Snippet};
 pub use settings::*;
+pub use tls::Certificate;
 
 use self::field::Merge as _;
 use self::mailbox::RawMailbox;

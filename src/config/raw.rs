@@ -56,6 +56,7 @@ sections! {
         hostname: String,
         default_domain: String,
         listeners: Vec<Field<RawListener>>,
+        tls: RawTls,
         timeouts: RawTimeouts,
         limits: RawServerLimits,
     }
@@ -68,6 +69,11 @@ sections! {
         tls: RawListenerTls,
         bare_newline: RawBareNewline,
         max_connections: u64,
+    }
+    /// `server.tls`.
+    RawTls {
+        certificate_file: String,
+        key_file: String,
     }
     /// `server.timeouts`.
     RawTimeouts {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::mailbox::RawMailbox;
+use super::tls::Certificate;
 use crate::mail::{Address, Protocol};
 use crate::policy::{AllowSet, Language};
 use crate::smtp::{BareNewline, Cidr, ListenAddress};
@@ -53,6 +54,8 @@ pub struct Server {
     pub default_domain: String,
     /// At least one.
     pub listeners: Vec<Listener>,
+    /// `tls`; there when a listener needs it.
+    pub tls: Option<Certificate>,
     /// `timeouts`.
     pub timeouts: Timeouts,
     /// `limits`.
@@ -70,10 +73,23 @@ pub struct Listener {
     pub listen: ListenAddress,
     /// Who may connect (TCP only); these are the trusted clients.
     pub clients: Vec<Cidr>,
+    /// `tls`.
+    pub tls: ListenerTls,
     /// What becomes of a bare CR or LF in the data.
     pub bare_newline: BareNewline,
     /// 1 or more.
     pub max_connections: usize,
+}
+
+/// `tls` of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerTls {
+    /// In the clear.
+    None,
+    /// Once the client asks for it.
+    Starttls,
+    /// From the first octet.
+    Implicit,
 }
 
 /// A place to connect to.
@@ -253,6 +269,24 @@ pub enum SecretSource {
     File(PathBuf),
     /// `credential:NAME`: a file of that name in `$CREDENTIALS_DIRECTORY`.
     Credential(String),
+}
+
+impl SecretSource {
+    /// Where the file is.
+    ///
+    /// # Errors
+    /// Words for the operator, when this process was started without credentials.
+    pub fn path(&self) -> Result<PathBuf, String> {
+        match self {
+            Self::File(path) => Ok(path.clone()),
+            Self::Credential(name) => match std::env::var_os("CREDENTIALS_DIRECTORY") {
+                Some(folder) => Ok(PathBuf::from(folder).join(name)),
+                None => Err(format!(
+                    "credential:{name}: no $CREDENTIALS_DIRECTORY (LoadCredential= in the unit sets it)"
+                )),
+            },
+        }
+    }
 }
 
 /// `relay.retry`.

@@ -24,7 +24,7 @@ use crate::config::{self, Config, Directory};
 use crate::control;
 use crate::execute::Executor;
 use crate::relay::Courier;
-use crate::server::{Server, ServerError};
+use crate::server::{CurrentCertificate, Server, ServerError};
 use crate::store::{Store, StoreError, blocking};
 
 /// What a stop leaves for mail that is being sent when the listeners took all the grace.
@@ -90,8 +90,11 @@ impl Daemon {
         ));
         let executor = Executor::new(store.clone(), hops.clone(), wake, loop_secret);
         let agent = Arc::new(Agent::new(active.clone(), executor));
+        let certificate = settings::certificate(&config)?
+            .map(CurrentCertificate::new)
+            .map(Arc::new);
         let server = Server::start(
-            settings::listeners(&config),
+            settings::listeners(&config, certificate.as_ref())?,
             config.server.limits.memory,
             agent,
         )
@@ -101,6 +104,7 @@ impl Daemon {
             config_path,
             active,
             hops,
+            certificate,
             store,
             courier: courier.clone(),
             started_at: now(),

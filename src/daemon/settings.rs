@@ -3,6 +3,9 @@
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::sign::CertifiedKey;
 
 use super::StartError;
 use crate::config::{
@@ -12,7 +15,7 @@ use crate::deliver::{
     Auth, Endpoint, HopSettings, Maildir, MaildirSettings, Mechanism, NextHop, Pool, Protocol, Tls,
 };
 use crate::relay::{Hops, Relay, RelaySettings, Retry};
-use crate::server::{ListenerSettings, Timeouts};
+use crate::server::{CurrentCertificate, ListenerSettings, ListenerTls, Timeouts};
 use crate::smtp::Limits;
 use crate::store;
 
@@ -26,14 +29,43 @@ pub fn store(config: &Config) -> store::Settings {
     }
 }
 
-/// The listeners' settings.
-pub(super) fn listeners(config: &Config) -> Vec<ListenerSettings> {
-    let server = &config.server;
-    let listener = |listener: &config::Listener| ListenerSettings {
+/// The certificate of the TLS listeners, if there is one.
+pub(super) fn certificate(config: &Config) -> Result<Option<Arc<CertifiedKey>>, StartError> {
+    let read = config.server.tls.clone().transpose();
+    read.map_err(|why| StartError::Settings(format!("server.tls: {why}")))
+}
+
+/// The listeners' settings; those with TLS show `certificate`.
+pub(super) fn listeners(
+    config: &Config,
+    certificate: Option<&Arc<CurrentCertificate>>,
+) -> Result<Vec<ListenerSettings>, StartError> {
+    let listeners = config.server.listeners.iter();
+    listeners
+        .map(|one| listener(&config.server, one, certificate))
+        .collect()
+}
+
+fn listener(
+    server: &config::Server,
+    listener: &config::Listener,
+    certificate: Option<&Arc<CurrentCertificate>>,
+) -> Result<ListenerSettings, StartError> {
+    let tls = |implicit| {
+        let fault = |why: &str| StartError::Settings(format!("server.tls: {why}"));
+        let certificate = certificate.ok_or_else(|| fault("no certificate"))?;
+        ListenerTls::new(implicit, certificate.clone()).map_err(|error| fault(&error.to_string()))
+    };
+    Ok(ListenerSettings {
         name: listener.name.clone(),
         protocol: listener.protocol,
         address: listener.listen.clone(),
         clients: listener.clients.clone(),
+        tls: match listener.tls {
+            config::ListenerTls::None => None,
+            config::ListenerTls::Starttls => Some(tls(false)?),
+            config::ListenerTls::Implicit => Some(tls(true)?),
+        },
         bare_newline: listener.bare_newline,
         max_connections: listener.max_connections,
         timeouts: Timeouts {
@@ -48,8 +80,7 @@ pub(super) fn listeners(config: &Config) -> Vec<ListenerSettings> {
         },
         hostname: server.hostname.clone(),
         default_domain: Some(server.default_domain.clone()),
-    };
-    server.listeners.iter().map(listener).collect()
+    })
 }
 
 /// Where mail goes: the next hop and the relay.
@@ -121,18 +152,9 @@ fn auth(auth: &RelayAuth) -> Result<Auth, StartError> {
 
 /// A secret's text without its last line end.
 fn secret(source: &SecretSource) -> Result<String, StartError> {
-    let path = match source {
-        SecretSource::File(path) => path.clone(),
-        SecretSource::Credential(name) => match std::env::var_os("CREDENTIALS_DIRECTORY") {
-            Some(folder) => Path::new(&folder).join(name),
-            None => {
-                let hint = "no $CREDENTIALS_DIRECTORY (LoadCredential= in the unit sets it)";
-                return Err(StartError::Settings(format!(
-                    "relay.auth.password_file: credential:{name}: {hint}"
-                )));
-            }
-        },
-    };
+    let path = source
+        .path()
+        .map_err(|why| StartError::Settings(format!("relay.auth.password_file: {why}")))?;
     let text = std::fs::read_to_string(&path).map_err(|source| StartError::Io {
         what: format!("relay.auth.password_file {}", path.display()),
         source,

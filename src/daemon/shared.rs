@@ -15,6 +15,7 @@ use crate::failpoint::{Point, reach};
 use crate::mail::{Address, FromField, Message};
 use crate::policy::Class;
 use crate::relay::{Courier, Hops};
+use crate::server::CurrentCertificate;
 use crate::store::{
     Batch, FileEntry, Id, OutgoingItem, OutgoingKind, QuarantineEntry, QuarantineState, Shelf,
     Store, StoreError, blocking,
@@ -64,6 +65,8 @@ pub struct Shared {
     pub(super) config_path: Option<PathBuf>,
     pub(super) active: Arc<ArcSwap<Active>>,
     pub(super) hops: Arc<ArcSwap<Hops>>,
+    /// What the TLS listeners show; `None` when there is none.
+    pub(super) certificate: Option<Arc<CurrentCertificate>>,
     pub(super) store: Store,
     pub(super) courier: Arc<Courier>,
     pub(super) started_at: i64,
@@ -107,8 +110,12 @@ impl Shared {
                 return Reload::Refused(errors);
             }
         };
-        match settings::hops(&config) {
-            Ok(mut hops) => {
+        let certificate = settings::certificate(&config);
+        match certificate.and_then(|new| Ok((new, settings::hops(&config)?))) {
+            Ok((certificate, mut hops)) => {
+                if let (Some(shown), Some(new)) = (&self.certificate, certificate) {
+                    shown.replace(new);
+                }
                 hops.relay.succeed(&self.hops.load().relay);
                 self.hops.store(Arc::new(hops));
             }
@@ -336,7 +343,8 @@ impl Shared {
 
 fn first_line(errors: &[Diagnostic]) -> String {
     errors
-        .first()
+        .iter()
+        .find(|found| found.is_error())
         .map(ToString::to_string)
         .unwrap_or_default()
         .lines()

@@ -82,6 +82,8 @@ pub(super) struct Connection {
     pub(super) in_step: bool,
     /// The next hop has said `421`: it hangs up (RFC 5321 3.8).
     pub(super) closing: bool,
+    /// TLS is on.
+    tls: bool,
 }
 
 impl std::fmt::Debug for Connection {
@@ -129,6 +131,7 @@ impl Connection {
             settings: settings.into(),
             in_step: true,
             closing: false,
+            tls: false,
         }
     }
 
@@ -164,15 +167,18 @@ impl Connection {
             Tls::Starttls => true,
         };
         let reply = self.command("STARTTLS", "STARTTLS", patience).await?;
-        if reply.code != 220 && !verify {
+        if reply.code >= 400 && !verify {
             return Ok(());
         }
         expect(&reply, 220, "STARTTLS")?;
+        if !self.parser.is_at_rest() {
+            return Err(out_of_step("something follows the reply to STARTTLS"));
+        }
         self.start_tls(verify, patience).await?;
         self.hello(patience).await
     }
 
-    /// Whatever came in before the handshake is forgotten (RFC 3207 4.2).
+    /// What was offered before the handshake is forgotten (RFC 3207 4.2).
     async fn start_tls(&mut self, verify: bool, patience: Patience) -> Result<(), DeliverError> {
         let host = match &self.settings.endpoint {
             Endpoint::Tcp { host, .. } => host.clone(),
@@ -187,7 +193,7 @@ impl Connection {
                 reply: Reply::new(451, 7, 5, "TLS with the next hop fails"),
                 ..error
             })?;
-        self.parser = ReplyParser::new();
+        self.tls = true;
         self.offers = Offers::default();
         Ok(())
     }
@@ -208,6 +214,12 @@ impl Connection {
         let Some(auth) = self.settings.auth.clone() else {
             return Ok(());
         };
+        if self.settings.tls == Tls::Opportunistic && !self.tls {
+            return Err(DeliverError::new(
+                Reply::new(451, 7, 0, "the next hop lets nobody log in this way"),
+                "no log-in: TLS is not to be had",
+            ));
+        }
         let (name, first, then) = auth.exchange();
         if !self.offers.auth.iter().any(|offered| offered == name) {
             return Err(DeliverError::new(

@@ -194,11 +194,15 @@ fn domain(text: &str) -> String {
 }
 
 fn protocol(envelope: &Envelope) -> &'static str {
-    match (envelope.protocol, envelope.smtputf8) {
-        (Protocol::Lmtp, false) => "LMTP",
-        (Protocol::Lmtp, true) => "UTF8LMTP",
-        (Protocol::Smtp, false) => "ESMTP",
-        (Protocol::Smtp, true) => "UTF8SMTP",
+    match (envelope.protocol, envelope.smtputf8, envelope.client.tls) {
+        (Protocol::Lmtp, false, false) => "LMTP",
+        (Protocol::Lmtp, false, true) => "LMTPS",
+        (Protocol::Lmtp, true, false) => "UTF8LMTP",
+        (Protocol::Lmtp, true, true) => "UTF8LMTPS",
+        (Protocol::Smtp, false, false) => "ESMTP",
+        (Protocol::Smtp, false, true) => "ESMTPS",
+        (Protocol::Smtp, true, false) => "UTF8SMTP",
+        (Protocol::Smtp, true, true) => "UTF8SMTPS",
     }
 }
 
@@ -239,6 +243,7 @@ mod tests {
             client: Client {
                 ip: Some(IpAddr::from([192, 0, 2, 1])),
                 helo: helo.to_owned(),
+                tls: false,
                 trusted: true,
                 origin_ip: None,
                 origin_name: None,
@@ -271,6 +276,14 @@ mod tests {
         assert!(line(&one).contains("with ESMTP id"));
         one.smtputf8 = true;
         assert!(line(&one).contains("with UTF8SMTP id"));
+        one.client.tls = true;
+        assert!(line(&one).contains("with UTF8SMTPS id"));
+        one.protocol = Protocol::Lmtp;
+        assert!(line(&one).contains("with UTF8LMTPS id"));
+        one.smtputf8 = false;
+        assert!(line(&one).contains("with LMTPS id"));
+        one.protocol = Protocol::Smtp;
+        assert!(line(&one).contains("with ESMTPS id"));
         one.client.ip = Some("2001:db8::1".parse().unwrap());
         assert!(line(&one).contains("([IPv6:2001:db8::1])"));
         let two = envelope("a", &["taro@x.jp", "jiro@x.jp"]);

@@ -50,6 +50,8 @@ pub struct Client {
     pub ip: Option<IpAddr>,
     /// What it said in `LHLO`, `HELO` or `EHLO`; empty before that.
     pub helo: String,
+    /// It speaks to us over TLS.
+    pub tls: bool,
     /// Listed in the listener's `clients`, or on a Unix socket.
     pub trusted: bool,
     /// `XFORWARD ADDR` and `NAME` of a trusted client: where the mail really came from.

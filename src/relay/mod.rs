@@ -7,6 +7,7 @@
 
 pub mod backoff;
 pub mod courier;
+mod unbuffered;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +18,7 @@ use lettre::transport::smtp::authentication::{Credentials, Mechanism as LettreMe
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use crate::deliver::{
@@ -24,6 +26,8 @@ use crate::deliver::{
 };
 use crate::mail::{Address, ReversePath};
 use crate::smtp::{Reply, ReplyParser, wire_data};
+
+use unbuffered::Unbuffered;
 
 pub use backoff::{Fate, RateLimit, Retry};
 pub use courier::{Courier, FAILED_FIELD, Hops};
@@ -190,30 +194,22 @@ impl Relay {
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, DeliverError> {
         let hop = &self.settings.hop;
-        let Endpoint::Tcp { host, port } = &hop.endpoint else {
-            return Err(unreachable("the relay is no TCP host"));
-        };
-        let hello = ClientId::Domain(hop.hostname.clone());
-        let implicit = self.tls.clone().filter(|_| hop.tls == Tls::Implicit);
-        let server = (host.as_str(), *port);
-        let open =
-            AsyncSmtpConnection::connect_tokio1(server, Some(hop.timeout), &hello, implicit, None);
-        let mut connection = self
-            .step("connecting", false, open)
-            .await
-            .map_err(not_the_mail)?;
+        let mut connection = self.open().await?;
         let starttls = match hop.tls {
             Tls::None | Tls::Implicit => false,
             Tls::Opportunistic => connection.can_starttls(),
             Tls::Starttls => true,
         };
-        if let Some(tls) = self.tls.clone().filter(|_| starttls) {
-            let upgrade = connection.starttls(tls, &hello);
-            self.step("STARTTLS", false, upgrade)
-                .await
-                .map_err(not_the_mail)?;
+        if let Some(tls) = self.tls.clone().filter(|_| starttls)
+            && !self.upgrade(&mut connection, tls).await?
+        {
+            // lettre hangs up on a refusal.
+            connection = self.open().await?;
         }
         if let Some(auth) = &hop.auth {
+            if hop.tls == Tls::Opportunistic && !connection.is_encrypted() {
+                return Err(unreachable("no log-in: TLS is not to be had"));
+            }
             let mechanism = match auth.mechanism {
                 Mechanism::Plain => LettreMechanism::Plain,
                 Mechanism::Login => LettreMechanism::Login,
@@ -227,6 +223,55 @@ impl Relay {
                 .map_err(not_the_mail)?;
         }
         Ok(connection)
+    }
+
+    /// Connects and greets, in the clear unless TLS is implicit.
+    async fn open(&self) -> Result<AsyncSmtpConnection, DeliverError> {
+        let hop = &self.settings.hop;
+        let Endpoint::Tcp { host, port } = &hop.endpoint else {
+            return Err(unreachable("the relay is no TCP host"));
+        };
+        let hello = ClientId::Domain(hop.hostname.clone());
+        let server = (host.as_str(), *port);
+        let opened = if matches!(hop.tls, Tls::Opportunistic | Tls::Starttls) {
+            let stream = tokio::time::timeout(hop.timeout, TcpStream::connect(server)).await;
+            let stream = stream
+                .unwrap_or_else(|late| Err(late.into()))
+                .map_err(|error| unreachable(format!("connecting: {error}")))?;
+            let stream = Box::new(Unbuffered(stream));
+            let open = AsyncSmtpConnection::connect_with_transport(stream, &hello);
+            self.step("connecting", false, open).await
+        } else {
+            let (timeout, tls) = (Some(hop.timeout), self.tls.clone());
+            let open = AsyncSmtpConnection::connect_tokio1(server, timeout, &hello, tls, None);
+            self.step("connecting", false, open).await
+        };
+        opened.map_err(not_the_mail)
+    }
+
+    /// Changes to TLS. False: the next hop refuses it, and it is only opportunistic.
+    async fn upgrade(
+        &self,
+        connection: &mut AsyncSmtpConnection,
+        tls: TlsParameters,
+    ) -> Result<bool, DeliverError> {
+        let hop = &self.settings.hop;
+        let hello = ClientId::Domain(hop.hostname.clone());
+        let upgrade = async {
+            let done = connection.starttls(tls, &hello).await;
+            match done {
+                Err(error)
+                    if hop.tls == Tls::Opportunistic
+                        && error.status().is_some()
+                        && !connection.is_encrypted() =>
+                {
+                    Ok(false)
+                }
+                done => done.map(|()| true),
+            }
+        };
+        let upgraded = self.step("STARTTLS", false, upgrade).await;
+        upgraded.map_err(not_the_mail)
     }
 
     /// One step of lettre's, within the time-out. `in_doubt`: without a reply the mail may have

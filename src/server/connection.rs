@@ -1,14 +1,16 @@
-//! One connection: octets between a stream and a session, with the clock, the memory budget and
+//! One connection: octets between a stream and a session, with the clock, the memory budget, TLS and
 //! the hand-off.
 
-use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{io, mem};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
 
 use super::budget::{Booking, Budget};
 use super::{Handoff, ListenerSettings};
@@ -29,6 +31,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) struct Shared<H> {
     pub(super) handoff: Arc<H>,
     pub(super) budget: Budget,
+    /// A place for each connection, whatever its listener.
+    pub(super) handles: Arc<Semaphore>,
     /// `true` once the server stops.
     pub(super) stop: watch::Receiver<bool>,
 }
@@ -38,31 +42,37 @@ impl<H> Clone for Shared<H> {
         Self {
             handoff: self.handoff.clone(),
             budget: self.budget.clone(),
+            handles: self.handles.clone(),
             stop: self.stop.clone(),
         }
     }
 }
 
-/// Serves one client until it or we have had enough.
-pub(super) async fn serve<S, H>(
-    stream: S,
+/// What a connection runs over.
+pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+/// Serves one client until it or we have had enough. One whose [`Client::tls`] is set shakes hands
+/// first.
+pub(super) async fn serve<H: Handoff>(
+    stream: Box<dyn Wire>,
     client: Client,
     settings: Arc<ListenerSettings>,
     shared: Shared<H>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin,
-    H: Handoff,
-{
+) {
+    let (peer, implicit_tls) = (client.ip, client.tls);
     let session = Session::new(SessionSettings {
         protocol: settings.protocol,
         hostname: settings.hostname.clone(),
         default_domain: settings.default_domain.clone(),
         bare_newline: settings.bare_newline,
+        starttls: settings.tls.as_ref().is_some_and(|tls| !tls.implicit),
         limits: settings.limits,
         client,
     });
     let mut connection = Connection {
         stream,
+        peer,
         session,
         booking: shared.budget.booking(),
         handoff: shared.handoff,
@@ -71,13 +81,21 @@ pub(super) async fn serve<S, H>(
         data: None,
         settings,
     };
-    if let Err(error) = connection.run().await {
+    let served = async {
+        if implicit_tls {
+            connection.shake_hands().await?;
+        }
+        connection.run().await
+    };
+    if let Err(error) = served.await {
         tracing::debug!(listener = connection.settings.name, %error, "connection lost");
     }
 }
 
-struct Connection<S, H> {
-    stream: S,
+struct Connection<H> {
+    stream: Box<dyn Wire>,
+    /// For the log.
+    peer: Option<IpAddr>,
     session: Session,
     settings: Arc<ListenerSettings>,
     handoff: Arc<H>,
@@ -96,11 +114,7 @@ enum Read {
     Stopping,
 }
 
-impl<S, H> Connection<S, H>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    H: Handoff,
-{
+impl<H: Handoff> Connection<H> {
     async fn run(&mut self) -> io::Result<()> {
         let mut piece = vec![0; PIECE];
         loop {
@@ -139,12 +153,43 @@ where
                 guarded(async move { handoff.recipient(&address).await }).await
             }
             Event::Message { envelope, raw } => return self.hand_over(*envelope, raw).await,
+            Event::StartTls => {
+                self.flush().await?;
+                self.shake_hands().await?;
+                self.session.tls_is_on();
+                return Ok(());
+            }
             Event::Close => return Ok(()),
         };
         match outcome.unwrap_or_else(|| Err(broken())) {
             Ok(()) => self.session.accept(),
             Err(reply) => self.session.refuse(reply),
         }
+        Ok(())
+    }
+
+    /// Changes to TLS, within the time of one command. When that fails nothing is left to talk over.
+    async fn shake_hands(&mut self) -> io::Result<()> {
+        let Some(tls) = &self.settings.tls else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let clear = mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
+        let handshake = TlsAcceptor::from(tls.config.clone()).accept(clear);
+        let shaken = tokio::select! {
+            shaken = timeout(self.settings.timeouts.command, handshake) => {
+                shaken.unwrap_or_else(|late| Err(late.into()))
+            }
+            _ = self.stop.wait_for(|stop| *stop) => Err(io::Error::other("shutting down")),
+        };
+        match shaken {
+            Ok(stream) => self.stream = Box::new(stream),
+            Err(error) => {
+                let client = self.peer.map(tracing::field::display);
+                tracing::info!(listener = self.settings.name, client, %error, "TLS handshake failed");
+                return Err(error);
+            }
+        }
+        self.progress = Instant::now();
         Ok(())
     }
 
@@ -240,11 +285,14 @@ where
 
     async fn say_goodbye(&mut self) -> io::Result<()> {
         self.flush().await?;
-        self.stream.shutdown().await?;
         let mut rest = [0; 1024];
-        let drained =
-            async { while !matches!(self.stream.read(&mut rest).await, Ok(0) | Err(_)) {} };
-        let _ = timeout(LINGER, drained).await;
+        // The end of TLS is a message too, and waits for a client that does not read.
+        let leave = async {
+            self.stream.shutdown().await?;
+            while self.stream.read(&mut rest).await? > 0 {}
+            Ok::<(), io::Error>(())
+        };
+        let _ = timeout(LINGER, leave).await;
         Ok(())
     }
 }

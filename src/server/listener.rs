@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::connection::{Shared, serve};
+use super::connection::{Shared, Wire, serve};
 use super::{Handoff, ListenerSettings};
 use crate::mail::Client;
 use crate::smtp::{ListenAddress, Reply};
@@ -48,17 +48,34 @@ enum Stream {
     Unix(UnixStream),
 }
 
+impl Stream {
+    fn into_wire(self) -> Box<dyn Wire> {
+        match self {
+            Self::Tcp(stream, _) => Box::new(stream),
+            Self::Unix(stream) => Box::new(stream),
+        }
+    }
+}
+
 impl Listener {
     /// Opens what the address names: one socket, or all that the service manager passed under
     /// that name.
-    pub(super) async fn open(address: &ListenAddress) -> io::Result<Vec<Self>> {
-        match address {
-            ListenAddress::Tcp { host, port } => Ok(vec![Self::Tcp(
-                TcpListener::bind((host.as_str(), *port)).await?,
-            )]),
-            ListenAddress::Unix(path) => Ok(vec![bind_unix(Path::new(path))?]),
-            ListenAddress::Systemd(name) => from_manager(name),
+    pub(super) async fn open(settings: &ListenerSettings) -> io::Result<Vec<Self>> {
+        let sockets = match &settings.address {
+            ListenAddress::Tcp { host, port } => {
+                vec![Self::Tcp(TcpListener::bind((host.as_str(), *port)).await?)]
+            }
+            ListenAddress::Unix(path) => vec![bind_unix(Path::new(path))?],
+            ListenAddress::Systemd(name) => from_manager(name)?,
+        };
+        let clear = |socket: &Self| matches!(socket, Self::Unix { .. });
+        if settings.tls.is_some() && sockets.iter().any(clear) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "TLS is for TCP sockets",
+            ));
         }
+        Ok(sockets)
     }
 
     /// The bound address of a TCP socket.
@@ -101,17 +118,15 @@ impl Listener {
                 turn_away(&stream, &Reply::plain(554, "no service for this client"));
                 continue;
             };
-            let Ok(slot) = slots.clone().try_acquire_owned() else {
+            let slot = slots.clone().try_acquire_owned();
+            let (Ok(slot), Ok(handle)) = (slot, shared.handles.clone().try_acquire_owned()) else {
                 turn_away(&stream, &Reply::new(421, 3, 2, "too many connections"));
                 continue;
             };
             let (settings, shared) = (settings.clone(), shared.clone());
             open.spawn(async move {
-                match stream {
-                    Stream::Tcp(stream, _) => serve(stream, client, settings, shared).await,
-                    Stream::Unix(stream) => serve(stream, client, settings, shared).await,
-                }
-                drop(slot);
+                serve(stream.into_wire(), client, settings, shared).await;
+                drop((slot, handle));
             });
         }
         open
@@ -143,6 +158,7 @@ fn admitted(stream: &Stream, settings: &ListenerSettings) -> Option<Client> {
     Some(Client {
         ip,
         helo: String::new(),
+        tls: settings.tls.as_ref().is_some_and(|tls| tls.implicit),
         trusted: true,
         origin_ip: None,
         origin_name: None,

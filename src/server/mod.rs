@@ -4,6 +4,7 @@ mod budget;
 mod connection;
 mod listener;
 pub mod settings;
+mod tls;
 
 use std::future::Future;
 use std::io;
@@ -11,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -23,6 +24,11 @@ use crate::mail::{Address, Envelope, ReversePath};
 use crate::smtp::{Answer, ListenAddress, Reply};
 
 pub use settings::{ListenerSettings, Timeouts};
+pub use tls::{CurrentCertificate, ListenerTls};
+
+/// File handles that connections leave to the store, to next hops and to spilled mail; half of all
+/// where there are fewer than twice as many.
+const RESERVED_HANDLES: u64 = 128;
 
 /// Takes the mail that the server receives. Calls of different connections run side by side; a
 /// call that panics is answered `451 4.3.0`.
@@ -73,7 +79,7 @@ impl Server {
     ) -> Result<Self, ServerError> {
         let mut opened = Vec::new();
         for settings in listeners {
-            match Listener::open(&settings.address).await {
+            match Listener::open(&settings).await {
                 Ok(sockets) => opened.push((sockets, Arc::new(settings))),
                 Err(source) => {
                     return Err(ServerError {
@@ -88,6 +94,7 @@ impl Server {
         let shared = Shared {
             handoff,
             budget: Budget::new(memory),
+            handles: Arc::new(Semaphore::new(handles())),
             stop: stopped,
         };
         let mut server = Self {
@@ -133,6 +140,15 @@ impl Server {
             }
         }
     }
+}
+
+/// Connections that the limit of file handles lets all listeners have together.
+fn handles() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let left = limit.map_or(u64::MAX, |limit| limit - RESERVED_HANDLES.min(limit / 2));
+    usize::try_from(left).map_or(Semaphore::MAX_PERMITS, |left| {
+        left.min(Semaphore::MAX_PERMITS)
+    })
 }
 
 /// A listener that cannot be opened.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::tls::ListenerTls;
 use crate::mail::Protocol;
 use crate::smtp::{BareNewline, Cidr, Limits, ListenAddress};
 
 /// One entry of `server.listeners` with what it shares with the others.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ListenerSettings {
     /// Names it in logs and errors.
     pub name: String,
@@ -17,6 +18,8 @@ pub struct ListenerSettings {
     /// Who may connect over TCP; these clients are trusted (XFORWARD, upstream headers). An empty
     /// list lets nobody in. Whoever can open a Unix socket may use it and is trusted.
     pub clients: Vec<Cidr>,
+    /// On TCP sockets only; `None` = in the clear.
+    pub tls: Option<ListenerTls>,
     /// What a CR or LF that stands alone in the data does.
     pub bare_newline: BareNewline,
     /// Connections at a time; one more is told `421 4.3.2` and closed.

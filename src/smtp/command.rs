@@ -35,7 +35,9 @@ pub enum Command {
     Quit,
     /// `XFORWARD`, from anyone: the session knows whom to believe.
     Xforward(Vec<Forwarded>),
-    /// `STARTTLS`, `EXPN`: known, not offered.
+    /// `STARTTLS` (RFC 3207), whether it is offered or not.
+    StartTls,
+    /// `EXPN`: known, not offered.
     NotOffered,
     /// `BDAT`, which is not offered: what follows it cannot be told from commands.
     Bdat,
@@ -103,7 +105,8 @@ impl Command {
             "VRFY" if rest.is_empty() => Err(argument("VRFY needs an argument")),
             "VRFY" => Ok(Self::Vrfy),
             "XFORWARD" => xforward(rest),
-            "STARTTLS" | "EXPN" => Ok(Self::NotOffered),
+            "STARTTLS" => bare(Self::StartTls, rest),
+            "EXPN" => Ok(Self::NotOffered),
             "BDAT" => Ok(Self::Bdat),
             "GET" | "POST" | "PUT" | "CONNECT" | "OPTIONS" => Ok(Self::Foreign),
             _ => Err(Reply::new(500, 5, 1, "command unknown")),
@@ -384,7 +387,8 @@ mod tests {
             ("VRFY root", "Vrfy"),
             ("HELP me", "Help"),
             ("EXPN all", "NotOffered"),
-            ("STARTTLS", "NotOffered"),
+            ("STARTTLS", "StartTls"),
+            ("STARTTLS now", "501 5.5.4"),
             ("BDAT 20 LAST", "Bdat"),
             ("POST / HTTP/1.1", "Foreign"),
             ("XYZZY", "500 5.5.1"),

@@ -2,7 +2,8 @@
 //!
 //! Contract: the same octets give the same events and replies however they are cut; while an
 //! event is unanswered no further octet is looked at; nothing is answered 2yz on its own account
-//! but greetings and commands that promise nothing. Memory: one command line, one mail within its
+//! but greetings and commands that promise nothing; nothing that came in the clear counts once TLS
+//! is on. Memory: one command line, one mail within its
 //! limit, and the octets of the last [`Session::feed`].
 
 use std::mem;
@@ -38,6 +39,8 @@ pub struct SessionSettings {
     pub default_domain: Option<String>,
     /// What a CR or LF that stands alone in the data does.
     pub bare_newline: BareNewline,
+    /// `STARTTLS` is offered until TLS is on (RFC 3207).
+    pub starttls: bool,
     /// Bounds.
     pub limits: Limits,
     /// The peer; `helo` and the origin are filled in by the session.
@@ -63,6 +66,9 @@ pub enum Event {
         /// The message: CRLF line ends, no stuffing dots.
         raw: Vec<u8>,
     },
+    /// `STARTTLS`: send the output, shake hands, then answer by [`Session::tls_is_on`]. No octet
+    /// that came before the handshake may be fed after it.
+    StartTls,
     /// The session is over: send the output and close. Nothing is read any more.
     Close,
 }
@@ -95,6 +101,7 @@ enum Phase {
     AwaitMail(Transaction),
     AwaitRecipient(Address),
     AwaitAnswers(Vec<Answer>),
+    AwaitTls,
     Closed,
 }
 
@@ -215,6 +222,18 @@ impl Session {
         }
     }
 
+    /// Answer to [`Event::StartTls`], once the handshake is done: everything that was said before
+    /// is forgotten but the errors (RFC 3207 4.2).
+    pub fn tls_is_on(&mut self) {
+        if matches!(self.phase, Phase::AwaitTls) {
+            self.phase = Phase::Line;
+            self.end_transaction();
+            self.greeted = false;
+            self.settings.client.helo = String::new();
+            self.settings.client.tls = true;
+        }
+    }
+
     /// How many answers [`Event::Message`] still needs.
     pub fn unanswered(&self) -> usize {
         match (&self.phase, &self.transaction) {
@@ -283,7 +302,10 @@ impl Session {
                 }
                 Some(taken)
             }
-            Phase::AwaitMail(_) | Phase::AwaitRecipient(_) | Phase::AwaitAnswers(_) => None,
+            Phase::AwaitMail(_)
+            | Phase::AwaitRecipient(_)
+            | Phase::AwaitAnswers(_)
+            | Phase::AwaitTls => None,
             Phase::Closed => Some(octets.len()),
         }
     }
@@ -300,7 +322,7 @@ impl Session {
         if piece.ends_with(b"\n") {
             let line = mem::take(&mut self.line);
             match line.strip_suffix(b"\r\n") {
-                Some(line) => self.command(line),
+                Some(line) => self.command(line, end < octets.len()),
                 None => self.skip_line(false, "a command line ends with CR LF"),
             }
         }
@@ -313,7 +335,8 @@ impl Session {
         self.error(&Reply::new(500, 5, 2, why));
     }
 
-    fn command(&mut self, line: &[u8]) {
+    /// `pipelined`: more came together with the line.
+    fn command(&mut self, line: &[u8], pipelined: bool) {
         let command = match Command::parse(line, self.settings.default_domain.as_deref()) {
             Ok(command) => command,
             Err(reply) => return self.error(&reply),
@@ -332,6 +355,7 @@ impl Session {
             Command::Bdat => self.close(&Reply::new(502, 5, 1, "BDAT is not offered")),
             Command::Foreign => self.close(&Reply::new(421, 7, 0, "this is no web server")),
             _ if !self.greeted => self.out_of_order("say hello first"),
+            Command::StartTls => self.start_tls(pipelined),
             Command::Xforward(attributes) => self.xforward(attributes),
             Command::Mail(sender, parameters) => self.mail(sender, parameters),
             Command::Rcpt(address) => self.recipient(address),
@@ -372,10 +396,33 @@ impl Session {
             format!("SIZE {}", self.settings.limits.message_size),
             "ENHANCEDSTATUSCODES".to_owned(),
         ];
+        if self.settings.starttls && !self.settings.client.tls {
+            extensions.push("STARTTLS".to_owned());
+        }
         if self.settings.client.trusted {
             extensions.push("XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE".to_owned());
         }
         extensions
+    }
+
+    /// What comes in the clear behind `STARTTLS` was not said by a client that keeps to RFC 3207:
+    /// the connection ends, rather than that anybody could think it was heard.
+    fn start_tls(&mut self, pipelined: bool) {
+        if self.settings.client.tls {
+            return self.out_of_order("TLS is on already");
+        }
+        if !self.settings.starttls {
+            return self.error(&Reply::new(502, 5, 1, "command not offered"));
+        }
+        if self.transaction.is_some() {
+            return self.out_of_order("a mail is open");
+        }
+        if pipelined {
+            return self.close(&Reply::new(554, 5, 0, "nothing may follow STARTTLS"));
+        }
+        self.reply(&Reply::new(220, 0, 0, "ready for TLS"));
+        self.phase = Phase::AwaitTls;
+        self.event = Some(Event::StartTls);
     }
 
     fn xforward(&mut self, attributes: Vec<Forwarded>) {

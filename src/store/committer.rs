@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::StoreError;
 use super::batch::{tag, timed_key};
 use super::index::{
-    Found, Job, Place, Shared, Totals, Waiter, db_file, guarded, load, open_db, read_seq, write_seq,
+    Found, Job, Place, Shared, Totals, Waiter, guarded, open_loaded, read_seq, write_seq,
 };
 use super::record::{self, Handoff, OutgoingItem, OutgoingState, QuarantineEntry};
 use super::seen;
@@ -168,10 +168,9 @@ impl Committer {
 
     /// Makes durable what is applied.
     fn sync(&mut self) -> Result<(), StoreError> {
-        let db = self.db()?;
         let failed = |error| StoreError::index(&self.place.dir, error);
-        guarded(|| db.flush().map(drop).map_err(failed)).map_err(|error| self.close(error))?;
-        drop(db);
+        guarded(|| self.db()?.flush().map(drop).map_err(failed))
+            .map_err(|error| self.close(error))?;
         reach(Point::CommitFlushed);
         if let Err(error) = self.sync.sync_data() {
             tracing::error!(%error, "the store could not be synced and takes no more writes");
@@ -230,11 +229,10 @@ impl Committer {
     }
 
     fn reopen(&mut self) -> Result<(), StoreError> {
-        let db = open_db(&self.place)?;
         let seq = read_seq(&self.seq_file);
         let mut found = Found::default();
-        let totals = guarded(|| load(&db, seq, &mut found))?;
-        self.sync = db_file(&self.place)?;
+        let (db, totals, sync) = open_loaded(&self.place, seq, &mut found)?;
+        self.sync = sync;
         self.totals = totals.unwrap_or(self.totals);
         self.shared.publish(&self.totals);
         self.shared.set_outgoing_of(found.outgoing_of);
@@ -326,7 +324,7 @@ mod tests {
     use std::sync::mpsc::{channel, sync_channel};
     use std::thread;
 
-    use super::super::index::Index;
+    use super::super::index::{Index, db_file, open_db};
     use super::super::{Batch, Id, QuarantineState};
     use super::*;
 

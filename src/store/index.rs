@@ -195,7 +195,10 @@ impl Shared {
     }
 
     pub(crate) fn replace(&self, db: Option<sled::Db>) {
-        *self.db.write().unwrap_or_else(PoisonError::into_inner) = db;
+        let mut place = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *place, db);
+        drop(place);
+        old.into_iter().for_each(close_db);
     }
 
     /// Runs `read` on the open database; a panic of sled becomes [`StoreError::Damaged`].
@@ -252,10 +255,8 @@ impl Index {
         make_folder(&place.dir)?;
         let seq_file = open_seq(&place.seq)?;
         let seq = read_seq(&seq_file);
-        let db = open_db(place)?;
         let mut found = Found::default();
-        let totals = guarded(|| load(&db, seq, &mut found))?;
-        let sync = db_file(place)?;
+        let (db, totals, sync) = open_loaded(place, seq, &mut found)?;
         let shared = Arc::new(Shared::new(db));
         let start = totals.unwrap_or(Totals {
             seq,
@@ -469,12 +470,36 @@ pub(crate) fn open_db(place: &Place) -> Result<sled::Db, StoreError> {
     }
 }
 
-/// What a database holds and whether anything is missing; `None` for a new one.
-pub(crate) fn load(
-    db: &sled::Db,
+/// Opens sled, reads it through, and makes its names durable.
+pub(crate) fn open_loaded(
+    place: &Place,
     seq: u64,
     found: &mut Found,
-) -> Result<Option<Totals>, StoreError> {
+) -> Result<(sled::Db, Option<Totals>, File), StoreError> {
+    let db = open_db(place)?;
+    let loaded = guarded(|| load(&db, seq, found));
+    match loaded.and_then(|totals| Ok((totals, db_file(place)?))) {
+        Ok((totals, sync)) => Ok((db, totals, sync)),
+        Err(error) => {
+            close_db(db);
+            Err(error)
+        }
+    }
+}
+
+/// The last handle syncs when it goes, and panics where that fails.
+fn close_db(db: sled::Db) {
+    let closed = guarded(|| {
+        drop(db);
+        Ok(())
+    });
+    if closed.is_err() {
+        tracing::error!("the index could not be synced when it was closed");
+    }
+}
+
+/// What a database holds and whether anything is missing; `None` for a new one.
+fn load(db: &sled::Db, seq: u64, found: &mut Found) -> Result<Option<Totals>, StoreError> {
     let failed = |error| StoreError::index(Path::new("index"), error);
     let Some(value) = db.get(Totals::KEY).map_err(failed)? else {
         return match db.first().map_err(failed)? {

@@ -38,4 +38,5 @@ mod protocol;
 mod quarantine;
 mod queue;
 mod reload;
+mod tls;
 mod verdicts;

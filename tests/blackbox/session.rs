@@ -9,7 +9,7 @@ use std::time::Duration;
 /// How long a reply may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-trait Stream: Read + Write + Send {}
+pub(crate) trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
 /// A connection after the greeting.
@@ -38,12 +38,17 @@ impl Session {
     }
 
     fn new(stream: Box<dyn Stream>) -> Self {
-        let mut session = Self {
-            stream: BufReader::new(stream),
-            greeting: String::new(),
-        };
+        let mut session = Self::over(stream);
         session.greeting = session.reply();
         session
+    }
+
+    /// A session whose greeting has been read before.
+    pub(crate) fn over(stream: Box<dyn Stream>) -> Self {
+        Self {
+            stream: BufReader::new(stream),
+            greeting: String::new(),
+        }
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {

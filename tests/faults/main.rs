@@ -21,5 +21,8 @@ mod hop;
 mod session;
 
 mod damage;
+mod disk;
+mod hops;
+mod process;
 mod scenario;
 mod sweep;

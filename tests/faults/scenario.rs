@@ -397,7 +397,7 @@ pub(crate) fn queue(site: &Site) -> Option<usize> {
 }
 
 /// One LMTP hand-off. A recipient whose reply never came has none.
-fn give(
+pub(crate) fn give(
     socket: &Path,
     sender: &str,
     recipients: &[String],

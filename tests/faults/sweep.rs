@@ -119,6 +119,24 @@ fn no_failed_system_call_loses_a_mail() {
     assert!(rows.values().map(|row| row.hit).sum::<usize>() > 0 || wanted == 0);
 }
 
+/// sled syncs once more when it is closed, and panics where that fails.
+#[test]
+fn an_index_that_cannot_be_synced_when_it_is_closed_is_an_error_and_no_panic() {
+    let fault = Fault {
+        phase: Phase::Start,
+        call: "fsync",
+        error: "EIO",
+        onward: true,
+    };
+    let relay = scenario::relay();
+    for k in 4..=8 {
+        relay.forget();
+        let outcome = run(Point { fault, k }, &relay);
+        assert!(outcome.details.is_empty(), "{:#?}", outcome.details);
+        assert_eq!((outcome.hit, outcome.panics), (1, 0), "{k}");
+    }
+}
+
 /// The most calls that one thread made, by phase and call, in a run without faults.
 fn count() -> HashMap<(Phase, &'static str), usize> {
     let relay = scenario::relay();
@@ -270,7 +288,8 @@ fn run(point: Point, relay: &Hop) -> Outcome {
     let code = match ready {
         Err(Some(status)) => {
             outcome.not_started = 1;
-            if log(&site).trim().is_empty() {
+            // Where stderr fails too, it cannot.
+            if log(&site).trim().is_empty() && call != "write" {
                 details.push("it did not start and did not say why".to_owned());
             }
             status.code().or(Some(-1))
@@ -300,14 +319,12 @@ fn run(point: Point, relay: &Hop) -> Outcome {
         .filter(|line| line.contains("(INJECTED)"))
         .collect();
     outcome.hit = usize::from(!injected.is_empty());
-    if injected.iter().any(|line| line.contains("eventfd")) {
+    if wakes(&injected, &log(&site)) {
         outcome.set_apart = 1;
         details.clear();
-    } else if log(&site).contains("panicked") {
+    } else if let Some(line) = panic_in(&log(&site)) {
         outcome.panics = 1;
-        let line = log(&site);
-        let line = line.lines().find(|line| line.contains("panicked"));
-        details.push(format!("panic: {}", line.unwrap_or_default()));
+        details.push(line);
     }
     if outcome.not_started == 1 && code == Some(101) {
         outcome.panics += 1;
@@ -353,9 +370,9 @@ fn afterwards(
         let report = String::from_utf8_lossy(&verified.stdout).into_owned();
         details.push(format!("verify: {report} {}", verified.stderr));
     }
-    if log(site).contains("panicked") {
+    if let Some(line) = panic_in(&log(site)) {
         outcome.panics += 1;
-        details.push("panic after the restart".to_owned());
+        details.push(format!("after the restart: {line}"));
     }
     end(&mut child, Signal::KILL);
     outcome.wrong += ledger.wrong.len();
@@ -366,6 +383,20 @@ fn afterwards(
     for list in [&ledger.wrong, &findings.lost, &findings.repeated] {
         details.extend(list.iter().cloned());
     }
+}
+
+/// Whether a call was failed by which the runtime wakes itself: an eventfd, its pipe of signals.
+fn wakes(injected: &[&str], log: &str) -> bool {
+    injected.iter().any(|line| line.contains("eventfd")) || log.contains("src/runtime/signal/")
+}
+
+/// A panic that nobody caught; those of sled are caught, unless a task or we ended by them.
+fn panic_in(log: &str) -> Option<String> {
+    let panics = |line: &&str| {
+        let ours = line.contains("panicked at") && !line.contains("/sled-");
+        ours || line.contains("panicked with message")
+    };
+    log.lines().find(panics).map(str::to_owned)
 }
 
 impl Outcome {

@@ -23,6 +23,7 @@ impl Sink {
                 port: 0,
             },
             clients: "127.0.0.0/8".parse().into_iter().collect(),
+            tls: None,
             bare_newline: BareNewline::Reject,
             max_connections: 20,
             timeouts: Timeouts {

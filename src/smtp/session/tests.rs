@@ -9,6 +9,7 @@ fn session(protocol: Protocol, trusted: bool) -> Session {
         hostname: "mx.example.jp".into(),
         default_domain: Some("east.example.jp".into()),
         bare_newline: BareNewline::Reject,
+        starttls: false,
         limits: Limits {
             message_size: 64,
             recipients: 3,
@@ -17,6 +18,7 @@ fn session(protocol: Protocol, trusted: bool) -> Session {
         client: Client {
             ip: None,
             helo: String::new(),
+            tls: false,
             trusted,
             origin_ip: None,
             origin_name: None,
@@ -64,6 +66,7 @@ fn converse(session: &mut Session, pieces: &[&[u8]]) -> (String, Vec<Event>) {
                     }
                     assert_eq!(session.unanswered(), 0);
                 }
+                Event::StartTls => session.tls_is_on(),
                 Event::Close => {}
             }
             events.push(event);
@@ -365,6 +368,112 @@ fn origin_lasts_one_mail() {
     assert!(output.ends_with("550 5.7.1 XFORWARD is for trusted clients\r\n"));
 }
 
+fn starttls_session(protocol: Protocol) -> Session {
+    let plain = session(protocol, true).settings;
+    let mut session = Session::new(SessionSettings {
+        starttls: true,
+        ..plain
+    });
+    session.take_output();
+    session
+}
+
+#[test]
+fn starttls_replies() {
+    let rows = [
+        ("STARTTLS\r\n", "503 5.5.1 say hello first|", false),
+        ("LHLO c\r\nSTARTTLS now\r\n", "501 5.5.4 ", false),
+        ("LHLO c\r\nstarttls\r\n", "220 2.0.0 ready for TLS|", true),
+        (
+            "LHLO c\r\nMAIL FROM:<>\r\nSTARTTLS\r\n",
+            "503 5.5.1 a mail is open|",
+            false,
+        ),
+        (
+            "LHLO c\r\nMAIL FROM:<>\r\nRSET\r\nSTARTTLS\r\n",
+            "220 2.0.0 ready for TLS|",
+            true,
+        ),
+        ("LHLO c\r\nSTARTTLS\n", "500 5.5.2 ", false),
+    ];
+    for (lines, last, starts) in rows {
+        let mut session = starttls_session(Protocol::Lmtp);
+        let (output, events) = converse(&mut session, &[lines.as_bytes()]);
+        let output = output.replace("\r\n", "|");
+        let at = output
+            .trim_end_matches('|')
+            .rfind('|')
+            .map_or(0, |at| at + 1);
+        assert!(output[at..].starts_with(last), "{lines:?}: {output}");
+        assert_eq!(events.contains(&Event::StartTls), starts, "{lines:?}");
+        assert_eq!(session.settings.client.tls, starts, "{lines:?}");
+    }
+}
+
+#[test]
+fn starttls_is_offered_until_tls_is_on() {
+    for (protocol, hello) in [
+        (Protocol::Lmtp, "LHLO c\r\n"),
+        (Protocol::Smtp, "EHLO c\r\n"),
+    ] {
+        let mut session = starttls_session(protocol);
+        let (clear, _) = converse(&mut session, &[hello.as_bytes()]);
+        assert_eq!(clear.matches("STARTTLS").count(), 1, "{clear}");
+        converse(&mut session, &[b"STARTTLS\r\n"]);
+        let (secure, _) = converse(&mut session, &[hello.as_bytes(), b"STARTTLS\r\n"]);
+        assert_eq!(
+            clear.replace("250-STARTTLS\r\n", ""),
+            secure.replace("503 5.5.1 TLS is on already\r\n", "")
+        );
+        assert!(
+            secure.ends_with("503 5.5.1 TLS is on already\r\n"),
+            "{secure}"
+        );
+    }
+}
+
+/// RFC 3207 4.2; only the errors are not forgiven.
+#[test]
+fn what_was_said_in_the_clear_is_forgotten() {
+    let mut session = starttls_session(Protocol::Lmtp);
+    let clear =
+        "X\r\nX\r\nLHLO clear.example\r\nXFORWARD ADDR=192.0.2.9 NAME=real.example\r\nSTARTTLS\r\n";
+    converse(&mut session, &[clear.as_bytes()]);
+    let (output, _) = converse(&mut session, &[b"MAIL FROM:<>\r\n"]);
+    assert_eq!(output, "503 5.5.1 say hello first\r\n");
+    let mail = format!("LHLO secure.example\r\n{}", mail_to(&["a"], "b\r\n"));
+    let (_, events) = converse(&mut session, &[mail.as_bytes()]);
+    let Some(Event::Message { envelope, .. }) = events.last() else {
+        panic!("no mail")
+    };
+    let client = &envelope.client;
+    assert_eq!(client.helo, "secure.example");
+    assert!(client.tls && client.origin_ip.is_none() && client.origin_name.is_none());
+
+    let mut session = starttls_session(Protocol::Lmtp);
+    converse(
+        &mut session,
+        &[b"X\r\nX\r\nX\r\nLHLO c\r\n", b"STARTTLS\r\n"],
+    );
+    let (output, _) = converse(&mut session, &[b"X\r\n"]);
+    assert_eq!(codes(&output), ["500", "421"]);
+}
+
+/// CVE-2011-0411, CVE-2021-33515 and their kin.
+#[test]
+fn clear_text_behind_starttls_ends_the_session() {
+    for injected in ["M", "MAIL FROM:<>\r\n", "\r\n", "\x16\x03\x01", "QUIT\r\n"] {
+        let mut session = starttls_session(Protocol::Lmtp);
+        let talk = format!("LHLO c\r\nSTARTTLS\r\n{injected}");
+        let (output, events) = converse(&mut session, &[talk.as_bytes(), b"NOOP\r\n"]);
+        assert!(
+            output.ends_with("554 5.5.0 nothing may follow STARTTLS\r\n"),
+            "{injected:?}: {output}"
+        );
+        assert_eq!(events, [Event::Close], "{injected:?}");
+    }
+}
+
 fn talk() -> impl Strategy<Value = Vec<u8>> {
     let line = prop_oneof![
         Just("LHLO c\r\n"),
@@ -402,6 +511,27 @@ proptest! {
         for cut in 0..talk.len() {
             let (head, tail) = talk.split_at(cut);
             prop_assert_eq!(&converse(&mut session(protocol, true), &[head, tail]), &whole);
+        }
+    }
+
+    /// Nor across `STARTTLS`, where the clear text ends with it.
+    #[test]
+    fn pieces_do_not_matter_to_starttls(clear in talk(), secure in talk()) {
+        let clear = [&clear[..], b"\r\n.\r\nRSET\r\nSTARTTLS\r\n"].concat();
+        let run = |pieces: &[&[u8]], secure_pieces: &[&[u8]]| {
+            let mut session = starttls_session(Protocol::Lmtp);
+            let first = converse(&mut session, pieces);
+            let on = session.settings.client.tls;
+            prop_assert_eq!(on, first.1.last() == Some(&Event::StartTls));
+            Ok((on, first, converse(&mut session, secure_pieces)))
+        };
+        let whole = run(&[&clear], &[&secure])?;
+        let octets: Vec<&[u8]> = clear.chunks(1).collect();
+        let secure_octets: Vec<&[u8]> = secure.chunks(1).collect();
+        prop_assert_eq!(&run(&octets, &secure_octets)?, &whole);
+        for cut in 0..clear.len() {
+            let (head, tail) = clear.split_at(cut);
+            prop_assert_eq!(&run(&[head, tail], &[&secure])?, &whole);
         }
     }
 
