@@ -636,8 +636,8 @@ fn what_a_broken_off_hand_off_prepared_goes_with_its_retry() {
     let (lost, named) = (outgoing(broken), outgoing(done));
     let store = open(dir.path());
     let entries = vec![
-        FileEntry::Quarantine(held.clone()),
-        FileEntry::Outgoing(lost.clone()),
+        FileEntry::Quarantine(held),
+        FileEntry::Outgoing(lost),
         FileEntry::Outgoing(named.clone()),
     ];
     store.write_mail(&header(entries), RAW).unwrap();
