@@ -143,7 +143,16 @@ impl Store {
         }
         self.commit_blocking(batch)?;
         reach(Point::OutgoingRemoved);
-        self.remove_mail(Shelf::Outgoing, id)
+        self.leave_outgoing_file(id);
+        Ok(())
+    }
+
+    /// Removes the file of an item that has ended. What cannot be removed is nobody's, and goes in
+    /// time: an error here would have the end recorded again and again.
+    pub(super) fn leave_outgoing_file(&self, id: Id) {
+        if let Err(error) = self.remove_mail(Shelf::Outgoing, id) {
+            tracing::warn!(%id, %error, "the file of an ended item stays behind");
+        }
     }
 
     /// `queue retry`: due at `now`; `None` for all. Dead items come back to life, held ones do not.

@@ -115,7 +115,8 @@ impl Store {
         }
         self.commit_blocking(batch)?;
         reach(Point::ReleaseEnded);
-        self.remove_mail(Shelf::Outgoing, id)
+        self.leave_outgoing_file(id);
+        Ok(())
     }
 
     /// Removes entry and file.

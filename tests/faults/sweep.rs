@@ -140,6 +140,20 @@ fn an_index_that_cannot_be_synced_when_it_is_closed_is_an_error_and_no_panic() {
     }
 }
 
+/// Its end was recorded again every five seconds, and `quarantine release` never returned.
+#[test]
+fn a_release_ends_though_its_file_cannot_be_removed() {
+    let fault = Fault {
+        phase: Phase::Serve,
+        call: "unlink",
+        error: "EIO",
+        onward: true,
+    };
+    let outcome = run(Point { fault, k: 1 }, &scenario::relay());
+    assert!(outcome.details.is_empty(), "{:#?}", outcome.details);
+    assert_eq!(outcome.hit, 1);
+}
+
 /// The most calls that one thread made, by phase and call, in a run without faults.
 fn count() -> HashMap<(Phase, &'static str), usize> {
     let relay = scenario::relay();
