@@ -172,7 +172,7 @@ impl Executor {
     /// Kept mail to the next hop; recipients with equal octets in one transaction.
     async fn deliver(
         &self,
-        mail: &Mail,
+        mail: &Arc<Mail>,
         tasks: &[Task],
         received: &[u8],
         results: &mut [Result<(), Reply>],
@@ -210,6 +210,7 @@ impl Executor {
                 smtputf8: mail.envelope.smtputf8,
                 eight_bit: mail.envelope.eight_bit,
                 deadline: Some(mail.deadline),
+                under_way: Some(mail.clone()),
             };
             let outcomes = hops.next_hop.deliver(&delivery).await;
             for ((index, task), outcome) in indexes.iter().zip(chosen).zip(outcomes) {

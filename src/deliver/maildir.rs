@@ -91,11 +91,14 @@ impl Maildir {
     }
 
     async fn one(self, delivery: Arc<Delivery>, index: usize) -> Outcome {
-        let _permit = self
-            .writers
-            .acquire()
-            .await
-            .map_err(|error| failed(&error))?;
+        let permit = self.writers.acquire();
+        let _permit = match delivery.deadline {
+            None => permit.await,
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), permit)
+                .await
+                .map_err(|_| too_late())?,
+        }
+        .map_err(|error| failed(&error))?;
         let settings = Arc::clone(&self.settings);
         tokio::task::spawn_blocking(move || {
             let Some(recipient) = delivery.recipients.get(index) else {
@@ -371,8 +374,91 @@ impl<W: Write> LfWriter<W> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::{Duration, Instant};
+
+    use bytes::Bytes;
     use proptest::prelude::*;
+
+    use super::*;
+    use crate::deliver::Content;
+    use crate::mail::ReversePath;
+
+    fn delivery(deadline: Duration) -> Delivery {
+        let address = Address::parse("taro@example.jp").unwrap();
+        Delivery {
+            sender: ReversePath::Null,
+            recipients: vec![Recipient {
+                address: address.clone(),
+                mailbox: address,
+                key: "0".repeat(32),
+                maybe_there: false,
+            }],
+            content: Content::new(Vec::new(), Bytes::from_static(b"A: b\r\n\r\nc\r\n"), 8),
+            smtputf8: false,
+            eight_bit: false,
+            deadline: Some(Instant::now() + deadline),
+            under_way: Some(Arc::new(())),
+        }
+    }
+
+    fn written(root: &Path) -> usize {
+        std::fs::read_dir(root.join("new")).map_or(0, Iterator::count)
+    }
+
+    fn maildir(root: &Path) -> Maildir {
+        Maildir::new(MaildirSettings {
+            path: root.to_owned(),
+            fsync: false,
+        })
+    }
+
+    /// The file system hangs for longer than the deadline: the retry must not begin before the
+    /// write has ended, or both put a file there.
+    #[test]
+    fn a_write_that_outlives_its_deadline_is_still_under_way() {
+        let root = tempfile::tempdir().unwrap();
+        let maildir = maildir(root.path());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (go_on, hangs) = std::sync::mpsc::channel::<()>();
+            tokio::task::spawn_blocking(move || hangs.recv());
+            let late = delivery(Duration::from_millis(1));
+            let under_way = Arc::downgrade(late.under_way.as_ref().unwrap());
+            let outcomes = maildir.deliver(&late).await;
+            assert!(outcomes[0].as_ref().is_err_and(|error| error.ambiguous));
+            drop(late);
+            assert_eq!((under_way.strong_count(), written(root.path())), (1, 0));
+            drop(go_on);
+            while under_way.strong_count() > 0 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(written(root.path()), 1);
+        });
+    }
+
+    #[tokio::test]
+    async fn what_gets_no_turn_before_its_deadline_is_never_written() {
+        let root = tempfile::tempdir().unwrap();
+        let maildir = maildir(root.path());
+        let hanging = maildir.writers.acquire_many(WRITERS as u32).await.unwrap();
+        let late = delivery(Duration::from_millis(1));
+        assert!(maildir.deliver(&late).await[0].is_err());
+        let under_way = Arc::downgrade(late.under_way.as_ref().unwrap());
+        drop(late);
+        let gone = async {
+            while under_way.strong_count() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let patience = Duration::from_secs(20);
+        tokio::time::timeout(patience, gone).await.unwrap();
+        drop(hanging);
+        assert_eq!(written(root.path()), 0);
+    }
 
     proptest! {
         #[test]

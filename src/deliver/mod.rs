@@ -16,6 +16,8 @@ pub mod pool;
 mod tls;
 mod transaction;
 
+use std::any::Any;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -103,6 +105,8 @@ pub struct Delivery {
     /// When the whole transaction must be over; what has no result then is `451 4.4.5`.
     /// `None` = only the step time-outs count.
     pub deadline: Option<Instant>,
+    /// Lives as long as anything of this is being written, also when the deadline has passed.
+    pub under_way: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// One recipient of a [`Delivery`].
