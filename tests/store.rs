@@ -342,6 +342,19 @@ fn a_damaged_index_comes_back_from_the_files() {
 }
 
 #[test]
+fn a_lost_record_that_nobody_waited_for_gives_doubt() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    assert!(!store.is_in_doubt(NOW));
+    let mut batch = Batch::new();
+    batch.put_quarantine(&entry(NOW, &"m".repeat(5000)));
+    store.submit(batch);
+    assert!(store.is_in_doubt(NOW));
+    drop(store);
+    assert!(open(dir.path()).is_in_doubt(NOW));
+}
+
+#[test]
 fn a_damaged_file_is_found_and_never_served() {
     let dir = TempDir::new().unwrap();
     let held = entry(NOW, "taro@example.jp");

@@ -21,6 +21,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 
 use super::{Accepted, DeliverError, Delivery, Outcome, Recipient};
 use crate::failpoint::{Point, reach};
@@ -80,9 +81,9 @@ impl Maildir {
         let mut outcomes = Vec::with_capacity(tasks.len());
         for task in tasks {
             outcomes.push(match delivery.deadline {
-                None => task.await.unwrap_or_else(|error| Err(failed(&error))),
+                None => task.await.unwrap_or_else(|error| Err(broken_off(&error))),
                 Some(deadline) => match tokio::time::timeout_at(deadline.into(), task).await {
-                    Ok(joined) => joined.unwrap_or_else(|error| Err(failed(&error))),
+                    Ok(joined) => joined.unwrap_or_else(|error| Err(broken_off(&error))),
                     Err(_) => Err(too_late()),
                 },
             });
@@ -109,7 +110,7 @@ impl Maildir {
             folder.deliver(&delivery, recipient)
         })
         .await
-        .unwrap_or_else(|error| Err(failed(&error)))
+        .unwrap_or_else(|error| Err(broken_off(&error)))
     }
 }
 
@@ -202,7 +203,8 @@ impl Folder {
     fn sync(&self, folder: &OwnedFd) -> Result<(), DeliverError> {
         if self.fsync {
             rustix::fs::fsync(folder)
-                .map_err(|error| storage(&error.into(), "fsync of the Maildir"))?;
+                .map_err(|error| storage(&error.into(), "fsync of the Maildir"))
+                .map_err(ambiguous)?;
         }
         Ok(())
     }
@@ -327,11 +329,22 @@ fn failed(error: &dyn std::fmt::Display) -> DeliverError {
     )
 }
 
+fn broken_off(error: &JoinError) -> DeliverError {
+    ambiguous(failed(error))
+}
+
 fn too_late() -> DeliverError {
+    ambiguous(DeliverError::new(
+        Reply::new(451, 4, 5, "the mail store took too long"),
+        "the deadline passed while a Maildir was written",
+    ))
+}
+
+/// The file may be in its folder.
+fn ambiguous(error: DeliverError) -> DeliverError {
     DeliverError {
-        reply: Reply::new(451, 4, 5, "the mail store took too long"),
         ambiguous: true,
-        detail: "the deadline passed while a Maildir was written".to_owned(),
+        ..error
     }
 }
 

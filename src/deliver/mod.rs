@@ -139,7 +139,8 @@ pub struct Accepted {
 pub struct DeliverError {
     /// What to answer for this recipient: the next hop's own reply where it refused, else ours.
     pub reply: Reply,
-    /// The data went out whole and no reply came: the mail may have arrived.
+    /// The data went out whole and no reply came, or a file was written and is not known to be
+    /// durable: the mail may have arrived.
     pub ambiguous: bool,
     /// What happened, for logs: which step, which address, which system error.
     pub detail: String,

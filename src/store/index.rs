@@ -117,6 +117,8 @@ pub(crate) struct Shared {
     pub(crate) db: RwLock<Option<sled::Db>>,
     /// Set once a sync failed; never cleared.
     pub(crate) failed: AtomicBool,
+    /// A record that nobody waited for may be lost; never cleared.
+    pub(crate) lost: AtomicBool,
     pub(crate) quarantine_bytes: AtomicU64,
     pub(crate) outgoing: AtomicU64,
     /// Outgoing items of each mailbox that has some.
@@ -132,6 +134,7 @@ impl Shared {
         Self {
             db: RwLock::new(Some(db)),
             failed: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
             quarantine_bytes: AtomicU64::new(0),
             outgoing: AtomicU64::new(0),
             outgoing_of: Mutex::default(),
@@ -146,6 +149,12 @@ impl Shared {
         for (key, value) in batch.changes.iter().filter(|change| is_handoff(&change.0)) {
             handoffs.extend(value.clone().map(|value| (key.clone(), value)));
         }
+    }
+
+    /// A batch that nobody waited for is not durable and never will be.
+    pub(crate) fn lost(&self, error: &StoreError) {
+        tracing::warn!(%error, "records that nobody waited for are not stored");
+        self.lost.store(true, Ordering::SeqCst);
     }
 
     /// A batch that nobody waits for is applied, or lost.
@@ -297,7 +306,7 @@ impl Index {
     }
 
     pub(crate) fn submit(&self, batch: Batch) {
-        let lost = |error: StoreError| tracing::warn!(%error, "a record was not stored");
+        let lost = |error: StoreError| self.shared.lost(&error);
         if self.shared.unwaited.load(Ordering::Relaxed) >= MAX_UNWAITED {
             return lost(StoreError::Failed);
         }
@@ -324,6 +333,11 @@ impl Index {
     /// A sync failed; never cleared.
     pub(crate) fn is_failed(&self) -> bool {
         self.shared.failed.load(Ordering::SeqCst)
+    }
+
+    /// A record that nobody waited for may be lost; never cleared.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.shared.lost.load(Ordering::SeqCst)
     }
 
     /// After a failed sync nothing that is read is known to be durable.
@@ -405,13 +419,20 @@ impl Index {
     }
 }
 
-impl Drop for Index {
-    fn drop(&mut self) {
+impl Index {
+    /// Syncs what is open and closes sled.
+    pub(crate) fn close(&mut self) {
         drop(self.sender.take());
         if let Some(committer) = self.committer.take() {
             let _ = committer.join();
         }
         self.shared.replace(None);
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
