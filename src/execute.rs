@@ -90,7 +90,7 @@ pub struct Executor {
     hops: Arc<ArcSwap<Hops>>,
     courier: Arc<Notify>,
     loop_secret: [u8; 32],
-    replies: Arc<replies::Replies>,
+    replies: replies::Replies,
 }
 
 impl Executor {
@@ -106,7 +106,7 @@ impl Executor {
             hops,
             courier,
             loop_secret,
-            replies: Arc::default(),
+            replies: replies::Replies::default(),
         }
     }
 
