@@ -355,6 +355,59 @@ fn a_lost_record_that_nobody_waited_for_gives_doubt() {
 }
 
 #[test]
+fn a_retry_finds_what_a_rebuild_took_over_unless_more_was_to_be_done() {
+    let key = |name: &str| HandoffKey::new(name, "", &MailDigest::of(RAW));
+    let held = |name: &str, class: &str| {
+        FileEntry::Quarantine(QuarantineEntry {
+            class: class.to_owned(),
+            handoff: Some(key(name)),
+            ..entry(NOW, name)
+        })
+    };
+    let sent_on = |name: &str, copy_kept: bool| {
+        FileEntry::Outgoing(OutgoingItem {
+            copy_kept,
+            handoff: Some(key(name)),
+            ..item(OutgoingKind::Forward, OutgoingState::Held, NOW)
+        })
+    };
+    let dir = TempDir::new().unwrap();
+    // One mail of which nothing was committed. The last one's second file is missing.
+    let entries = vec![
+        held("held", "spam"),
+        held("infected", "virus"),
+        sent_on("forwarded", false),
+        sent_on("forwarded", false),
+        sent_on("kept", true),
+        sent_on("torn", false),
+        sent_on("torn", false),
+    ];
+    let store = open(dir.path());
+    store.write_mail(&header(entries.clone()), RAW).unwrap();
+    store.remove_mail(Shelf::Outgoing, entries[6].id()).unwrap();
+    drop(store);
+    fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let store = open(dir.path());
+    let found = |name: &str| store.handoff_get(&key(name)).unwrap();
+    let held = found("held").unwrap();
+    assert_eq!(
+        (held.answer.id, held.quarantine),
+        (entries[0].id(), Some(entries[0].id()))
+    );
+    assert_eq!(
+        held.answer.stage.as_deref(),
+        Some("reject.subject_contains")
+    );
+    let forwarded = found("forwarded").unwrap();
+    assert_eq!(forwarded.answer.verdict, "forward");
+    assert_eq!(forwarded.outgoing, [entries[2].id(), entries[3].id()]);
+    for name in ["infected", "kept", "torn"] {
+        assert_eq!(found(name), None, "{name}");
+    }
+    assert_eq!((list(&store).len(), store.outgoing_count()), (2, 4));
+}
+
+#[test]
 fn a_damaged_file_is_found_and_never_served() {
     let dir = TempDir::new().unwrap();
     let held = entry(NOW, "taro@example.jp");
