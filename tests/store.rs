@@ -407,6 +407,36 @@ fn a_retry_finds_what_a_rebuild_took_over_unless_more_was_to_be_done() {
     assert_eq!((list(&store).len(), store.outgoing_count()), (2, 4));
 }
 
+/// An index that lost its last commits and fits together is an older one: only `index.seq` tells.
+#[test]
+fn commits_that_are_lost_with_their_number_come_back_from_the_files() {
+    let dir = TempDir::new().unwrap();
+    let (before, after) = (
+        entry(NOW, "taro@example.jp"),
+        entry(NOW + 1, "taro@example.jp"),
+    );
+    let forward = item(OutgoingKind::Forward, OutgoingState::Ready, NOW);
+    hold(&open(dir.path()), &before);
+    let (index, older) = (dir.path().join("index"), dir.path().join("older"));
+    copy_folder(&index, &older);
+    let store = open(dir.path());
+    hold(&store, &after);
+    queue(&store, &forward);
+    drop(store);
+    for damage in [b"".as_slice(), &[0; 12]] {
+        fs::remove_dir_all(&index).unwrap();
+        copy_folder(&older, &index);
+        fs::write(dir.path().join("index.seq"), damage).unwrap();
+        let store = open(dir.path());
+        assert_eq!(list(&store), [before.clone(), after.clone()]);
+        assert_eq!(store.outgoing_count(), 1);
+        let rebuilt = store.opened().rebuilt.clone().unwrap();
+        assert_eq!((rebuilt.quarantine, rebuilt.outgoing), (1, 1));
+        drop(store);
+        assert!(open(dir.path()).opened().rebuilt.is_none());
+    }
+}
+
 #[test]
 fn a_damaged_file_is_found_and_never_served() {
     let dir = TempDir::new().unwrap();
@@ -1100,4 +1130,16 @@ fn a_full_disk_is_survived() {
         std::thread::yield_now();
     }
     assert!(known(&store));
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for found in fs::read_dir(from).unwrap() {
+        let found = found.unwrap();
+        let to = to.join(found.file_name());
+        match found.file_type().unwrap().is_dir() {
+            true => copy_folder(&found.path(), &to),
+            false => drop(fs::copy(found.path(), to).unwrap()),
+        }
+    }
 }

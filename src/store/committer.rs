@@ -237,7 +237,7 @@ impl Committer {
     }
 
     fn reopen(&mut self) -> Result<(), StoreError> {
-        let seq = read_seq(&self.seq_file);
+        let seq = read_seq(&self.seq_file).unwrap_or(0);
         let mut found = Found::default();
         let (db, totals, sync) = open_loaded(&self.place, seq, &mut found)?;
         self.sync = sync;

@@ -108,6 +108,8 @@ pub(crate) struct Found {
     pub(crate) releasing: Vec<Id>,
     /// Outgoing items of each mailbox.
     pub(crate) outgoing_of: HashMap<String, u64>,
+    /// Nothing says which commit was the last: later ones may be lost.
+    pub(crate) unsure: bool,
 }
 
 /// What readers and the committer share.
@@ -263,9 +265,18 @@ impl Index {
     pub(crate) fn open(place: &Place) -> Result<(Self, Option<Found>), StoreError> {
         make_folder(&place.dir)?;
         let seq_file = open_seq(&place.seq)?;
-        let seq = read_seq(&seq_file);
-        let mut found = Found::default();
+        let known = read_seq(&seq_file);
+        let seq = known.unwrap_or(0);
+        let mut found = Found {
+            unsure: known.is_none(),
+            ..Found::default()
+        };
         let (db, totals, sync) = open_loaded(place, seq, &mut found)?;
+        if totals.is_none() {
+            // Later numbers take its place and need no sync.
+            let begun = write_seq(&seq_file, seq).and_then(|()| seq_file.sync_all());
+            begun.map_err(|error| StoreError::io(&place.seq, error))?;
+        }
         let shared = Arc::new(Shared::new(db));
         let start = totals.unwrap_or(Totals {
             seq,
@@ -580,17 +591,16 @@ pub(crate) fn db_file(place: &Place) -> Result<File, StoreError> {
     Ok(file)
 }
 
-/// The last sequence number that was durable; 0 when it cannot be read, which only weakens the
-/// check.
-pub(crate) fn read_seq(file: &File) -> u64 {
+/// The last sequence number that was durable, or an earlier one; `None` when it cannot be read.
+pub(crate) fn read_seq(file: &File) -> Option<u64> {
     let (mut number, mut sum) = ([0; 8], [0; 4]);
     let read = file
         .read_exact_at(&mut number, 0)
         .and_then(|()| file.read_exact_at(&mut sum, 8));
     if read.is_err() || sum != checksum(&number) {
-        return 0;
+        return None;
     }
-    u64::from_be_bytes(number)
+    Some(u64::from_be_bytes(number))
 }
 
 /// Written after each sync and never synced itself: it may lag, it must not lead.

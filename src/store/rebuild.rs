@@ -37,6 +37,15 @@ pub(crate) fn open(
             report.rebuilt = Some(rebuild(&index, mails, Some(moved_to), now)?);
             (index, Found::default())
         }
+        Ok((index, Some(found))) if found.unsure => {
+            tracing::error!(
+                "{} is damaged: mail files that the index does not name are taken over",
+                place.seq.display()
+            );
+            let taken = rebuild(&index, mails, None, now)?;
+            report.rebuilt = (taken != RebuildReport::default()).then_some(taken);
+            (index, found)
+        }
         Ok((index, Some(found))) => (index, found),
         Ok((index, None)) => {
             let rebuilt = rebuild(&index, mails, None, now)?;
@@ -68,7 +77,8 @@ fn note_orphan(mails: &Mails, prepared: &Prepared, shelf: Shelf, id: Id) {
     }
 }
 
-/// An empty index becomes whole with its first commit, which comes even where there is no file.
+/// Takes over every mail file that the index does not name. An empty index becomes whole with its
+/// first commit, which comes even where there is no file.
 fn rebuild(
     index: &Index,
     mails: &Mails,
@@ -83,6 +93,9 @@ fn rebuild(
     for shelf in Shelf::ALL {
         for file in mails.walk(shelf) {
             let (id, path) = file?;
+            if index.has_file(shelf, id)? {
+                continue;
+            }
             adopt(mails, shelf, id, path, now, &mut batch, &mut report)?;
             if batch.changes.len() >= CHUNK {
                 index.commit_blocking(std::mem::take(&mut batch))?;
