@@ -703,6 +703,8 @@ fn leftovers_of_a_crash_go_in_time() {
     .unwrap();
     let mut orphan = entry(real, "a");
     orphan.expires_at = real + 30 * DAY;
+    let key = HandoffKey::new("a", "", &MailDigest::of(RAW));
+    orphan.handoff = Some(key);
     let entries = vec![FileEntry::Quarantine(orphan)];
     store.write_mail(&header(entries), RAW).unwrap();
     let tmp = dir.path().join("mail/tmp").join(Id::new(real).to_string());
@@ -712,7 +714,9 @@ fn leftovers_of_a_crash_go_in_time() {
     store.sweep(real + 2 * HOUR, 2 * HOUR).unwrap();
     assert!(!tmp.exists());
     assert_eq!(store.sweep(real + 6 * DAY, 6 * DAY).unwrap().orphans, 0);
+    assert!(store.is_prepared(&key));
     assert_eq!(store.sweep(real + 8 * DAY, 8 * DAY).unwrap().orphans, 1);
+    assert!(!store.is_prepared(&key), "a place in a bounded table");
     assert!(files(&dir.path().join("mail")).is_empty());
 }
 
