@@ -197,15 +197,17 @@ impl<H: Handoff> Connection<H> {
         Ok(())
     }
 
-    /// Changes to TLS, within the time of one command. When that fails nothing is left to talk over.
+    /// Changes to TLS, within the time that a command has now. When that fails nothing is left to
+    /// talk over.
     async fn shake_hands(&mut self) -> io::Result<()> {
         let Some(tls) = &self.settings.tls else {
             return Err(io::ErrorKind::Unsupported.into());
         };
         let clear = mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
         let handshake = TlsAcceptor::from(tls.config.clone()).accept(clear);
+        let deadline = self.deadline(Instant::now());
         let shaken = tokio::select! {
-            shaken = timeout(self.settings.timeouts.command, handshake) => {
+            shaken = timeout_at(deadline, handshake) => {
                 shaken.unwrap_or_else(|late| Err(late.into()))
             }
             _ = self.stop.wait_for(|stop| *stop) => Err(io::Error::other("shutting down")),
