@@ -188,12 +188,16 @@ impl Folder {
         let mut put = |piece: &[u8]| {
             if !begun && !piece.is_empty() {
                 begun = true;
-                lf.push(edit::divider([piece, b""]))?;
+                lf.push(edit::divider([piece]))?;
             }
             lf.push(piece)
         };
-        edit::without_field(delivery.content.header(), "Return-Path", &mut put)?;
-        put(delivery.content.body())?;
+        let content = &delivery.content;
+        let (received, body) = content.split();
+        edit::without_field(received, "Return-Path", |part| {
+            content.header_part(part).into_iter().try_for_each(&mut put)
+        })?;
+        put(body)?;
         lf.finish()?;
         if self.fsync {
             file.sync_all()?;

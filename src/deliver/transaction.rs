@@ -87,7 +87,8 @@ impl Connection {
         outcomes: &mut [Option<Outcome>],
     ) -> Result<(String, Vec<(usize, String)>), DeliverError> {
         let content = &delivery.content;
-        let header_utf8 = !content.head.is_ascii() || !content.header().is_ascii();
+        let is_ascii = |octets: &[u8]| octets.is_ascii();
+        let header_utf8 = !content.head.is_ascii() || !content.header().into_iter().all(is_ascii);
         if delivery.smtputf8 && header_utf8 && !self.offers.smtputf8 {
             return Err(no_smtputf8(554));
         }
