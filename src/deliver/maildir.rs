@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -101,6 +101,7 @@ impl Maildir {
             let Some(recipient) = delivery.recipients.get(index) else {
                 return Err(failed(&"no such recipient"));
             };
+            in_time(&delivery)?;
             let folder = Folder::open(&settings, &recipient.mailbox)
                 .map_err(|error| storage(&error, "opening the Maildir"))?;
             folder.deliver(&delivery, recipient)
@@ -154,14 +155,18 @@ impl Folder {
             }
         }
         let tmp = temporary_name(key);
-        let written = self.write(&tmp, delivery, recipient).and_then(|()| {
+        let trouble = |error| storage(&error, "writing to the Maildir");
+        let written = self.write(&tmp, delivery, recipient).map_err(trouble);
+        let linked = written.and_then(|()| {
             reach(Point::MaildirWritten);
+            in_time(delivery)?;
             let name = format!("{}.{key}.{SUFFIX}", unix_seconds());
-            rustix::fs::linkat(&self.tmp, &tmp, &self.new, &name, AtFlags::empty())?;
+            rustix::fs::linkat(&self.tmp, &tmp, &self.new, &name, AtFlags::empty())
+                .map_err(|error| trouble(error.into()))?;
             Ok(name)
         });
         let removed = rustix::fs::unlinkat(&self.tmp, &tmp, AtFlags::empty());
-        let name = written.map_err(|error| storage(&error, "writing to the Maildir"))?;
+        let name = linked?;
         reach(Point::MaildirLinked);
         self.sync(&self.new)?;
         if let Err(error) = removed {
@@ -183,12 +188,16 @@ impl Folder {
         let mut put = |piece: &[u8]| {
             if !begun && !piece.is_empty() {
                 begun = true;
-                lf.push(edit::divider([piece, b""]))?;
+                lf.push(edit::divider([piece]))?;
             }
             lf.push(piece)
         };
-        edit::without_field(delivery.content.header(), "Return-Path", &mut put)?;
-        put(delivery.content.body())?;
+        let content = &delivery.content;
+        let (received, body) = content.split();
+        edit::without_field(received, "Return-Path", |part| {
+            content.header_part(part).into_iter().try_for_each(&mut put)
+        })?;
+        put(body)?;
         lf.finish()?;
         if self.fsync {
             file.sync_all()?;
@@ -324,6 +333,14 @@ fn failed(error: &dyn std::fmt::Display) -> DeliverError {
     )
 }
 
+/// Nobody waits for what is late: a retry may be under way, and must not find it there twice.
+fn in_time(delivery: &Delivery) -> Result<(), DeliverError> {
+    match delivery.deadline {
+        Some(deadline) if Instant::now() >= deadline => Err(too_late()),
+        _ => Ok(()),
+    }
+}
+
 fn too_late() -> DeliverError {
     DeliverError {
         reply: Reply::new(451, 4, 5, "the mail store took too long"),
@@ -372,7 +389,47 @@ impl<W: Write> LfWriter<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deliver::Content;
+    use crate::mail::ReversePath;
     use proptest::prelude::*;
+
+    /// A disk that hangs for an hour meanwhile gets a try for each of the MTA's retries.
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_not_delivered() {
+        let root = tempfile::tempdir().unwrap();
+        let maildir = Maildir::new(MaildirSettings {
+            path: root.path().join("%{localpart}"),
+            fsync: true,
+        });
+        let address = Address::parse("taro@y.example").unwrap();
+        let late = Delivery {
+            sender: ReversePath::Null,
+            recipients: vec![Recipient {
+                address: address.clone(),
+                mailbox: address.clone(),
+                key: "0".repeat(32),
+                maybe_there: false,
+            }],
+            content: Content::new(Vec::new(), bytes::Bytes::from_static(b"A: b\r\n\r\n"), 8),
+            smtputf8: false,
+            eight_bit: false,
+            deadline: Some(Instant::now()),
+        };
+        let outcome = maildir.clone().one(Arc::new(late.clone()), 0).await;
+        assert_eq!(outcome.unwrap_err().reply.code, 451);
+        let folder = Folder::open(&maildir.settings, &address).unwrap();
+        let outcome = folder.deliver(&late, &late.recipients[0]);
+        assert_eq!(outcome.unwrap_err().reply.code, 451);
+        let left = |name: &str| {
+            root.path()
+                .join("taro")
+                .join(name)
+                .read_dir()
+                .unwrap()
+                .count()
+        };
+        assert_eq!((left("tmp"), left("new")), (0, 0));
+    }
 
     proptest! {
         #[test]
