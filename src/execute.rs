@@ -197,7 +197,7 @@ impl Executor {
                 Content::new(received.to_vec(), mail.raw.clone(), mail.message.body_start);
             if !mark.is_empty() {
                 let _reading = self.store.reading(&mail.digest, mail.received_at);
-                content.header = Some(edit::mark_subject(&mail.raw, &mail.message, mark));
+                content.edit = Some(edit::mark_subject(&mail.raw, &mail.message, mark));
             }
             let chosen: Vec<&Task> = indexes
                 .iter()

@@ -199,6 +199,11 @@ fn daemon_file() {
                 "version: 1\nserver:\n  listeners:\n    - {listen: 127.0.0.1:25}\n",
                 &["4:lmtp-port"],
             ),
+            ("version: 1\nserver: {timeouts: {final_reply: 8m}}\n", &[]),
+            (
+                "version: 1\nserver:\n  timeouts:\n    final_reply: 9m\n",
+                &["4:final-reply"],
+            ),
             ("version: 1\nmailboxes: {domains: []}\n", &[]),
             (
                 "version: 1\nmailboxes: {domains: [a.jp, A.JP, \"b c\"]}\n",

@@ -17,7 +17,7 @@ use sekimori::deliver::{
     Auth, Content, Delivery, Endpoint, HopSettings, Maildir, MaildirSettings, Mechanism, NextHop,
     Outcome, Pool, Protocol, Recipient, Tls,
 };
-use sekimori::mail::{Address, ReversePath};
+use sekimori::mail::{Address, Bounds, Message, ReversePath, edit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -54,6 +54,11 @@ fn delivery(recipients: &[&str]) -> Delivery {
         deadline: None,
         under_way: None,
     }
+}
+
+fn content(header: &str, body: &str) -> Content {
+    let message = [header, body].concat().into_bytes();
+    Content::new(b"Received: here\r\n".to_vec(), message.into(), header.len())
 }
 
 /// What a scripted server does next.
@@ -687,9 +692,9 @@ fn files(folder: &Path) -> Vec<String> {
 async fn a_maildir_gets_one_file_with_lf() {
     let root = tempfile::tempdir().unwrap();
     let mut delivery = delivery(&["Taro@Y.Example"]);
-    delivery.content.header = Some(
-        b"Return-Path: <old@z.example>\r\n\tfolded\r\nSubject: y\r\nReturn-Pathology: 1\r\n\r\n"
-            .to_vec(),
+    delivery.content = content(
+        "Return-Path: <old@z.example>\r\n\tfolded\r\nSubject: y\r\nReturn-Pathology: 1\r\n\r\n",
+        ".dot\r\nbody\r\n",
     );
     let outcomes = maildir(root.path()).deliver(&delivery).await;
     let accepted = outcomes[0].as_ref().unwrap();
@@ -709,6 +714,38 @@ async fn a_maildir_gets_one_file_with_lf() {
         "Return-Path: <s@x.example>\nDelivered-To: Taro@Y.Example\nReceived: here\n\
          Subject: y\nReturn-Pathology: 1\n\n.dot\nbody\n"
     );
+}
+
+/// The mark stands where it belongs, whichever fields around it are taken out.
+#[tokio::test]
+async fn a_maildir_gets_the_mark_and_one_return_path() {
+    let rows = [
+        (
+            "Return-Path: <old@z>\r\nSubject:  y\r\nReturn-Path: <older@z>\r\n\r\n",
+            "Subject: [spam] y\n\nbody\n",
+        ),
+        (
+            "A: b\r\nReturn-Path: <old@z>\r\n\r\n",
+            "A: b\nSubject: [spam]\n\nbody\n",
+        ),
+        ("Return-Path: <old@z>\r\n", "Subject: [spam]\n"),
+        ("A: b\r\n", "A: b\nSubject: [spam]\n"),
+        ("\r\n", "Subject: [spam]\n\nbody\n"),
+        ("", "Subject: [spam]\n"),
+    ];
+    for (header, expected) in rows {
+        let root = tempfile::tempdir().unwrap();
+        let mut delivery = delivery(&["taro@y.example"]);
+        let body = if header.ends_with("\r\n\r\n") || header == "\r\n" { "body\r\n" } else { "" };
+        delivery.content = content(header, body);
+        let raw = delivery.content.message.clone();
+        let message = Message::parse(&raw, &Bounds::default());
+        delivery.content.edit = Some(edit::mark_subject(&raw, &message, "[spam]"));
+        let outcomes = maildir(root.path()).deliver(&delivery).await;
+        let stored = std::fs::read_to_string(&outcomes[0].as_ref().unwrap().place).unwrap();
+        let ours = "Return-Path: <s@x.example>\nDelivered-To: taro@y.example\nReceived: here\n";
+        assert_eq!(stored, format!("{ours}{expected}"), "{header:?}");
+    }
 }
 
 #[tokio::test]

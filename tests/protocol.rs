@@ -768,6 +768,29 @@ async fn a_mail_that_never_has_room_is_put_off_at_once() {
     running.stop().await;
 }
 
+/// A disk in trouble is not a full one (CONTRACT section 3).
+#[tokio::test]
+async fn a_mail_that_cannot_be_kept_is_451() {
+    let handoff = Arc::new(Recorder::default());
+    let gone = temp_dir().join("sekimori-no-such-folder");
+    let server = Server::start(vec![lmtp()], 64 << 20, gone, handoff.clone()).await;
+    let running = Running {
+        server: server.unwrap(),
+        handoff,
+    };
+    let mut client = running.greeted("LHLO").await;
+    let line = format!("{}\r\n", "x".repeat(1022));
+    let large = mail_to(&["one", "two"]) + &line.repeat(300) + ".\r\n";
+    client.send(large + &mail_to(&["one"]) + BODY).await;
+    for start in ["250", "250", "250", "354", "451 4.3.0", "451 4.3.0"] {
+        client.expect(start).await;
+    }
+    for start in ["250", "250", "354", "250 2.0.0"] {
+        client.expect(start).await;
+    }
+    assert_eq!(running.stop().await.delivered(), 1);
+}
+
 /// What was kept of a refused mail goes with it, in memory and in a file.
 #[tokio::test]
 async fn the_mail_after_a_refused_one_is_its_own() {

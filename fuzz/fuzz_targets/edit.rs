@@ -96,7 +96,7 @@ fn one_field(octets: &[u8], name: &str) {
 
 /// The mail behind a field of ours has the same fields and the same body.
 fn put_before(raw: &[u8], full: &Message, before: &[u8]) {
-    let divider = edit::divider([raw, b""]);
+    let divider = edit::divider([raw]);
     let stored = [before, divider, raw].concat();
     let after = Message::parse(&stored, &WIDE);
     let ours = &after.header.fields()[0];
@@ -144,7 +144,9 @@ fn subject_at(message: &Message) -> Option<usize> {
 /// Marks by what `seen` knows of the mail; `full` knows all of it.
 fn marked(raw: &[u8], full: &Message, seen: &Message, mark: &str) {
     let body = &raw[full.body_start..];
-    let again = [&edit::mark_subject(raw, seen, mark), body].concat();
+    let splice = edit::mark_subject(raw, seen, mark);
+    assert!(splice.at.end <= full.body_start && splice.with.len() <= 64 + 8 * mark.len());
+    let again = [&raw[..splice.at.start], &splice.with, &raw[splice.at.end..]].concat();
     let after = Message::parse(&again, &WIDE);
     assert_eq!(&again[after.body_start..], body, "the body is not the same");
     let subject = match subject_at(seen) {
@@ -215,7 +217,7 @@ fn without_a_field(raw: &[u8], full: &Message) {
 fn without_field(block: &[u8], name: &str) -> Vec<u8> {
     let mut kept = Vec::new();
     let _: Result<(), ()> = edit::without_field(block, name, |piece| {
-        kept.extend_from_slice(piece);
+        kept.extend_from_slice(&block[piece]);
         Ok(())
     });
     kept

@@ -1,13 +1,15 @@
 //! One session on any octets: no panic, bounded memory, a 2yz reply to data only for what was
 //! answered as taken, whatever is stored can be sent on, every reply is a line of printable text,
-//! and cutting the octets changes nothing.
+//! nothing that came in the clear counts inside TLS, and neither cutting the octets nor taking the
+//! data on the way changes anything.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use sekimori::mail::{Client, Protocol};
 use sekimori::smtp::data::DataReader;
 use sekimori::smtp::{
-    Answer, BareNewline, Event, Limits, Reply, ReplyParser, Session, SessionSettings, wire_data,
+    Answer, BareNewline, DataFault, Event, Limits, Reply, ReplyParser, Session, SessionSettings,
+    wire_data,
 };
 use sekimori_fuzz::within;
 
@@ -16,53 +18,85 @@ const LIMITS: Limits = Limits {
     recipients: 4,
     errors: 20,
 };
+/// The option that offers it.
+const STARTTLS: u8 = 32;
+
+/// What the caller does with the data of a mail while it comes in.
+#[derive(Clone, Copy, PartialEq)]
+enum Keep {
+    Not,
+    Take,
+    Abandon,
+}
 
 fuzz_target!(|input: &[u8]| {
     let Some((&options, octets)) = input.split_first() else {
         return;
     };
     let cut = octets.len() / 2;
+    let halves = [&octets[..cut], &octets[cut..]];
     let most = (1 << 20) + 64 * octets.len();
-    let whole = within(most, || converse(options, &[octets], false));
-    let halves = converse(options, &[&octets[..cut], &octets[cut..]], false);
-    assert_eq!(whole, halves);
+    let whole = within(most, || converse(options, &[octets], Keep::Not));
+    same(&whole, &converse(options, &halves, Keep::Not));
+    same(&whole, &converse(options, &halves, Keep::Take));
     if (1..=1024).contains(&octets.len()) {
         let single: Vec<&[u8]> = octets.chunks(1).collect();
-        assert_eq!(whole, converse(options, &single, false));
+        same(&whole, &converse(options, &single, Keep::Not));
+        same(&whole, &converse(options, &single, Keep::Take));
     }
-    converse(options, &[&octets[..cut], &octets[cut..]], true);
+    converse(options, &halves, Keep::Abandon);
 });
 
-fn converse(options: u8, pieces: &[&[u8]], abandon: bool) -> (Vec<u8>, Vec<Event>) {
+type Said = (Vec<u8>, Vec<Event>);
+
+/// Where `STARTTLS` ends a piece TLS begins; where more follows in the clear nothing does.
+fn same(whole: &Said, other: &Said) {
+    if !other.1.contains(&Event::StartTls) {
+        assert_eq!(whole, other);
+    }
+}
+
+fn converse(options: u8, pieces: &[&[u8]], keep: Keep) -> Said {
     let mut session = session(options);
     let refuses = options & 16 != 0;
     let mut output = Vec::new();
     let mut events = Vec::new();
     let mut recipients = Vec::new();
+    let mut kept = Vec::new();
     let mut taken = 0;
     for piece in pieces {
         session.feed(piece);
-        if abandon {
-            session.abandon_data();
+        if keep == Keep::Abandon {
+            session.abandon_data(DataFault::NotKept);
         }
-        while let Some(event) = session.next_event() {
+        while let Some(mut event) = session.next_event() {
             assert!(
                 !matches!(events.last(), Some(Event::Close)),
                 "an event behind the last"
             );
             let refuse = refuses && events.len() % 3 == 1;
-            match &event {
+            match &mut event {
                 Event::Mail { declared_size, .. } => {
                     assert!(declared_size.is_none_or(|size| size <= LIMITS.message_size));
                     recipients.clear();
+                    kept.clear();
                 }
                 Event::Recipient(address) if !refuse => recipients.push(address.clone()),
                 Event::Recipient(_) | Event::Close => {}
-                Event::StartTls => unreachable!("it is not offered"),
+                Event::StartTls => {
+                    assert!(options & STARTTLS != 0 && !events.contains(&Event::StartTls));
+                    output.extend(session.take_output());
+                    assert!(output.ends_with(b"ready for TLS\r\n"));
+                    session.tls_is_on();
+                    assert!(session.is_idle(), "something of the clear is left");
+                }
                 Event::Message { envelope, raw } => {
                     assert_eq!(envelope.recipients, recipients);
                     assert!((1..=LIMITS.recipients).contains(&recipients.len()));
+                    assert_eq!(envelope.client.tls, events.contains(&Event::StartTls));
+                    *raw = [&kept, raw.as_slice()].concat();
                     check_data(raw);
+                    kept.clear();
                     recipients.clear();
                     taken += answer_all(&mut session, options, refuses);
                 }
@@ -72,6 +106,12 @@ fn converse(options: u8, pieces: &[&[u8]], abandon: bool) -> (Vec<u8>, Vec<Event
             }
             session.accept();
             events.push(event);
+        }
+        if keep == Keep::Take
+            && let Some(octets) = session.take_data()
+        {
+            kept.extend(octets);
+            assert_eq!(session.memory(), 0);
         }
         assert!(session.memory() <= 2 * LIMITS.message_size as usize);
         output.extend(session.take_output());
@@ -149,7 +189,7 @@ fn check_replies(output: &[u8], taken: usize, closed: bool) {
     if closed {
         assert!(matches!(
             replies.last().map(|last| last.code),
-            Some(221 | 421 | 502)
+            Some(221 | 421 | 502 | 554)
         ));
     }
 }
@@ -169,7 +209,7 @@ fn session(options: u8) -> Session {
         } else {
             BareNewline::Normalize
         },
-        starttls: false,
+        starttls: options & STARTTLS != 0,
         limits: LIMITS,
         client: Client {
             ip: None,

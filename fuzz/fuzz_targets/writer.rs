@@ -100,7 +100,7 @@ fn inward(wire: &[u8], bare_newline: BareNewline) {
             assert!(bare_newline == BareNewline::Reject && first_stray(&wire[..taken]).is_some());
         }
         Err(DataFault::TooBig) => assert!(2 * taken as u64 > LIMIT),
-        Err(DataFault::Abandoned) => panic!("nobody abandoned it"),
+        Err(DataFault::NoRoom | DataFault::NotKept) => panic!("nobody abandoned it"),
     }
 }
 

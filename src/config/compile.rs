@@ -172,7 +172,7 @@ impl Compile<'_> {
             timeouts: Timeouts {
                 command: self.span(&timeouts.command, 5 * MINUTE),
                 data_block: self.span(&timeouts.data_block, 3 * MINUTE),
-                final_reply: self.span(&timeouts.final_reply, 4 * MINUTE),
+                final_reply: self.final_reply(&timeouts.final_reply),
                 shutdown_grace: self.span(&timeouts.shutdown_grace, MINUTE),
             },
             limits: ServerLimits {
@@ -186,6 +186,19 @@ impl Compile<'_> {
                 errors: self.count(&limits.errors, 20),
             },
         }
+    }
+
+    /// An MTA waits 10 minutes (RFC 5321 4.5.3.2.6); up to a minute each for memory and for a commit
+    /// that has begun come on top of what is set.
+    fn final_reply(&mut self, raw: &Field<Text<Time>>) -> Duration {
+        let span = self.span(raw, 4 * MINUTE);
+        if span > Duration::from_secs(8 * MINUTE) {
+            let message = "an MTA may have hung up before its reply comes";
+            let help = "let `final_reply` be at most 8m";
+            self.report
+                .warning("final-reply", raw.place(), message, help);
+        }
+        span
     }
 
     fn listeners(

@@ -80,7 +80,7 @@ pub(super) struct Connection {
     pub(super) settings: Arc<HopSettings>,
     /// No transaction is open, and none was broken off.
     pub(super) in_step: bool,
-    /// The next hop has said `421`: it hangs up (RFC 5321 3.8).
+    /// The next hop has said `421`, so it hangs up (RFC 5321 3.8), or something out of place.
     pub(super) closing: bool,
     /// TLS is on.
     tls: bool,
@@ -288,6 +288,18 @@ impl Connection {
         Ok(reply)
     }
 
+    /// A reply of 4yz or 5yz as the recipient's error; any other is out of place.
+    pub(super) fn refused(&mut self, reply: ServerReply, what: &str) -> DeliverError {
+        if reply.code < 400 {
+            self.closing = true;
+            return out_of_step(what);
+        }
+        let class = (reply.code / 100) as u8;
+        let mut reply = Reply::from(reply);
+        reply.enhanced.get_or_insert(EnhancedCode(class, 0, 0));
+        DeliverError::new(reply, format!("{what} was refused"))
+    }
+
     /// What waits to be read right now.
     pub(super) async fn waiting(&mut self) -> Waiting {
         let mut octet = [0; 1];
@@ -343,17 +355,6 @@ async fn connect(settings: &HopSettings) -> io::Result<Box<dyn Wire>> {
         }
         Endpoint::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
     }
-}
-
-/// A reply of 4yz or 5yz as the recipient's error; any other is out of place.
-pub(super) fn refused(reply: ServerReply, what: &str) -> DeliverError {
-    if reply.code < 400 {
-        return out_of_step(what);
-    }
-    let class = (reply.code / 100) as u8;
-    let mut reply = Reply::from(reply);
-    reply.enhanced.get_or_insert(EnhancedCode(class, 0, 0));
-    DeliverError::new(reply, format!("{what} was refused"))
 }
 
 /// Before any mail is named, every refusal is the next hop's own trouble.

@@ -17,12 +17,14 @@ mod tls;
 mod transaction;
 
 use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::mail::{Address, ReversePath, edit};
+use crate::mail::edit::{self, Splice};
+use crate::mail::{Address, ReversePath};
 use crate::smtp::Reply;
 
 pub use hop::{Auth, Endpoint, HopSettings, Mechanism, Protocol, Tls};
@@ -30,14 +32,13 @@ pub use maildir::{Maildir, MaildirSettings};
 pub use pool::Pool;
 
 /// The octets of one mail as a next hop gets them: `head`, what [`edit::divider`] puts behind it,
-/// then the header block, then the body. All of it has CRLF line ends. Cloning copies no body.
+/// then the header block, then the body. All of it has CRLF line ends. Cloning copies no message.
 #[derive(Debug, Clone)]
 pub struct Content {
     /// Header lines to put before the message (`Received:` and the like), each with its CRLF.
     pub head: Vec<u8>,
-    /// Stands for `message[..body_start]` (the subject mark); `None` = as received. Ends with
-    /// the empty line, as that slice does.
-    pub header: Option<Vec<u8>>,
+    /// An edit of `message[..body_start]` (the subject mark); `None` = as received.
+    pub edit: Option<Splice>,
     /// The message as received.
     pub message: Bytes,
     /// [`Message::body_start`](crate::mail::Message::body_start).
@@ -49,17 +50,30 @@ impl Content {
     pub fn new(head: Vec<u8>, message: Bytes, body_start: usize) -> Self {
         Self {
             head,
-            header: None,
+            edit: None,
             message,
             body_start,
         }
     }
 
-    /// The header block, edited or not, without `head`.
-    pub fn header(&self) -> &[u8] {
-        match &self.header {
-            Some(edited) => edited,
-            None => self.split().0,
+    /// The header block as it is sent, without `head`, in pieces.
+    pub fn header(&self) -> [&[u8]; 3] {
+        self.header_part(0..self.split().0.len())
+    }
+
+    /// That part of the header block as it is sent, in pieces. An edit goes with the part in which it
+    /// begins: at the border of two with the later one, at the end of the block with the last.
+    fn header_part(&self, part: Range<usize>) -> [&[u8]; 3] {
+        let block = self.split().0;
+        let octets = |range: Range<usize>| block.get(range).unwrap_or_default();
+        let begins = |at: usize| part.start <= at && (at < part.end || part.end == block.len());
+        match &self.edit {
+            Some(edit) if begins(edit.at.start) => [
+                octets(part.start..edit.at.start),
+                &edit.with,
+                octets(edit.at.end..part.end),
+            ],
+            _ => [octets(part), b"", b""],
         }
     }
 
@@ -69,13 +83,13 @@ impl Content {
     }
 
     /// All of it, in order.
-    pub fn pieces(&self) -> [&[u8]; 4] {
-        let (header, body) = (self.header(), self.body());
+    pub fn pieces(&self) -> [&[u8]; 6] {
+        let ([before, edited, after], body) = (self.header(), self.body());
         let divider = match self.head.is_empty() {
             true => b"",
-            false => edit::divider([header, body]),
+            false => edit::divider([before, edited, after, body]),
         };
-        [&self.head, divider, header, body]
+        [&self.head, divider, before, edited, after, body]
     }
 
     /// Octets of all of it (the `SIZE` of RFC 1870: CRLF counted, stuffed dots not).

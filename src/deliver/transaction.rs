@@ -9,7 +9,7 @@
 
 use std::fmt::Write as _;
 
-use super::client::{Connection, LAST_WORDS, Patience, Waiting, out_of_step, refused};
+use super::client::{Connection, LAST_WORDS, Patience, Waiting, out_of_step};
 use super::hop::Protocol;
 use super::{Accepted, Content, DeliverError, Delivery, Outcome};
 use crate::mail::Address;
@@ -66,7 +66,7 @@ impl Connection {
             return Err(out_of_step("DATA was answered with 2yz"));
         }
         if reply.code != 354 {
-            settle(outcomes, &Err(refused(reply, "DATA")));
+            settle(outcomes, &Err(self.refused(reply, "DATA")));
             return Ok(());
         }
         self.data(&delivery.content, patience).await?;
@@ -87,7 +87,8 @@ impl Connection {
         outcomes: &mut [Option<Outcome>],
     ) -> Result<(String, Vec<(usize, String)>), DeliverError> {
         let content = &delivery.content;
-        let header_utf8 = !content.head.is_ascii() || !content.header().is_ascii();
+        let is_ascii = |octets: &[u8]| octets.is_ascii();
+        let header_utf8 = !content.head.is_ascii() || !content.header().into_iter().all(is_ascii);
         if delivery.smtputf8 && header_utf8 && !self.offers.smtputf8 {
             return Err(no_smtputf8(554));
         }
@@ -176,9 +177,9 @@ impl Connection {
                 let reply = self.reply("the envelope", patience).await?;
                 match index {
                     None if reply.is_positive() => {}
-                    None => refusal = Some(refused(reply, "MAIL")),
+                    None => refusal = Some(self.refused(reply, "MAIL")),
                     Some(index) if reply.is_positive() => accepted.push(*index),
-                    Some(index) => fill(outcomes, *index, Err(refused(reply, "RCPT"))),
+                    Some(index) => fill(outcomes, *index, Err(self.refused(reply, "RCPT"))),
                 }
             }
             if let Some(refusal) = refusal {
@@ -219,7 +220,7 @@ impl Connection {
             until: None,
         };
         let reply = self.reply("the data", patience).await.ok()?;
-        (reply.code >= 400).then(|| refused(reply, "the data"))
+        (reply.code >= 400).then(|| self.refused(reply, "the data"))
     }
 
     /// The replies after the data, one for each accepted recipient (RFC 2033 4.2).
@@ -250,9 +251,11 @@ impl Connection {
         Err(out_of_step("more replies than recipients"))
     }
 
-    fn outcome(&self, reply: ServerReply) -> Outcome {
+    fn outcome(&mut self, reply: ServerReply) -> Outcome {
         if !reply.is_positive() {
-            return Err(refused(reply, "the data"));
+            let ambiguous = reply.code < 400;
+            let error = self.refused(reply, "the data");
+            return Err(DeliverError { ambiguous, ..error });
         }
         Ok(Accepted {
             place: self.settings.place(),
@@ -363,6 +366,25 @@ mod tests {
             server.await.unwrap().unwrap();
             (outcomes, in_step)
         })
+    }
+
+    /// Where a 3yz stands for another reply nobody knows whose the next one is.
+    #[test]
+    fn a_connection_with_a_reply_out_of_place_is_not_used_again() {
+        let (ok, go) = ("250 ok\r\n", "354 go\r\n");
+        let rows: &[(&[&str], bool)] = &[
+            (&[go, ok], false),
+            (&[ok, go], false),
+            (&[ok, ok, "334 \r\n"], false),
+            (&[ok, ok, go, go], true),
+        ];
+        for (said, in_doubt) in rows {
+            for protocol in [Protocol::Lmtp, Protocol::Smtp] {
+                let (outcomes, in_step) = run(protocol, said.concat().as_bytes(), 1);
+                let error = outcomes[0].as_ref().unwrap_err();
+                assert_eq!((error.ambiguous, in_step), (*in_doubt, false), "{said:?}");
+            }
+        }
     }
 
     proptest! {

@@ -156,7 +156,8 @@ pub fn auto_reply(
 }
 
 /// The report that replaces an infected mail, for its owner only; `header_block` is the
-/// original's header, raw. `kept` = the original is held in quarantine.
+/// original's header, raw, of which at most 100 KiB are attached. `kept` = the original is held in
+/// quarantine.
 pub fn virus_report(
     letter: &Letter<'_>,
     virus: &str,

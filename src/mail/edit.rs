@@ -2,6 +2,7 @@
 //! `Return-Path` taken out, the mark put before the local copy's Subject. The body is never touched.
 
 use core::net::IpAddr;
+use core::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -40,13 +41,21 @@ pub fn received(envelope: &Envelope, hostname: &str, id: &str, date: &str) -> Ve
     folded("Received:", &words)
 }
 
-/// The header block with `mark` and one space before the text of the first Subject; a Subject
+/// Octets that stand for some of a mail's. However large the mail is, they are few.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Splice {
+    /// What they stand for; may be empty.
+    pub at: Range<usize>,
+    /// What is sent.
+    pub with: Vec<u8>,
+}
+
+/// What puts `mark` and one space before the text of the first Subject; a Subject
 /// field with the mark alone where there is none. Everything else stays as it is.
-/// Returns the new octets of `raw[..message.body_start]`.
 ///
 /// A mark that is not printable ASCII is put in encoded words (RFC 2047), with the space inside
 /// where an encoded word follows: the space between two is not shown.
-pub fn mark_subject(raw: &[u8], message: &Message, mark: &str) -> Vec<u8> {
+pub fn mark_subject(raw: &[u8], message: &Message, mark: &str) -> Splice {
     let block = raw.get(..message.body_start).unwrap_or(raw);
     let Some(field) = message.header.first("Subject") else {
         return with_subject(block, message, &encoded(mark, ""));
@@ -63,14 +72,15 @@ pub fn mark_subject(raw: &[u8], message: &Message, mark: &str) -> Vec<u8> {
         .get(field.span.clone())
         .and_then(|octets| memchr::memchr(b':', octets))
         .map_or(field.span.end, |at| field.span.start + at + 1);
-    let (before, _) = block.split_at_checked(colon).unwrap_or((block, &[]));
-    let rest = block.get(colon + blanks..).unwrap_or_default();
     let gap: &[u8] = match (text.is_empty(), folded_first) {
         (true, _) => b"",
         (false, true) => b"\r\n ",
         (false, false) => b" ",
     };
-    [before, b" ", mark.as_bytes(), gap, rest].concat()
+    Splice {
+        at: colon..colon + blanks,
+        with: [b" ", mark.as_bytes(), gap].concat(),
+    }
 }
 
 /// Octets of the header block at the beginning of `raw`, the empty line included.
@@ -97,44 +107,39 @@ pub fn field(name: &str, text: &str) -> Vec<u8> {
 /// What must stand between header lines of ours and the mail that begins with `mail`: nothing, or a
 /// field of ours where the mail's first line begins with white space. That line would else be
 /// taken for more of our last field (RFC 5322 2.2.3), whose value the sender could so forge.
-pub fn divider(mail: [&[u8]; 2]) -> &'static [u8] {
+pub fn divider<'a>(mail: impl IntoIterator<Item = &'a [u8]>) -> &'static [u8] {
     match mail.into_iter().flatten().next() {
         Some(b' ' | b'\t') => STRAY,
         _ => b"",
     }
 }
 
-/// Gives a header block without its fields of that name to `keep`, in pieces.
+/// Gives where a header block's octets lie, but for its fields of that name, to `keep`: in order, the
+/// last piece up to the end of the block, which may be empty.
 ///
 /// # Errors
 /// The first one of `keep`, which is not called again then.
 pub fn without_field<E>(
     header_block: &[u8],
     name: &str,
-    keep: impl FnMut(&[u8]) -> Result<(), E>,
+    keep: impl FnMut(Range<usize>) -> Result<(), E>,
 ) -> Result<(), E> {
     header::without(header_block, name, keep)
 }
 
 /// Adds a Subject behind the last field; without one before the empty line, as a line that begins
 /// with white space would be taken for more of the Subject before it.
-fn with_subject(block: &[u8], message: &Message, mark: &str) -> Vec<u8> {
+fn with_subject(block: &[u8], message: &Message, mark: &str) -> Splice {
     let last = message.header.fields().last();
     let at = last.map_or_else(|| end_of_fields(block), |field| field.span.end);
-    let (before, after) = block.split_at_checked(at).unwrap_or((block, &[]));
-    let line_end: &[u8] = match before {
+    let line_end: &[u8] = match block.get(..at).unwrap_or(block) {
         b"" | b"\xEF\xBB\xBF" | [.., b'\r' | b'\n'] => b"",
         _ => b"\r\n",
     };
-    [
-        before,
-        line_end,
-        b"Subject: ",
-        mark.as_bytes(),
-        b"\r\n",
-        after,
-    ]
-    .concat()
+    Splice {
+        at: at..at,
+        with: [line_end, b"Subject: ", mark.as_bytes(), b"\r\n"].concat(),
+    }
 }
 
 /// Where the empty line begins that ends the block, or the end.
@@ -297,11 +302,16 @@ mod tests {
         assert!(line(&envelope("", &[])).starts_with("Received: from unknown ("));
     }
 
+    fn spliced(raw: &[u8], splice: &Splice) -> Vec<u8> {
+        let (before, after) = (&raw[..splice.at.start], &raw[splice.at.end..]);
+        [before, &splice.with, after].concat()
+    }
+
     fn marked(raw: &str, mark: &str) -> String {
         let message = Message::parse(raw.as_bytes(), &Bounds::default());
-        let mut new = mark_subject(raw.as_bytes(), &message, mark);
-        new.extend_from_slice(&raw.as_bytes()[message.body_start..]);
-        String::from_utf8(new).unwrap()
+        let splice = mark_subject(raw.as_bytes(), &message, mark);
+        assert!(splice.at.end <= message.body_start);
+        String::from_utf8(spliced(raw.as_bytes(), &splice)).unwrap()
     }
 
     #[test]
@@ -376,8 +386,9 @@ mod tests {
         for before in ["", "\r\n", "\u{feff}", "From a@b Sun\r\n"] {
             let raw = format!("{before}From: a@b\r\n\r\nbody");
             let message = Message::parse(raw.as_bytes(), &bounds);
-            let new = mark_subject(raw.as_bytes(), &message, "[spam]");
-            let expected = format!("{before}From: a@b\r\nSubject: [spam]\r\n\r\n");
+            let splice = mark_subject(raw.as_bytes(), &message, "[spam]");
+            let new = spliced(raw.as_bytes(), &splice);
+            let expected = format!("{before}From: a@b\r\nSubject: [spam]\r\n\r\nbody");
             assert_eq!(new, expected.as_bytes(), "{raw:?}");
         }
     }
@@ -441,7 +452,7 @@ mod tests {
         for (block, expected) in rows {
             let mut kept = Vec::new();
             let all: Result<(), ()> = without_field(block.as_bytes(), "Return-Path", |piece| {
-                kept.extend_from_slice(piece);
+                kept.extend_from_slice(&block.as_bytes()[piece]);
                 Ok(())
             });
             assert_eq!(
@@ -470,9 +481,8 @@ mod tests {
         ) {
             let raw = [head.as_bytes(), body.as_slice()].concat();
             let message = Message::parse(&raw, &Bounds::default());
-            let mut new = mark_subject(&raw, &message, &mark);
+            let new = spliced(&raw, &mark_subject(&raw, &message, &mark));
             let body = raw.get(message.body_start..).unwrap();
-            new.extend_from_slice(body);
             let after = Message::parse(&new, &Bounds::default());
             prop_assert_eq!(new.get(after.body_start..).unwrap(), body);
             let others = |message: &Message| {

@@ -102,11 +102,11 @@ pub(super) fn block(raw: &[u8]) -> Header {
     Header { fields }
 }
 
-/// Gives a header block without its fields of that name to `keep`, in pieces, up to its first error.
+/// Gives the places of a header block without its fields of that name to `keep`, up to its first error.
 pub(super) fn without<E>(
     block: &[u8],
     name: &str,
-    mut keep: impl FnMut(&[u8]) -> Result<(), E>,
+    mut keep: impl FnMut(Range<usize>) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut result = Ok(());
     let mut at = 0;
@@ -117,13 +117,13 @@ pub(super) fn without<E>(
             .eq_ignore_ascii_case(name.as_bytes())
         {
             if result.is_ok() {
-                result = keep(block.get(at..found.span.start).unwrap_or_default());
+                result = keep(at..found.span.start);
             }
             at = found.span.end;
         }
     });
     result?;
-    keep(block.get(at..).unwrap_or_default())
+    keep(at..block.len())
 }
 
 fn scan_from(raw: &[u8], start: usize, bounds: &Bounds) -> Scan {

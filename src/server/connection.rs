@@ -16,7 +16,7 @@ use super::arrival::{Arrival, Room};
 use super::listener::Load;
 use super::{Handoff, ListenerSettings};
 use crate::mail::{Client, Envelope};
-use crate::smtp::{Answer, Event, Reply, Session, SessionSettings};
+use crate::smtp::{Answer, DataFault, Event, Reply, Session, SessionSettings};
 
 /// Octets of data read at a time.
 const DATA_PIECE: usize = 16 * 1024;
@@ -173,7 +173,7 @@ impl<H: Handoff> Connection<H> {
             } => {
                 self.data = None;
                 if declared_size.is_some_and(|size| !self.room.budget.fits(size)) {
-                    Some(Err(no_room()))
+                    Some(Err(DataFault::NoRoom.into()))
                 } else {
                     guarded(async move { handoff.mail(&sender, declared_size).await }).await
                 }
@@ -197,15 +197,17 @@ impl<H: Handoff> Connection<H> {
         Ok(())
     }
 
-    /// Changes to TLS, within the time of one command. When that fails nothing is left to talk over.
+    /// Changes to TLS, within the time that a command has now. When that fails nothing is left to
+    /// talk over.
     async fn shake_hands(&mut self) -> io::Result<()> {
         let Some(tls) = &self.settings.tls else {
             return Err(io::ErrorKind::Unsupported.into());
         };
         let clear = mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
         let handshake = TlsAcceptor::from(tls.config.clone()).accept(clear);
+        let deadline = self.deadline(Instant::now());
         let shaken = tokio::select! {
-            shaken = timeout(self.settings.timeouts.command, handshake) => {
+            shaken = timeout_at(deadline, handshake) => {
                 shaken.unwrap_or_else(|late| Err(late.into()))
             }
             _ = self.stop.wait_for(|stop| *stop) => Err(io::Error::other("shutting down")),
@@ -236,10 +238,7 @@ impl<H: Handoff> Connection<H> {
                     Err(_) => (Vec::new(), Reply::new(451, 4, 5, "this took too long")),
                 }
             }
-            Err(error) => {
-                self.tell_no_room(&error);
-                (Vec::new(), no_room())
-            }
+            Err(error) => (Vec::new(), self.not_kept(&error).into()),
         };
         for answer in answers {
             self.session.answer(answer);
@@ -273,13 +272,19 @@ impl<H: Handoff> Connection<H> {
         data.began += now.elapsed();
         if let Err(error) = kept {
             data.arrival = None;
-            self.session.abandon_data();
-            self.tell_no_room(&error);
+            let why = self.not_kept(&error);
+            self.session.abandon_data(why);
         }
     }
 
-    fn tell_no_room(&self, error: &io::Error) {
-        tracing::warn!(listener = self.settings.name, %error, "no room for a mail");
+    fn not_kept(&self, error: &io::Error) -> DataFault {
+        tracing::warn!(listener = self.settings.name, %error, "a mail cannot be kept");
+        match error.kind() {
+            io::ErrorKind::OutOfMemory
+            | io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded => DataFault::NoRoom,
+            _ => DataFault::NotKept,
+        }
     }
 
     async fn flush(&mut self) -> io::Result<()> {
@@ -365,10 +370,6 @@ async fn guarded<T: Send + 'static>(work: impl Future<Output = T> + Send + 'stat
             None
         }
     }
-}
-
-fn no_room() -> Reply {
-    Reply::new(452, 3, 1, "no room for the mail now")
 }
 
 fn broken() -> Reply {

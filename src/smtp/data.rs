@@ -24,8 +24,10 @@ pub enum DataFault {
     BareNewline,
     /// Over the limit, counted with CRLF line ends and without stuffing dots (RFC 1870 5).
     TooBig,
-    /// [`DataReader::abandon`] was called.
-    Abandoned,
+    /// [`DataReader::abandon`]: there is no room for it.
+    NoRoom,
+    /// [`DataReader::abandon`]: it cannot be kept for another reason.
+    NotKept,
 }
 
 const FIRST_OCTETS: usize = 4096;
@@ -109,8 +111,8 @@ impl DataReader {
     }
 
     /// Frees the memory; the rest is read and thrown away.
-    pub fn abandon(&mut self) {
-        self.fail(DataFault::Abandoned);
+    pub fn abandon(&mut self, why: DataFault) {
+        self.fail(why);
     }
 
     /// The message, or what [`DataReader::take`] left of it.

@@ -14,7 +14,7 @@ pub mod session;
 pub mod writer;
 
 pub use answer::Answer;
-pub use data::BareNewline;
+pub use data::{BareNewline, DataFault};
 pub use listen::{Cidr, ListenAddress};
 pub use reply::{EnhancedCode, Reply};
 pub use reply_parser::{ReplyError, ReplyParser, ServerReply};

@@ -202,8 +202,7 @@ impl Session {
     }
 
     /// The next recipient's answer to [`Event::Message`]. LMTP sends it at once; SMTP sends one
-    /// reply when all are there: the first 4yz if there is any, else 250 if any recipient was
-    /// served, else the first 5yz.
+    /// reply when all are there: the first 4yz if there is any, else the first 5yz, else 250.
     pub fn answer(&mut self, answer: Answer) {
         let Phase::AwaitAnswers(answers) = &mut self.phase else {
             return;
@@ -264,10 +263,10 @@ impl Session {
     }
 
     /// The mail that is being read cannot be kept: frees its memory, reads on to its end and
-    /// then answers `452 4.3.1`.
-    pub fn abandon_data(&mut self) {
+    /// then answers why.
+    pub fn abandon_data(&mut self, why: DataFault) {
         if let Phase::Data(reader) = &mut self.phase {
-            reader.abandon();
+            reader.abandon(why);
         }
     }
 
@@ -467,7 +466,7 @@ impl Session {
         }
         let declared_size = parameters.size;
         if declared_size.is_some_and(|size| size > self.settings.limits.message_size) {
-            return self.reply(&too_big());
+            return self.reply(&DataFault::TooBig.into());
         }
         self.phase = Phase::AwaitMail(Transaction {
             sender: sender.clone(),
@@ -534,7 +533,7 @@ impl Session {
                     Protocol::Smtp => 1,
                 };
                 for _ in 0..replies {
-                    self.reply(&refusal(fault));
+                    self.reply(&fault.into());
                 }
                 self.end_transaction();
             }
@@ -582,15 +581,14 @@ impl Session {
     }
 }
 
-fn too_big() -> Reply {
-    Reply::new(552, 3, 4, "the mail is too big")
-}
-
-fn refusal(fault: DataFault) -> Reply {
-    match fault {
-        DataFault::BareNewline => Reply::new(550, 6, 11, "a CR or LF stands alone in the mail"),
-        DataFault::TooBig => too_big(),
-        DataFault::Abandoned => Reply::new(452, 3, 1, "no room for the mail now"),
+impl From<DataFault> for Reply {
+    fn from(fault: DataFault) -> Self {
+        match fault {
+            DataFault::BareNewline => Self::new(550, 6, 11, "a CR or LF stands alone in the mail"),
+            DataFault::TooBig => Self::new(552, 3, 4, "the mail is too big"),
+            DataFault::NoRoom => Self::new(452, 3, 1, "no room for the mail now"),
+            DataFault::NotKept => Self::new(451, 3, 0, "the mail cannot be kept now"),
+        }
     }
 }
 

@@ -321,17 +321,19 @@ fn refused_data() {
 
 #[test]
 fn abandoned_data() {
-    let mut session = session(Protocol::Lmtp, false);
-    converse(
-        &mut session,
-        &[b"LHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<a>\r\nDATA\r\nhalf"],
-    );
-    assert!(session.is_in_data() && session.memory() > 0);
-    session.abandon_data();
-    assert_eq!(session.memory(), 0);
-    let (output, events) = converse(&mut session, &[b" a mail\r\n.\r\nNOOP\r\n"]);
-    assert_eq!(codes(&output), ["452", "250"]);
-    assert_eq!(events, []);
+    for (why, reply) in [(DataFault::NoRoom, "452"), (DataFault::NotKept, "451")] {
+        let mut session = session(Protocol::Lmtp, false);
+        converse(
+            &mut session,
+            &[b"LHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<a>\r\nDATA\r\nhalf"],
+        );
+        assert!(session.is_in_data() && session.memory() > 0);
+        session.abandon_data(why);
+        assert_eq!(session.memory(), 0);
+        let (output, events) = converse(&mut session, &[b" a mail\r\n.\r\nNOOP\r\n"]);
+        assert_eq!(codes(&output), [reply, "250"]);
+        assert_eq!(events, []);
+    }
 }
 
 #[test]
