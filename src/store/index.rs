@@ -275,7 +275,9 @@ impl Index {
         if totals.is_none() {
             // Later numbers take its place and need no sync.
             let begun = write_seq(&seq_file, seq).and_then(|()| seq_file.sync_all());
-            begun.map_err(|error| StoreError::io(&place.seq, error))?;
+            if let Err(error) = begun {
+                tracing::warn!(%error, "{} is not durable", place.seq.display());
+            }
         }
         let shared = Arc::new(Shared::new(db));
         let start = totals.unwrap_or(Totals {

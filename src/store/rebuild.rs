@@ -39,7 +39,7 @@ pub(crate) fn open(
         }
         Ok((index, Some(found))) if found.unsure => {
             tracing::error!(
-                "{} is damaged: mail files that the index does not name are taken over",
+                "{} cannot be read: mail files that the index does not name are taken over",
                 place.seq.display()
             );
             let taken = rebuild(&index, mails, None, now)?;
