@@ -90,7 +90,7 @@ pub struct Executor {
     hops: Arc<ArcSwap<Hops>>,
     courier: Arc<Notify>,
     loop_secret: [u8; 32],
-    replies: Arc<replies::Replies>,
+    replies: replies::Replies,
 }
 
 impl Executor {
@@ -106,7 +106,7 @@ impl Executor {
             hops,
             courier,
             loop_secret,
-            replies: Arc::default(),
+            replies: replies::Replies::default(),
         }
     }
 
@@ -128,21 +128,22 @@ impl Executor {
             return Vec::new();
         };
         let received = received_line(mail, first.id);
-        let unrecorded = Unrecorded(Some(&self.store));
         let up_to_delivery = async {
             let (mut results, effects) = self.prepare(mail, tasks, &received).await;
             reach(Point::Prepared);
-            self.deliver(mail, tasks, &received, &mut results).await;
+            let unrecorded = Unrecorded(Some(&self.store));
+            let certain = self.deliver(mail, tasks, &received, &mut results).await;
             reach(Point::Delivered);
-            (results, effects)
+            (results, effects, unrecorded, certain)
         };
-        let Ok((mut results, mut effects)) = timeout_at(mail.late.into(), up_to_delivery).await
+        let Ok((mut results, mut effects, unrecorded, certain)) =
+            timeout_at(mail.late.into(), up_to_delivery).await
         else {
             // Files may still be being written: the retry clears them.
             return vec![Err(late_reply()); tasks.len()];
         };
-        self.commit(mail, tasks, &mut results, &mut effects).await;
-        if results.iter().all(Result::is_ok) {
+        let recorded = self.commit(mail, tasks, &mut results, &mut effects).await;
+        if certain && recorded {
             unrecorded.none();
         }
         self.conclude(tasks, &results).await;
@@ -169,14 +170,16 @@ impl Executor {
         }
     }
 
-    /// Kept mail to the next hop; recipients with equal octets in one transaction.
+    /// Kept mail to the next hop; recipients with equal octets in one transaction. Whether all is
+    /// known of each: delivered or not.
     async fn deliver(
         &self,
-        mail: &Mail,
+        mail: &Arc<Mail>,
         tasks: &[Task],
         received: &[u8],
         results: &mut [Result<(), Reply>],
-    ) {
+    ) -> bool {
+        let mut certain = true;
         let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (index, task) in tasks.iter().enumerate() {
             let open = results.get(index).is_some_and(Result::is_ok);
@@ -210,25 +213,30 @@ impl Executor {
                 smtputf8: mail.envelope.smtputf8,
                 eight_bit: mail.envelope.eight_bit,
                 deadline: Some(mail.deadline),
+                under_way: Some(mail.clone()),
             };
             let outcomes = hops.next_hop.deliver(&delivery).await;
             for ((index, task), outcome) in indexes.iter().zip(chosen).zip(outcomes) {
+                certain &= outcome
+                    .as_ref()
+                    .map_or_else(|error| !error.ambiguous, |_| true);
                 if let Some(result) = results.get_mut(*index) {
                     *result = delivered(task, outcome);
                 }
             }
         }
+        certain
     }
 
     /// One batch for all that went well. A mail that was only kept does not wait for it: it is
-    /// durable at the next hop already.
+    /// durable at the next hop already. Whether it is on record, or on its way there.
     async fn commit(
         &self,
         mail: &Mail,
         tasks: &[Task],
         results: &mut [Result<(), Reply>],
         effects: &mut [Effects],
-    ) {
+    ) -> bool {
         let mut batch = Batch::new();
         let mut waits = false;
         for ((task, result), effects) in tasks.iter().zip(results.iter()).zip(effects.iter_mut()) {
@@ -241,15 +249,18 @@ impl Executor {
             effects.name(&mut batch);
         }
         if batch.is_empty() {
-            return;
+            return true;
         }
         if !waits {
             self.store.submit(batch);
-            return;
+            return true;
         }
         batch.keep_under_way(mail.under_way.clone());
         match self.store.commit(batch).await {
-            Ok(()) => self.courier.notify_one(),
+            Ok(()) => {
+                self.courier.notify_one();
+                true
+            }
             Err(error) => {
                 tracing::error!(%error, "commit failed");
                 for (result, effects) in results.iter_mut().zip(effects) {
@@ -257,13 +268,15 @@ impl Executor {
                         *result = Err(store_reply(&error));
                     }
                 }
+                false
             }
         }
     }
 }
 
-/// Between delivery and record. Where this goes before all is recorded (an error, or the hand-off
-/// was called off), a mail may be delivered that the store does not know.
+/// From the delivery to its record. Where this goes before all is recorded (an outcome that nobody
+/// knows, a commit that failed, a hand-off that was called off), a mail may be delivered that the
+/// store does not know.
 struct Unrecorded<'a>(Option<&'a Store>);
 
 impl Unrecorded<'_> {

@@ -52,6 +52,7 @@ fn delivery(recipients: &[&str]) -> Delivery {
         smtputf8: false,
         eight_bit: false,
         deadline: None,
+        under_way: None,
     }
 }
 

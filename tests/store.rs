@@ -342,6 +342,102 @@ fn a_damaged_index_comes_back_from_the_files() {
 }
 
 #[test]
+fn a_lost_record_that_nobody_waited_for_gives_doubt() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    assert!(!store.is_in_doubt(NOW));
+    let mut batch = Batch::new();
+    batch.put_quarantine(&entry(NOW, &"m".repeat(5000)));
+    store.submit(batch);
+    assert!(store.is_in_doubt(NOW));
+    drop(store);
+    assert!(open(dir.path()).is_in_doubt(NOW));
+}
+
+#[test]
+fn a_retry_finds_what_a_rebuild_took_over_unless_more_was_to_be_done() {
+    let key = |name: &str| HandoffKey::new(name, "", &MailDigest::of(RAW));
+    let held = |name: &str, class: &str| {
+        FileEntry::Quarantine(QuarantineEntry {
+            class: class.to_owned(),
+            handoff: Some(key(name)),
+            ..entry(NOW, name)
+        })
+    };
+    let sent_on = |name: &str, copy_kept: bool| {
+        FileEntry::Outgoing(OutgoingItem {
+            copy_kept,
+            handoff: Some(key(name)),
+            ..item(OutgoingKind::Forward, OutgoingState::Held, NOW)
+        })
+    };
+    let dir = TempDir::new().unwrap();
+    // One mail of which nothing was committed. The last one's second file is missing.
+    let entries = vec![
+        held("held", "spam"),
+        held("infected", "virus"),
+        sent_on("forwarded", false),
+        sent_on("forwarded", false),
+        sent_on("kept", true),
+        sent_on("torn", false),
+        sent_on("torn", false),
+    ];
+    let store = open(dir.path());
+    store.write_mail(&header(entries.clone()), RAW).unwrap();
+    store.remove_mail(Shelf::Outgoing, entries[6].id()).unwrap();
+    drop(store);
+    fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let store = open(dir.path());
+    let found = |name: &str| store.handoff_get(&key(name)).unwrap();
+    let held = found("held").unwrap();
+    assert_eq!(
+        (held.answer.id, held.quarantine),
+        (entries[0].id(), Some(entries[0].id()))
+    );
+    assert_eq!(
+        held.answer.stage.as_deref(),
+        Some("reject.subject_contains")
+    );
+    let forwarded = found("forwarded").unwrap();
+    assert_eq!(forwarded.answer.verdict, "forward");
+    assert_eq!(forwarded.outgoing, [entries[2].id(), entries[3].id()]);
+    for name in ["infected", "kept", "torn"] {
+        assert_eq!(found(name), None, "{name}");
+    }
+    assert_eq!((list(&store).len(), store.outgoing_count()), (2, 4));
+}
+
+/// An index that lost its last commits and fits together is an older one: only `index.seq` tells.
+#[test]
+fn commits_that_are_lost_with_their_number_come_back_from_the_files() {
+    let dir = TempDir::new().unwrap();
+    let (before, after) = (
+        entry(NOW, "taro@example.jp"),
+        entry(NOW + 1, "taro@example.jp"),
+    );
+    let forward = item(OutgoingKind::Forward, OutgoingState::Ready, NOW);
+    hold(&open(dir.path()), &before);
+    let (index, older) = (dir.path().join("index"), dir.path().join("older"));
+    copy_folder(&index, &older);
+    let store = open(dir.path());
+    hold(&store, &after);
+    queue(&store, &forward);
+    drop(store);
+    for damage in [b"".as_slice(), &[0; 12]] {
+        fs::remove_dir_all(&index).unwrap();
+        copy_folder(&older, &index);
+        fs::write(dir.path().join("index.seq"), damage).unwrap();
+        let store = open(dir.path());
+        assert_eq!(list(&store), [before.clone(), after.clone()]);
+        assert_eq!(store.outgoing_count(), 1);
+        let rebuilt = store.opened().rebuilt.clone().unwrap();
+        assert_eq!((rebuilt.quarantine, rebuilt.outgoing), (1, 1));
+        drop(store);
+        assert!(open(dir.path()).opened().rebuilt.is_none());
+    }
+}
+
+#[test]
 fn a_damaged_file_is_found_and_never_served() {
     let dir = TempDir::new().unwrap();
     let held = entry(NOW, "taro@example.jp");
@@ -607,6 +703,8 @@ fn leftovers_of_a_crash_go_in_time() {
     .unwrap();
     let mut orphan = entry(real, "a");
     orphan.expires_at = real + 30 * DAY;
+    let key = HandoffKey::new("a", "", &MailDigest::of(RAW));
+    orphan.handoff = Some(key);
     let entries = vec![FileEntry::Quarantine(orphan)];
     store.write_mail(&header(entries), RAW).unwrap();
     let tmp = dir.path().join("mail/tmp").join(Id::new(real).to_string());
@@ -616,7 +714,9 @@ fn leftovers_of_a_crash_go_in_time() {
     store.sweep(real + 2 * HOUR, 2 * HOUR).unwrap();
     assert!(!tmp.exists());
     assert_eq!(store.sweep(real + 6 * DAY, 6 * DAY).unwrap().orphans, 0);
+    assert!(store.is_prepared(&key));
     assert_eq!(store.sweep(real + 8 * DAY, 8 * DAY).unwrap().orphans, 1);
+    assert!(!store.is_prepared(&key), "a place in a bounded table");
     assert!(files(&dir.path().join("mail")).is_empty());
 }
 
@@ -1039,4 +1139,16 @@ fn a_full_disk_is_survived() {
         std::thread::yield_now();
     }
     assert!(known(&store));
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for found in fs::read_dir(from).unwrap() {
+        let found = found.unwrap();
+        let to = to.join(found.file_name());
+        match found.file_type().unwrap().is_dir() {
+            true => copy_folder(&found.path(), &to),
+            false => drop(fs::copy(found.path(), to).unwrap()),
+        }
+    }
 }

@@ -200,5 +200,6 @@ fn delivery(options: u8) -> Delivery {
         smtputf8: options & 32 != 0,
         eight_bit: options & 32 != 0,
         deadline: None,
+        under_way: None,
     }
 }

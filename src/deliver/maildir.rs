@@ -16,11 +16,12 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 
 use super::{Accepted, DeliverError, Delivery, Outcome, Recipient};
 use crate::failpoint::{Point, reach};
@@ -80,9 +81,9 @@ impl Maildir {
         let mut outcomes = Vec::with_capacity(tasks.len());
         for task in tasks {
             outcomes.push(match delivery.deadline {
-                None => task.await.unwrap_or_else(|error| Err(failed(&error))),
+                None => task.await.unwrap_or_else(|error| Err(broken_off(&error))),
                 Some(deadline) => match tokio::time::timeout_at(deadline.into(), task).await {
-                    Ok(joined) => joined.unwrap_or_else(|error| Err(failed(&error))),
+                    Ok(joined) => joined.unwrap_or_else(|error| Err(broken_off(&error))),
                     Err(_) => Err(too_late()),
                 },
             });
@@ -91,23 +92,25 @@ impl Maildir {
     }
 
     async fn one(self, delivery: Arc<Delivery>, index: usize) -> Outcome {
-        let _permit = self
-            .writers
-            .acquire()
-            .await
-            .map_err(|error| failed(&error))?;
+        let permit = self.writers.acquire();
+        let _permit = match delivery.deadline {
+            None => permit.await,
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), permit)
+                .await
+                .map_err(|_| too_late())?,
+        }
+        .map_err(|error| failed(&error))?;
         let settings = Arc::clone(&self.settings);
         tokio::task::spawn_blocking(move || {
             let Some(recipient) = delivery.recipients.get(index) else {
                 return Err(failed(&"no such recipient"));
             };
-            in_time(&delivery)?;
             let folder = Folder::open(&settings, &recipient.mailbox)
                 .map_err(|error| storage(&error, "opening the Maildir"))?;
             folder.deliver(&delivery, recipient)
         })
         .await
-        .unwrap_or_else(|error| Err(failed(&error)))
+        .unwrap_or_else(|error| Err(broken_off(&error)))
     }
 }
 
@@ -155,18 +158,14 @@ impl Folder {
             }
         }
         let tmp = temporary_name(key);
-        let trouble = |error| storage(&error, "writing to the Maildir");
-        let written = self.write(&tmp, delivery, recipient).map_err(trouble);
-        let linked = written.and_then(|()| {
+        let written = self.write(&tmp, delivery, recipient).and_then(|()| {
             reach(Point::MaildirWritten);
-            in_time(delivery)?;
             let name = format!("{}.{key}.{SUFFIX}", unix_seconds());
-            rustix::fs::linkat(&self.tmp, &tmp, &self.new, &name, AtFlags::empty())
-                .map_err(|error| trouble(error.into()))?;
+            rustix::fs::linkat(&self.tmp, &tmp, &self.new, &name, AtFlags::empty())?;
             Ok(name)
         });
         let removed = rustix::fs::unlinkat(&self.tmp, &tmp, AtFlags::empty());
-        let name = linked?;
+        let name = written.map_err(|error| storage(&error, "writing to the Maildir"))?;
         reach(Point::MaildirLinked);
         self.sync(&self.new)?;
         if let Err(error) = removed {
@@ -208,7 +207,8 @@ impl Folder {
     fn sync(&self, folder: &OwnedFd) -> Result<(), DeliverError> {
         if self.fsync {
             rustix::fs::fsync(folder)
-                .map_err(|error| storage(&error.into(), "fsync of the Maildir"))?;
+                .map_err(|error| storage(&error.into(), "fsync of the Maildir"))
+                .map_err(ambiguous)?;
         }
         Ok(())
     }
@@ -333,19 +333,22 @@ fn failed(error: &dyn std::fmt::Display) -> DeliverError {
     )
 }
 
-/// Nobody waits for what is late: a retry may be under way, and must not find it there twice.
-fn in_time(delivery: &Delivery) -> Result<(), DeliverError> {
-    match delivery.deadline {
-        Some(deadline) if Instant::now() >= deadline => Err(too_late()),
-        _ => Ok(()),
-    }
+fn broken_off(error: &JoinError) -> DeliverError {
+    ambiguous(failed(error))
 }
 
 fn too_late() -> DeliverError {
+    ambiguous(DeliverError::new(
+        Reply::new(451, 4, 5, "the mail store took too long"),
+        "the deadline passed while a Maildir was written",
+    ))
+}
+
+/// The file may be in its folder.
+fn ambiguous(error: DeliverError) -> DeliverError {
     DeliverError {
-        reply: Reply::new(451, 4, 5, "the mail store took too long"),
         ambiguous: true,
-        detail: "the deadline passed while a Maildir was written".to_owned(),
+        ..error
     }
 }
 
@@ -388,47 +391,90 @@ impl<W: Write> LfWriter<W> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::deliver::Content;
     use crate::mail::ReversePath;
-    use proptest::prelude::*;
 
-    /// A disk that hangs for an hour meanwhile gets a try for each of the MTA's retries.
-    #[tokio::test]
-    async fn what_nobody_waits_for_any_more_is_not_delivered() {
-        let root = tempfile::tempdir().unwrap();
-        let maildir = Maildir::new(MaildirSettings {
-            path: root.path().join("%{localpart}"),
-            fsync: true,
-        });
-        let address = Address::parse("taro@y.example").unwrap();
-        let late = Delivery {
+    fn delivery(deadline: Duration) -> Delivery {
+        let address = Address::parse("taro@example.jp").unwrap();
+        Delivery {
             sender: ReversePath::Null,
             recipients: vec![Recipient {
                 address: address.clone(),
-                mailbox: address.clone(),
+                mailbox: address,
                 key: "0".repeat(32),
                 maybe_there: false,
             }],
-            content: Content::new(Vec::new(), bytes::Bytes::from_static(b"A: b\r\n\r\n"), 8),
+            content: Content::new(Vec::new(), Bytes::from_static(b"A: b\r\n\r\nc\r\n"), 8),
             smtputf8: false,
             eight_bit: false,
-            deadline: Some(Instant::now()),
+            deadline: Some(Instant::now() + deadline),
+            under_way: Some(Arc::new(())),
+        }
+    }
+
+    fn written(root: &Path) -> usize {
+        std::fs::read_dir(root.join("new")).map_or(0, Iterator::count)
+    }
+
+    fn maildir(root: &Path) -> Maildir {
+        Maildir::new(MaildirSettings {
+            path: root.to_owned(),
+            fsync: false,
+        })
+    }
+
+    /// The file system hangs for longer than the deadline: the retry must not begin before the
+    /// write has ended, or both put a file there.
+    #[test]
+    fn a_write_that_outlives_its_deadline_is_still_under_way() {
+        let root = tempfile::tempdir().unwrap();
+        let maildir = maildir(root.path());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (go_on, hangs) = std::sync::mpsc::channel::<()>();
+            tokio::task::spawn_blocking(move || hangs.recv());
+            let late = delivery(Duration::from_millis(1));
+            let under_way = Arc::downgrade(late.under_way.as_ref().unwrap());
+            let outcomes = maildir.deliver(&late).await;
+            assert!(outcomes[0].as_ref().is_err_and(|error| error.ambiguous));
+            drop(late);
+            assert_eq!((under_way.strong_count(), written(root.path())), (1, 0));
+            drop(go_on);
+            while under_way.strong_count() > 0 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(written(root.path()), 1);
+        });
+    }
+
+    #[tokio::test]
+    async fn what_gets_no_turn_before_its_deadline_is_never_written() {
+        let root = tempfile::tempdir().unwrap();
+        let maildir = maildir(root.path());
+        let hanging = maildir.writers.acquire_many(WRITERS as u32).await.unwrap();
+        let late = delivery(Duration::from_millis(1));
+        assert!(maildir.deliver(&late).await[0].is_err());
+        let under_way = Arc::downgrade(late.under_way.as_ref().unwrap());
+        drop(late);
+        let gone = async {
+            while under_way.strong_count() > 0 {
+                tokio::task::yield_now().await;
+            }
         };
-        let outcome = maildir.clone().one(Arc::new(late.clone()), 0).await;
-        assert_eq!(outcome.unwrap_err().reply.code, 451);
-        let folder = Folder::open(&maildir.settings, &address).unwrap();
-        let outcome = folder.deliver(&late, &late.recipients[0]);
-        assert_eq!(outcome.unwrap_err().reply.code, 451);
-        let left = |name: &str| {
-            root.path()
-                .join("taro")
-                .join(name)
-                .read_dir()
-                .unwrap()
-                .count()
-        };
-        assert_eq!((left("tmp"), left("new")), (0, 0));
+        let patience = Duration::from_secs(20);
+        tokio::time::timeout(patience, gone).await.unwrap();
+        drop(hanging);
+        assert_eq!(written(root.path()), 0);
     }
 
     proptest! {

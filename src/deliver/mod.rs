@@ -16,7 +16,9 @@ pub mod pool;
 mod tls;
 mod transaction;
 
+use std::any::Any;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -117,6 +119,8 @@ pub struct Delivery {
     /// When the whole transaction must be over; what has no result then is `451 4.4.5`.
     /// `None` = only the step time-outs count.
     pub deadline: Option<Instant>,
+    /// Lives as long as anything of this is being written, also when the deadline has passed.
+    pub under_way: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// One recipient of a [`Delivery`].
@@ -149,7 +153,8 @@ pub struct Accepted {
 pub struct DeliverError {
     /// What to answer for this recipient: the next hop's own reply where it refused, else ours.
     pub reply: Reply,
-    /// The data went out whole and no reply came: the mail may have arrived.
+    /// The data went out whole and no reply came, or a file was written and is not known to be
+    /// durable: the mail may have arrived.
     pub ambiguous: bool,
     /// What happened, for logs: which step, which address, which system error.
     pub detail: String,

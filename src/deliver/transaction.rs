@@ -340,6 +340,7 @@ mod tests {
             smtputf8: false,
             eight_bit: false,
             deadline: None,
+            under_way: None,
         }
     }
 

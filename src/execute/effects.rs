@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::letters;
-use super::replies::Replies;
+use super::replies::{Replies, Turn};
 use super::{Mail, Task};
 use crate::mail::Address;
 use crate::policy::{Action, Class, Verdict};
@@ -30,8 +30,9 @@ pub struct Effects {
     pub forwards: Vec<OutgoingItem>,
     /// Mail that we wrote.
     pub letters: Vec<Letter>,
-    /// The 24 h marks that go into the ledger with the commit.
-    claims: Vec<Claim>,
+    /// For each auto-reply the 24 h mark that goes into the ledger with the commit, and its place
+    /// in this hour.
+    claims: Vec<(Claim, Turn)>,
     /// Letters that are not written: what, to whom, why not.
     left_out: Vec<(OutgoingKind, Vec<String>, &'static str)>,
 }
@@ -127,23 +128,23 @@ impl Effects {
                 window,
             } => {
                 let key = SeenKey::new(&owner.key(), "auto_reply", &to.key());
-                match store.claim(key, mail.received_at, window.saturating_mul(1000))? {
-                    Some(_) if !replies.may_answer(&owner.key(), mail.received_at) => {
-                        tracing::warn!(id = %task.id, "left out: too many auto-replies in this hour");
-                        let reason = "too many replies in this hour";
-                        self.leave_out(OutgoingKind::AutoReply, vec![to.to_string()], reason);
-                    }
-                    Some(claim) => {
-                        self.claims.push(claim);
-                        self.write(task, mail, OutgoingKind::AutoReply, to, |id| {
-                            letters::auto_reply(task, mail, id, to, subject, message)
-                        });
-                    }
-                    None => {
-                        let reason = "had a reply within the interval";
-                        self.leave_out(OutgoingKind::AutoReply, vec![to.to_string()], reason);
-                    }
-                }
+                let mut leave_out = |reason| {
+                    self.leave_out(OutgoingKind::AutoReply, vec![to.to_string()], reason);
+                };
+                let window = window.saturating_mul(1000);
+                let Some(claim) = store.claim(key, mail.received_at, window)? else {
+                    leave_out("had a reply within the interval");
+                    return Ok(());
+                };
+                let Some(turn) = replies.turn(&owner.key(), mail.received_at) else {
+                    tracing::warn!(id = %task.id, "left out: too many auto-replies in this hour");
+                    leave_out("too many replies in this hour");
+                    return Ok(());
+                };
+                self.claims.push((claim, turn));
+                self.write(task, mail, OutgoingKind::AutoReply, to, |id| {
+                    letters::auto_reply(task, mail, id, to, subject, message)
+                });
             }
             Action::ReportVirus { name } => {
                 let kept = self.held.is_some();
@@ -214,8 +215,9 @@ impl Effects {
                 ..item.clone()
             });
         }
-        for claim in self.claims.drain(..) {
+        for (claim, turn) in self.claims.drain(..) {
             batch.mark_seen(claim);
+            turn.spend();
         }
     }
 

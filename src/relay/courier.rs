@@ -561,6 +561,7 @@ fn delivery(
         smtputf8: item.smtputf8,
         eight_bit: item.eight_bit,
         deadline: None,
+        under_way: None,
     }
 }
 

@@ -101,7 +101,7 @@ impl Committer {
             Waiter::None => {
                 self.shared.settled(&job.batch);
                 if let Err(error) = result {
-                    tracing::warn!(%error, "a record was not stored");
+                    self.shared.lost(error);
                 }
             }
         }
@@ -175,7 +175,9 @@ impl Committer {
         if let Err(error) = self.sync.sync_data() {
             tracing::error!(%error, "the store could not be synced and takes no more writes");
             self.shared.failed.store(true, Ordering::SeqCst);
-            return Err(StoreError::io(&self.place.dir, error));
+            let error = StoreError::io(&self.place.dir, error);
+            self.lose_unsynced(&error);
+            return Err(error);
         }
         reach(Point::Committed);
         self.dirty = None;
@@ -188,9 +190,15 @@ impl Committer {
     fn sync_if_dirty(&mut self) {
         if self.dirty.is_none() || self.shared.failed.load(Ordering::SeqCst) {
             self.dirty = None;
-        } else if let Err(error) = self.sync() {
-            self.dirty = None;
-            tracing::warn!(%error, "records may not be durable");
+        } else {
+            // What fails here has been told.
+            let _ = self.sync();
+        }
+    }
+
+    fn lose_unsynced(&mut self, error: &StoreError) {
+        if self.dirty.take().is_some() {
+            self.shared.lost(error);
         }
     }
 
@@ -198,7 +206,7 @@ impl Committer {
     fn close(&mut self, error: StoreError) -> StoreError {
         tracing::error!(%error, "the index is closed and will be opened again");
         self.shared.replace(None);
-        self.dirty = None;
+        self.lose_unsynced(&error);
         self.down = Some((error.clone(), Instant::now()));
         error
     }
@@ -229,7 +237,7 @@ impl Committer {
     }
 
     fn reopen(&mut self) -> Result<(), StoreError> {
-        let seq = read_seq(&self.seq_file);
+        let seq = read_seq(&self.seq_file).unwrap_or(0);
         let mut found = Found::default();
         let (db, totals, sync) = open_loaded(&self.place, seq, &mut found)?;
         self.sync = sync;

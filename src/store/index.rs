@@ -108,6 +108,8 @@ pub(crate) struct Found {
     pub(crate) releasing: Vec<Id>,
     /// Outgoing items of each mailbox.
     pub(crate) outgoing_of: HashMap<String, u64>,
+    /// Nothing says which commit was the last: later ones may be lost.
+    pub(crate) unsure: bool,
 }
 
 /// What readers and the committer share.
@@ -117,6 +119,8 @@ pub(crate) struct Shared {
     pub(crate) db: RwLock<Option<sled::Db>>,
     /// Set once a sync failed; never cleared.
     pub(crate) failed: AtomicBool,
+    /// A record that nobody waited for may be lost; never cleared.
+    pub(crate) lost: AtomicBool,
     pub(crate) quarantine_bytes: AtomicU64,
     pub(crate) outgoing: AtomicU64,
     /// Outgoing items of each mailbox that has some.
@@ -132,6 +136,7 @@ impl Shared {
         Self {
             db: RwLock::new(Some(db)),
             failed: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
             quarantine_bytes: AtomicU64::new(0),
             outgoing: AtomicU64::new(0),
             outgoing_of: Mutex::default(),
@@ -146,6 +151,12 @@ impl Shared {
         for (key, value) in batch.changes.iter().filter(|change| is_handoff(&change.0)) {
             handoffs.extend(value.clone().map(|value| (key.clone(), value)));
         }
+    }
+
+    /// A batch that nobody waited for is not durable and never will be.
+    pub(crate) fn lost(&self, error: &StoreError) {
+        tracing::warn!(%error, "records that nobody waited for are not stored");
+        self.lost.store(true, Ordering::SeqCst);
     }
 
     /// A batch that nobody waits for is applied, or lost.
@@ -254,9 +265,18 @@ impl Index {
     pub(crate) fn open(place: &Place) -> Result<(Self, Option<Found>), StoreError> {
         make_folder(&place.dir)?;
         let seq_file = open_seq(&place.seq)?;
-        let seq = read_seq(&seq_file);
-        let mut found = Found::default();
+        let known = read_seq(&seq_file);
+        let seq = known.unwrap_or(0);
+        let mut found = Found {
+            unsure: known.is_none(),
+            ..Found::default()
+        };
         let (db, totals, sync) = open_loaded(place, seq, &mut found)?;
+        if totals.is_none() {
+            // Later numbers take its place and need no sync.
+            let begun = write_seq(&seq_file, seq).and_then(|()| seq_file.sync_all());
+            begun.map_err(|error| StoreError::io(&place.seq, error))?;
+        }
         let shared = Arc::new(Shared::new(db));
         let start = totals.unwrap_or(Totals {
             seq,
@@ -297,7 +317,7 @@ impl Index {
     }
 
     pub(crate) fn submit(&self, batch: Batch) {
-        let lost = |error: StoreError| tracing::warn!(%error, "a record was not stored");
+        let lost = |error: StoreError| self.shared.lost(&error);
         if self.shared.unwaited.load(Ordering::Relaxed) >= MAX_UNWAITED {
             return lost(StoreError::Failed);
         }
@@ -324,6 +344,11 @@ impl Index {
     /// A sync failed; never cleared.
     pub(crate) fn is_failed(&self) -> bool {
         self.shared.failed.load(Ordering::SeqCst)
+    }
+
+    /// A record that nobody waited for may be lost; never cleared.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.shared.lost.load(Ordering::SeqCst)
     }
 
     /// After a failed sync nothing that is read is known to be durable.
@@ -405,13 +430,20 @@ impl Index {
     }
 }
 
-impl Drop for Index {
-    fn drop(&mut self) {
+impl Index {
+    /// Syncs what is open and closes sled.
+    pub(crate) fn close(&mut self) {
         drop(self.sender.take());
         if let Some(committer) = self.committer.take() {
             let _ = committer.join();
         }
         self.shared.replace(None);
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -559,17 +591,16 @@ pub(crate) fn db_file(place: &Place) -> Result<File, StoreError> {
     Ok(file)
 }
 
-/// The last sequence number that was durable; 0 when it cannot be read, which only weakens the
-/// check.
-pub(crate) fn read_seq(file: &File) -> u64 {
+/// The last sequence number that was durable, or an earlier one; `None` when it cannot be read.
+pub(crate) fn read_seq(file: &File) -> Option<u64> {
     let (mut number, mut sum) = ([0; 8], [0; 4]);
     let read = file
         .read_exact_at(&mut number, 0)
         .and_then(|()| file.read_exact_at(&mut sum, 8));
     if read.is_err() || sum != checksum(&number) {
-        return 0;
+        return None;
     }
-    u64::from_be_bytes(number)
+    Some(u64::from_be_bytes(number))
 }
 
 /// Written after each sync and never synced itself: it may lag, it must not lead.

@@ -85,6 +85,15 @@ struct Inner {
     _lock: File,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.index.close();
+        if self.index.has_lost() {
+            self.doubt.raise();
+        }
+    }
+}
+
 impl Store {
     /// Opens or makes the store. Blocks; takes about a second per 100,000 entries.
     ///
@@ -229,9 +238,9 @@ impl Store {
     }
 
     /// Whether a hand-off that the store does not know may have been delivered all the same: for
-    /// six days after a crash or after [`Store::doubt`]. A Maildir is then searched first.
+    /// six days after a crash, after [`Store::doubt`] or after a lost [`Store::submit`]. A Maildir is then searched first.
     pub fn is_in_doubt(&self, now: i64) -> bool {
-        self.0.doubt.is_raised(now)
+        self.0.doubt.is_raised(now) || self.0.index.has_lost()
     }
 
     /// A sync failed: nothing is known to be durable until a restart has read it anew (D4).

@@ -9,8 +9,9 @@ use super::index::{Found, Index, Place};
 use super::mailfile::{Mails, sync_folder};
 use super::prepared::Prepared;
 use super::{
-    Batch, FileEntry, Id, OpenReport, OutgoingItem, OutgoingState, QuarantineEntry,
-    QuarantineState, RebuildReport, Shelf, Store, StoreError, VerifyReport,
+    Answer, Batch, FileEntry, Handoff, HandoffKey, Id, MailHeader, OpenReport, OutgoingItem,
+    OutgoingKind, OutgoingState, QuarantineEntry, QuarantineState, RebuildReport, Shelf, Store,
+    StoreError, VerifyReport,
 };
 
 /// Entries that a rebuild puts into one commit.
@@ -35,6 +36,15 @@ pub(crate) fn open(
             let (index, _) = Index::open(place)?;
             report.rebuilt = Some(rebuild(&index, mails, Some(moved_to), now)?);
             (index, Found::default())
+        }
+        Ok((index, Some(found))) if found.unsure => {
+            tracing::error!(
+                "{} is damaged: mail files that the index does not name are taken over",
+                place.seq.display()
+            );
+            let taken = rebuild(&index, mails, None, now)?;
+            report.rebuilt = (taken != RebuildReport::default()).then_some(taken);
+            (index, found)
         }
         Ok((index, Some(found))) => (index, found),
         Ok((index, None)) => {
@@ -67,7 +77,8 @@ fn note_orphan(mails: &Mails, prepared: &Prepared, shelf: Shelf, id: Id) {
     }
 }
 
-/// An empty index becomes whole with its first commit, which comes even where there is no file.
+/// Takes over every mail file that the index does not name. An empty index becomes whole with its
+/// first commit, which comes even where there is no file.
 fn rebuild(
     index: &Index,
     mails: &Mails,
@@ -82,6 +93,9 @@ fn rebuild(
     for shelf in Shelf::ALL {
         for file in mails.walk(shelf) {
             let (id, path) = file?;
+            if index.has_file(shelf, id)? {
+                continue;
+            }
             adopt(mails, shelf, id, path, now, &mut batch, &mut report)?;
             if batch.changes.len() >= CHUNK {
                 index.commit_blocking(std::mem::take(&mut batch))?;
@@ -103,12 +117,14 @@ fn adopt(
     batch: &mut Batch,
     report: &mut RebuildReport,
 ) -> Result<(), StoreError> {
-    let header = mails.read_header(shelf, id);
-    match header
-        .as_ref()
-        .ok()
-        .and_then(|header| header.entry(shelf, id))
+    let header = mails.read_header(shelf, id).ok();
+    let entry = header.as_ref().and_then(|header| header.entry(shelf, id));
+    if let (Some(header), Some(entry)) = (&header, entry)
+        && let Some((key, handoff)) = answered(mails, header, entry)
     {
+        batch.put_handoff(&key, &handoff);
+    }
+    match entry {
         Some(FileEntry::Quarantine(entry)) => {
             batch.put_quarantine(&QuarantineEntry {
                 state: QuarantineState::Held,
@@ -130,6 +146,44 @@ fn adopt(
         }
     }
     Ok(())
+}
+
+/// The hand-off of an adopted entry, where what its files hold is all there was to do: its retry must
+/// not do it once more. Where a copy was to be delivered too, or a report, only the retry can do that.
+fn answered(
+    mails: &Mails,
+    header: &MailHeader,
+    adopted: &FileEntry,
+) -> Option<(HandoffKey, Handoff)> {
+    let key = adopted.handoff()?;
+    let (mut outgoing, mut quarantine) = (Vec::new(), None);
+    for entry in &header.entries {
+        if entry.handoff() != Some(key) {
+            continue;
+        }
+        match entry {
+            FileEntry::Quarantine(held) if held.class != "virus" => quarantine = Some(held),
+            FileEntry::Outgoing(item) if item.kind == OutgoingKind::Forward && !item.copy_kept => {
+                outgoing.push(item.id);
+            }
+            _ => return None,
+        }
+        if !mails.path(entry.shelf(), entry.id()).exists() {
+            return None;
+        }
+    }
+    let answer = Answer {
+        id: adopted.id(),
+        verdict: quarantine.map_or("forward", |_| "quarantine").to_owned(),
+        stage: quarantine.map(|held| held.stage.clone()),
+    };
+    let handoff = Handoff {
+        answer,
+        outgoing,
+        quarantine: quarantine.map(|held| held.id),
+        created_at: header.received_at,
+    };
+    Some((key, handoff))
 }
 
 /// What was being sent: mail is sent again, a notice or reply was sent at most once (C10).

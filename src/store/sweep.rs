@@ -200,24 +200,29 @@ impl Store {
         for shelf in Shelf::ALL {
             for file in self.0.mails.walk(shelf) {
                 let (id, path) = file?;
-                if !self.0.index.has_file(shelf, id)? && self.orphan_is_over(shelf, id, &path, now)
-                {
+                if self.0.index.has_file(shelf, id)? {
+                    continue;
+                }
+                let header = self.0.mails.read_header(shelf, id).ok();
+                let entry = header.as_ref().and_then(|header| header.entry(shelf, id));
+                if orphan_is_over(entry, &path, now) {
                     self.remove_mail(shelf, id)?;
                     swept.orphans += 1;
+                    // Its retry comes no more.
+                    if let Some(key) = entry.and_then(FileEntry::handoff) {
+                        self.forget_prepared(&key);
+                    }
                 }
             }
         }
         Ok(())
     }
+}
 
-    fn orphan_is_over(&self, shelf: Shelf, id: Id, path: &Path, now: i64) -> bool {
-        let old = modified(path).is_some_and(|at| at.saturating_add(ORPHAN_LIFE) <= now);
-        let header = self.0.mails.read_header(shelf, id);
-        let expired = header.is_ok_and(|header| {
-            matches!(header.entry(shelf, id), Some(FileEntry::Quarantine(entry)) if entry.expires_at <= now)
-        });
-        old || expired
-    }
+fn orphan_is_over(entry: Option<&FileEntry>, path: &Path, now: i64) -> bool {
+    let old = modified(path).is_some_and(|at| at.saturating_add(ORPHAN_LIFE) <= now);
+    let expired = matches!(entry, Some(FileEntry::Quarantine(entry)) if entry.expires_at <= now);
+    old || expired
 }
 
 /// Counts what goes with a key, and names its file.

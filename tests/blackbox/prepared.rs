@@ -144,3 +144,27 @@ fn a_retry_beside_its_first_try_is_answered_too() {
     assert_eq!(taken.verdict(), "deliver");
     assert_eq!(hop.mails_to(TARO).len(), 1);
 }
+
+/// Ends a daemon that had this to do with a mail, and says whether it left doubt behind: then each
+/// write into a Maildir searches it first.
+fn leaves_doubt(mut daemon: Daemon, raw: &[u8], code: &str) -> bool {
+    let answer = daemon.give("a@friend.example", TARO, raw).0;
+    assert!(answer.starts_with(code), "{answer}");
+    daemon.signal(rustix::process::Signal::TERM);
+    assert!(daemon.await_end().success());
+    daemon.path("state/running").exists()
+}
+
+#[test]
+fn only_a_delivery_of_which_nobody_knows_leaves_doubt() {
+    let raw = mail("a@friend.example", "offer");
+    let refused = Site::new();
+    refused.write("mail/east.example.jp/taro", "no folder");
+    assert!(!leaves_doubt(refused.start(), &raw, "451 4.3.0"));
+    let full = Site::new()
+        .with("retention: 7d", "retention: 7d, max_size: 1B")
+        .with_mailbox(TARO, HOLD);
+    assert!(!leaves_doubt(full.start(), &raw, "452 4.3.1"));
+    let hop = Hop::lmtp();
+    assert!(leaves_doubt(hanging(&hop), &raw, "451 4.4."));
+}

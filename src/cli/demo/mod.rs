@@ -139,6 +139,7 @@ async fn hand_over(pool: &Pool, sample: &'static Sample) -> Result<Vec<Handed>, 
         smtputf8: false,
         eight_bit: true,
         deadline: None,
+        under_way: None,
     };
     let outcomes = pool.send(&delivery).await;
     let reply = |outcome: crate::deliver::Outcome| match outcome {
