@@ -295,6 +295,22 @@ fn damage(index: &Path, way: usize) {
     }
 }
 
+/// One kill in some hundred hits sled while it writes a snapshot; it then called all corrupt.
+#[test]
+fn a_snapshot_that_a_kill_left_unfinished_is_no_damage() {
+    for octets in [b"".as_slice(), b"half a snapshot"] {
+        let dir = TempDir::new().unwrap();
+        let entry = entry(NOW, "taro@example.jp");
+        hold(&open(dir.path()), &entry);
+        let unfinished = dir.path().join("index/snap.7FFFFFFFFFFFFFFF.generating");
+        fs::write(&unfinished, octets).unwrap();
+        let store = open(dir.path());
+        assert!(store.opened().rebuilt.is_none());
+        assert_eq!(list(&store), [entry]);
+        assert!(!unfinished.exists());
+    }
+}
+
 #[test]
 fn a_damaged_index_comes_back_from_the_files() {
     for way in 0..14 {
