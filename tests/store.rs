@@ -1008,12 +1008,15 @@ fn held_mail_is_listed_released_and_purged() {
 
     let store = open(dir.path());
     assert_eq!(store.opened().releasing, [taro.id]);
+    let halfway = |id| store.release_halfway(id).unwrap().is_some();
+    assert!(halfway(taro.id) && !halfway(hanako.id));
     store.release_end(taro.id, false).unwrap();
     store.release_begin(taro.id, None).unwrap();
     store.release_end(taro.id, true).unwrap();
     let released = store.quarantine_get(taro.id).unwrap().unwrap();
     assert_eq!(released.state, QuarantineState::Released);
     // Whoever read `releasing` before its end would deliver it once more.
+    assert!(!halfway(taro.id));
     assert!(matches!(
         store.release_begin(taro.id, None),
         Err(StoreError::Conflict(_))

@@ -292,12 +292,7 @@ impl Shared {
     pub(super) async fn resume_releases(&self) {
         for id in self.store.opened().releasing.clone() {
             let store = self.store.clone();
-            let halfway = blocking(move || {
-                let queued = store.outgoing_get(id)?.is_some();
-                let entry = store.quarantine_get(id)?;
-                // The courier may have ended it meanwhile.
-                Ok(entry.filter(|entry| !queued && entry.state == QuarantineState::Releasing))
-            });
+            let halfway = blocking(move || store.release_halfway(id));
             let resumed = match halfway.await {
                 Ok(Some(entry)) => {
                     let to = entry
