@@ -897,6 +897,11 @@ fn held_mail_is_listed_released_and_purged() {
     store.release_end(taro.id, true).unwrap();
     let released = store.quarantine_get(taro.id).unwrap().unwrap();
     assert_eq!(released.state, QuarantineState::Released);
+    // Whoever read `releasing` before its end would deliver it once more.
+    assert!(matches!(
+        store.release_begin(taro.id, None),
+        Err(StoreError::Conflict(_))
+    ));
     let filter = QuarantineFilter {
         stage: Some("spam".to_owned()),
         ..all()

@@ -175,7 +175,7 @@ impl Shared {
                     return Err(error);
                 }
             }
-            // Somebody asked before: the mail is in the queue, and this tries it again.
+            // Somebody asked before: where the mail is still in the queue, this tries it again.
             Err(StoreError::Conflict(_)) => {}
             Err(error) => return Err(error),
         }
@@ -294,7 +294,9 @@ impl Shared {
             let store = self.store.clone();
             let halfway = blocking(move || {
                 let queued = store.outgoing_get(id)?.is_some();
-                Ok(store.quarantine_get(id)?.filter(|_| !queued))
+                let entry = store.quarantine_get(id)?;
+                // The courier may have ended it meanwhile.
+                Ok(entry.filter(|entry| !queued && entry.state == QuarantineState::Releasing))
             });
             let resumed = match halfway.await {
                 Ok(Some(entry)) => {

@@ -74,15 +74,13 @@ impl Store {
     /// Held → releasing. The caller then delivers, or writes an outgoing item of kind `release`.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] when it is being released already. A
-    /// released entry may be released again.
+    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] when it is being released or was released
+    /// already, also where the caller has read otherwise a moment before.
     pub fn release_begin(&self, id: Id, to: Option<String>) -> Result<QuarantineEntry, StoreError> {
         let _moving = self.move_lock(id);
         let mut entry = self.quarantine_entry(id)?;
-        if entry.state == QuarantineState::Releasing {
-            return Err(StoreError::Conflict(format!(
-                "{id} is being released already"
-            )));
+        if entry.state != QuarantineState::Held {
+            return Err(StoreError::Conflict(format!("{id} is released already")));
         }
         entry.state = QuarantineState::Releasing;
         entry.release_to = to;
