@@ -1,9 +1,9 @@
 //! Carries out the plans of one mail: prepare, deliver, commit or give up (DESIGN section 4).
 //!
 //! *Prepare* writes what must outlive the reply as mail files, unnamed by the index and so never
-//! sent, in place of those of an earlier try. *Deliver* hands kept mail to the next hop. *Commit* names everything in one batch for all
-//! recipients; only then does any effect exist. Where delivery or commit fails for a recipient its
-//! files go and its reply is not 2yz.
+//! sent, in place of those of an earlier try. *Deliver* hands kept mail to the next hop. *Commit*
+//! names everything in one batch for all recipients; only then does any effect exist. Where delivery
+//! or commit fails for a recipient its files go and its reply is not 2yz.
 
 mod effects;
 pub(crate) mod letters;

@@ -111,6 +111,7 @@ impl Daemon {
             started_at: now(),
             running: config.clone(),
             reloading: Mutex::new(()),
+            releasing: tokio::sync::Mutex::new(()),
         });
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();

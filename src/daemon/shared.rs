@@ -73,6 +73,8 @@ pub struct Shared {
     /// The settings at the start: what only a restart changes is still theirs.
     pub(super) running: Arc<Config>,
     pub(super) reloading: Mutex<()>,
+    /// Held from a release's record to its place in the queue.
+    pub(super) releasing: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
@@ -163,24 +165,46 @@ impl Shared {
         if entry.state == QuarantineState::Released {
             return Ok(entry);
         }
-        let store = self.store.clone();
-        let asked = to.as_ref().map(ToString::to_string);
-        let started = blocking(move || store.release_begin(id, asked)).await;
-        match started {
-            Ok(_) => {
-                reach(Point::ReleaseBegun);
-                if let Err(error) = self.queue_release(&entry, to).await {
-                    let store = self.store.clone();
-                    blocking(move || store.release_end(id, false)).await?;
-                    return Err(error);
-                }
-            }
-            // Somebody asked before: where the mail is still in the queue, this tries it again.
-            Err(StoreError::Conflict(_)) => {}
-            Err(error) => return Err(error),
-        }
+        self.begin_release(&entry, to).await?;
         self.courier.send_now(id).await?;
         self.held(id).await
+    }
+
+    async fn begin_release(
+        &self,
+        entry: &QuarantineEntry,
+        to: Option<Address>,
+    ) -> Result<(), StoreError> {
+        let _one_at_a_time = self.releasing.lock().await;
+        let (store, id) = (self.store.clone(), entry.id);
+        let asked = to.as_ref().map(ToString::to_string);
+        let begun = blocking(move || store.release_begin(id, asked)).await;
+        match begun {
+            Ok(_) => {}
+            // Somebody asked before, and this tries it again.
+            Err(StoreError::Conflict(_)) => return self.take_up(id).await,
+            Err(error) => return Err(error),
+        }
+        reach(Point::ReleaseBegun);
+        if let Err(error) = self.queue_release(entry, to).await {
+            let store = self.store.clone();
+            blocking(move || store.release_end(id, false)).await?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Queues a release that is on record and not in the queue: a crash or a full disk came between.
+    /// To be called with `releasing` held.
+    async fn take_up(&self, id: Id) -> Result<(), StoreError> {
+        let store = self.store.clone();
+        let halfway = blocking(move || store.release_halfway(id));
+        let Some(entry) = halfway.await? else {
+            return Ok(());
+        };
+        let to = entry.release_to.as_deref();
+        let to = to.and_then(|to| Address::parse(to).ok());
+        self.queue_release(&entry, to).await
     }
 
     /// Puts the first address of a held mail's header From into the allow list of its mailbox.
@@ -291,20 +315,8 @@ impl Shared {
     /// Takes up releases that a crash caught before they were in the queue.
     pub(super) async fn resume_releases(&self) {
         for id in self.store.opened().releasing.clone() {
-            let store = self.store.clone();
-            let halfway = blocking(move || store.release_halfway(id));
-            let resumed = match halfway.await {
-                Ok(Some(entry)) => {
-                    let to = entry
-                        .release_to
-                        .as_deref()
-                        .and_then(|to| Address::parse(to).ok());
-                    self.queue_release(&entry, to).await
-                }
-                Ok(None) => Ok(()),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = resumed {
+            let _one_at_a_time = self.releasing.lock().await;
+            if let Err(error) = self.take_up(id).await {
                 tracing::error!(%id, %error, "release not resumed");
             }
         }

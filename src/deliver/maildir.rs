@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -105,6 +105,7 @@ impl Maildir {
             let Some(recipient) = delivery.recipients.get(index) else {
                 return Err(failed(&"no such recipient"));
             };
+            in_time(&delivery)?;
             let folder = Folder::open(&settings, &recipient.mailbox)
                 .map_err(|error| storage(&error, "opening the Maildir"))?;
             folder.deliver(&delivery, recipient)
@@ -158,14 +159,18 @@ impl Folder {
             }
         }
         let tmp = temporary_name(key);
-        let written = self.write(&tmp, delivery, recipient).and_then(|()| {
+        let trouble = |error| storage(&error, "writing to the Maildir");
+        let written = self.write(&tmp, delivery, recipient).map_err(trouble);
+        let linked = written.and_then(|()| {
             reach(Point::MaildirWritten);
+            in_time(delivery)?;
             let name = format!("{}.{key}.{SUFFIX}", unix_seconds());
-            rustix::fs::linkat(&self.tmp, &tmp, &self.new, &name, AtFlags::empty())?;
+            rustix::fs::linkat(&self.tmp, &tmp, &self.new, &name, AtFlags::empty())
+                .map_err(|error| trouble(error.into()))?;
             Ok(name)
         });
         let removed = rustix::fs::unlinkat(&self.tmp, &tmp, AtFlags::empty());
-        let name = written.map_err(|error| storage(&error, "writing to the Maildir"))?;
+        let name = linked?;
         reach(Point::MaildirLinked);
         self.sync(&self.new)?;
         if let Err(error) = removed {
@@ -337,6 +342,14 @@ fn broken_off(error: &JoinError) -> DeliverError {
     ambiguous(failed(error))
 }
 
+/// Nobody waits for what is late: a retry may be under way, and must not find it there twice.
+fn in_time(delivery: &Delivery) -> Result<(), DeliverError> {
+    match delivery.deadline {
+        Some(deadline) if Instant::now() >= deadline => Err(too_late()),
+        _ => Ok(()),
+    }
+}
+
 fn too_late() -> DeliverError {
     ambiguous(DeliverError::new(
         Reply::new(451, 4, 5, "the mail store took too long"),
@@ -391,7 +404,7 @@ impl<W: Write> LfWriter<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use bytes::Bytes;
     use proptest::prelude::*;
@@ -429,8 +442,8 @@ mod tests {
         })
     }
 
-    /// The file system hangs for longer than the deadline: the retry must not begin before the
-    /// write has ended, or both put a file there.
+    /// The file system hangs for longer than the deadline: whatever step it hangs in, the retry must
+    /// not begin before that has ended, or both put a file there.
     #[test]
     fn a_write_that_outlives_its_deadline_is_still_under_way() {
         let root = tempfile::tempdir().unwrap();
@@ -453,7 +466,7 @@ mod tests {
             while under_way.strong_count() > 0 {
                 tokio::task::yield_now().await;
             }
-            assert_eq!(written(root.path()), 1);
+            assert_eq!(written(root.path()), 0);
         });
     }
 
@@ -475,6 +488,22 @@ mod tests {
         tokio::time::timeout(patience, gone).await.unwrap();
         drop(hanging);
         assert_eq!(written(root.path()), 0);
+    }
+
+    /// A disk that hangs for an hour meanwhile gets a try for each of the MTA's retries.
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_not_delivered() {
+        let root = tempfile::tempdir().unwrap();
+        let maildir = maildir(root.path());
+        let late = delivery(Duration::ZERO);
+        let outcome = maildir.clone().one(Arc::new(late.clone()), 0).await;
+        assert_eq!(outcome.unwrap_err().reply.code, 451);
+        let recipient = &late.recipients[0];
+        let folder = Folder::open(&maildir.settings, &recipient.mailbox).unwrap();
+        let outcome = folder.deliver(&late, recipient);
+        assert_eq!(outcome.unwrap_err().reply.code, 451);
+        let left = |name: &str| root.path().join(name).read_dir().unwrap().count();
+        assert_eq!((left("tmp"), left("new")), (0, 0));
     }
 
     proptest! {

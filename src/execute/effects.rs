@@ -127,21 +127,14 @@ impl Effects {
                 message,
                 window,
             } => {
-                let key = SeenKey::new(&owner.key(), "auto_reply", &to.key());
-                let mut leave_out = |reason| {
-                    self.leave_out(OutgoingKind::AutoReply, vec![to.to_string()], reason);
-                };
                 let window = window.saturating_mul(1000);
-                let Some(claim) = store.claim(key, mail.received_at, window)? else {
-                    leave_out("had a reply within the interval");
-                    return Ok(());
-                };
-                let Some(turn) = replies.turn(&owner.key(), mail.received_at) else {
-                    tracing::warn!(id = %task.id, "left out: too many auto-replies in this hour");
-                    leave_out("too many replies in this hour");
-                    return Ok(());
-                };
-                self.claims.push((claim, turn));
+                match may_reply(task, to, mail, store, replies, window)? {
+                    Ok(claimed) => self.claims.push(claimed),
+                    Err(reason) => {
+                        self.leave_out(OutgoingKind::AutoReply, vec![to.to_string()], reason);
+                        return Ok(());
+                    }
+                }
                 self.write(task, mail, OutgoingKind::AutoReply, to, |id| {
                     letters::auto_reply(task, mail, id, to, subject, message)
                 });
@@ -234,6 +227,27 @@ impl Effects {
         });
         held.chain(sent).chain(left_out).collect()
     }
+}
+
+/// The right to one reply, or why there is none.
+fn may_reply(
+    task: &Task,
+    to: &Address,
+    mail: &Mail,
+    store: &Store,
+    replies: &Replies,
+    window: i64,
+) -> Result<Result<(Claim, Turn), &'static str>, StoreError> {
+    let owner = task.mailbox.policy.mailbox.key();
+    let key = SeenKey::new(&owner, "auto_reply", &to.key());
+    let Some(claim) = store.claim(key, mail.received_at, window)? else {
+        return Ok(Err("had a reply within the interval"));
+    };
+    let Some(turn) = replies.turn(&owner, mail.received_at) else {
+        tracing::warn!(id = %task.id, "left out: too many auto-replies in this hour");
+        return Ok(Err("too many replies in this hour"));
+    };
+    Ok(Ok((claim, turn)))
 }
 
 /// What and to whom, of what may be left out; none of what must be sent.

@@ -223,6 +223,33 @@ fn released_twice_arrives_once() {
 }
 
 #[test]
+fn a_release_that_could_not_be_queued_is_taken_up_when_it_is_asked_for_again() {
+    let mut daemon = Site::new()
+        .with_mailbox(TARO, RULES)
+        .with_environment("SEKIMORI_KILL_AT", "release-begun:1")
+        .start();
+    let id = daemon
+        .give("bounce@ad.example", TARO, &advertisement())
+        .id();
+    let _ = daemon.cli(&["quarantine", "release", &id]);
+    daemon.await_end();
+    // Nothing can be written into the queue.
+    let tmp = daemon.path("state/mail/tmp");
+    std::fs::remove_dir(&tmp).unwrap();
+    std::fs::write(&tmp, "no folder").unwrap();
+    daemon.site.clear_environment();
+    daemon.start_again();
+    eventually("the start cannot take it up", || {
+        daemon.log().contains("release not resumed").then_some(())
+    });
+    std::fs::remove_file(&tmp).unwrap();
+    std::fs::create_dir(&tmp).unwrap();
+    let released = daemon.one(&["quarantine", "release", &id]);
+    assert_eq!(released["state"], "released");
+    assert_eq!(daemon.mailbox(TARO).len(), 1);
+}
+
+#[test]
 fn release_over_http_without_a_body() {
     let (daemon, id, _) = holding();
     let (status, body) =
