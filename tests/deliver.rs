@@ -736,7 +736,11 @@ async fn a_maildir_gets_the_mark_and_one_return_path() {
     for (header, expected) in rows {
         let root = tempfile::tempdir().unwrap();
         let mut delivery = delivery(&["taro@y.example"]);
-        let body = if header.ends_with("\r\n\r\n") || header == "\r\n" { "body\r\n" } else { "" };
+        let body = if header.ends_with("\r\n\r\n") || header == "\r\n" {
+            "body\r\n"
+        } else {
+            ""
+        };
         delivery.content = content(header, body);
         let raw = delivery.content.message.clone();
         let message = Message::parse(&raw, &Bounds::default());

@@ -53,7 +53,11 @@ async fn serve(rows: Vec<Vec<&'static str>>) -> (u16, JoinHandle<Vec<Vec<String>
 }
 
 fn relay(port: u16, min_interval: Duration, tls: Tls) -> Relay {
-    Relay::new(RelaySettings {
+    Relay::new(settings(port, min_interval, tls)).unwrap()
+}
+
+fn settings(port: u16, min_interval: Duration, tls: Tls) -> RelaySettings {
+    RelaySettings {
         hop: HopSettings {
             protocol: Protocol::Smtp,
             endpoint: Endpoint::Tcp {
@@ -74,8 +78,7 @@ fn relay(port: u16, min_interval: Duration, tls: Tls) -> Relay {
             longest: Duration::from_secs(9),
             give_up: Duration::from_secs(99),
         },
-    })
-    .unwrap()
+    }
 }
 
 async fn send(relay: &Relay, to: &[&str]) -> Vec<Outcome> {
@@ -246,6 +249,31 @@ async fn clear_text_behind_starttls_does_not_count() {
         let outcomes = send(&relay, &["a@y.example"]).await;
         let found = outcomes[0].as_ref().map_err(|error| error.reply.code);
         assert_eq!(found.unwrap_err(), code, "{outcomes:?}");
+    }
+}
+
+/// What it says would be kept until the time-out else, as fast as it comes.
+#[tokio::test]
+async fn a_reply_without_end_is_given_up() {
+    for tls in [Tls::None, Tls::Opportunistic] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut said = 0;
+            while stream.write_all(&[b'2'; 16 << 10]).await.is_ok() {
+                said += 16 << 10;
+            }
+            said
+        });
+        let mut settings = settings(port, Duration::ZERO, tls);
+        settings.hop.timeout = Duration::from_secs(60);
+        let outcomes = send(&Relay::new(settings).unwrap(), &["a@b.example"]).await;
+        let error = outcomes[0].as_ref().unwrap_err();
+        assert!(error.is_temporary() && !error.ambiguous, "{error}");
+        assert!(error.detail.contains("too much"), "{error}");
+        let said: usize = server.await.unwrap();
+        assert!(said < 16 << 20, "{said} octets");
     }
 }
 

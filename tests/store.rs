@@ -295,6 +295,22 @@ fn damage(index: &Path, way: usize) {
     }
 }
 
+/// One kill in some hundred hits sled while it writes a snapshot; it then called all corrupt.
+#[test]
+fn a_snapshot_that_a_kill_left_unfinished_is_no_damage() {
+    for octets in [b"".as_slice(), b"half a snapshot"] {
+        let dir = TempDir::new().unwrap();
+        let entry = entry(NOW, "taro@example.jp");
+        hold(&open(dir.path()), &entry);
+        let unfinished = dir.path().join("index/snap.7FFFFFFFFFFFFFFF.generating");
+        fs::write(&unfinished, octets).unwrap();
+        let store = open(dir.path());
+        assert!(store.opened().rebuilt.is_none());
+        assert_eq!(list(&store), [entry]);
+        assert!(!unfinished.exists());
+    }
+}
+
 #[test]
 fn a_damaged_index_comes_back_from_the_files() {
     for way in 0..14 {
@@ -992,12 +1008,15 @@ fn held_mail_is_listed_released_and_purged() {
 
     let store = open(dir.path());
     assert_eq!(store.opened().releasing, [taro.id]);
+    let halfway = |id| store.release_halfway(id).unwrap().is_some();
+    assert!(halfway(taro.id) && !halfway(hanako.id));
     store.release_end(taro.id, false).unwrap();
     store.release_begin(taro.id, None).unwrap();
     store.release_end(taro.id, true).unwrap();
     let released = store.quarantine_get(taro.id).unwrap().unwrap();
     assert_eq!(released.state, QuarantineState::Released);
     // Whoever read `releasing` before its end would deliver it once more.
+    assert!(!halfway(taro.id));
     assert!(matches!(
         store.release_begin(taro.id, None),
         Err(StoreError::Conflict(_))

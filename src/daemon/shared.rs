@@ -198,11 +198,7 @@ impl Shared {
     /// To be called with `releasing` held.
     async fn take_up(&self, id: Id) -> Result<(), StoreError> {
         let store = self.store.clone();
-        let halfway = blocking(move || {
-            let queued = store.outgoing_get(id)?.is_some();
-            let entry = store.quarantine_get(id)?;
-            Ok(entry.filter(|entry| !queued && entry.state == QuarantineState::Releasing))
-        });
+        let halfway = blocking(move || store.release_halfway(id));
         let Some(entry) = halfway.await? else {
             return Ok(());
         };

@@ -233,17 +233,18 @@ impl Relay {
         };
         let hello = ClientId::Domain(hop.hostname.clone());
         let server = (host.as_str(), *port);
-        let opened = if matches!(hop.tls, Tls::Opportunistic | Tls::Starttls) {
+        let opened = if hop.tls == Tls::Implicit {
+            let (timeout, tls) = (Some(hop.timeout), self.tls.clone());
+            let open = AsyncSmtpConnection::connect_tokio1(server, timeout, &hello, tls, None);
+            self.step("connecting", false, open).await
+        } else {
             let stream = tokio::time::timeout(hop.timeout, TcpStream::connect(server)).await;
             let stream = stream
                 .unwrap_or_else(|late| Err(late.into()))
                 .map_err(|error| unreachable(format!("connecting: {error}")))?;
-            let stream = Box::new(Unbuffered(stream));
+            let at_once = if hop.tls == Tls::None { usize::MAX } else { 1 };
+            let stream = Box::new(Unbuffered::new(stream, at_once));
             let open = AsyncSmtpConnection::connect_with_transport(stream, &hello);
-            self.step("connecting", false, open).await
-        } else {
-            let (timeout, tls) = (Some(hop.timeout), self.tls.clone());
-            let open = AsyncSmtpConnection::connect_tokio1(server, timeout, &hello, tls, None);
             self.step("connecting", false, open).await
         };
         opened.map_err(not_the_mail)

@@ -1,4 +1,4 @@
-//! The stream under a connection of lettre's that is to change to TLS.
+//! The stream under a connection of lettre's that is made in the clear.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,11 +9,31 @@ use lettre::transport::smtp::client::AsyncTokioStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Gives one octet a read. lettre reads through a buffer that it keeps across `STARTTLS`, so that
-/// replies sent in the clear behind the `220` would count inside TLS (the client's side of
-/// CVE-2011-0411). This way its buffer is empty then, and such replies break the handshake.
+/// Octets that a next hop may say in a connection, which carries one letter. lettre bounds a reply by
+/// its lines, and reads a line whole however long it is.
+const MOST_OCTETS: usize = 1 << 20;
+
+/// Reads as little as `at_once` says, and not without end.
+///
+/// lettre reads through a buffer that it keeps across `STARTTLS`, so that replies sent in the clear
+/// behind the `220` would count inside TLS (the client's side of CVE-2011-0411). At one octet a read
+/// its buffer is empty then, and such replies break the handshake.
 #[derive(Debug)]
-pub(super) struct Unbuffered(pub(super) TcpStream);
+pub(super) struct Unbuffered {
+    stream: TcpStream,
+    at_once: usize,
+    left: usize,
+}
+
+impl Unbuffered {
+    pub(super) fn new(stream: TcpStream, at_once: usize) -> Self {
+        Self {
+            stream,
+            at_once,
+            left: MOST_OCTETS,
+        }
+    }
+}
 
 impl AsyncRead for Unbuffered {
     fn poll_read(
@@ -21,13 +41,15 @@ impl AsyncRead for Unbuffered {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if buffer.remaining() == 0 {
-            return Poll::Ready(Ok(()));
+        if self.left == 0 {
+            return Poll::Ready(Err(io::Error::other("the next hop says too much")));
         }
-        let mut octet = [0];
-        let mut one = ReadBuf::new(&mut octet);
-        ready!(Pin::new(&mut self.0).poll_read(context, &mut one))?;
-        buffer.put_slice(one.filled());
+        let most = self.at_once.min(self.left).min(buffer.remaining());
+        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut part))?;
+        let count = part.filled().len();
+        buffer.advance(count);
+        self.left -= count;
         Poll::Ready(Ok(()))
     }
 }
@@ -38,20 +60,20 @@ impl AsyncWrite for Unbuffered {
         context: &mut Context<'_>,
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, octets)
+        Pin::new(&mut self.stream).poll_write(context, octets)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
 impl AsyncTokioStream for Unbuffered {
     fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.0.peer_addr()
+        self.stream.peer_addr()
     }
 }

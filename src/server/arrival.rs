@@ -17,8 +17,9 @@ use crate::mail::buffer;
 
 /// Octets of a mail that are kept in memory while more come.
 const IN_MEMORY: u64 = 256 * 1024;
-/// What the files leave free on their disk: twice what the store keeps for its index.
-const RESERVE: u64 = 64 << 20;
+/// What the files leave free on their disk: no more than `MAIL` asks for, or a small disk that takes
+/// small mail would never take large mail.
+const RESERVE: u64 = 32 << 20;
 /// Files that are written at once: a thread for each.
 const WRITERS: usize = 16;
 /// How long a mail waits for memory; far below the clients' own time limits (RFC 5321 4.5.3.2).

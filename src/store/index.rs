@@ -637,6 +637,7 @@ fn open_seq(path: &Path) -> Result<File, StoreError> {
 }
 
 fn open_locked(dir: &Path) -> Result<sled::Db, StoreError> {
+    remove_unfinished_snapshots(dir).map_err(|error| StoreError::io(dir, error))?;
     for _ in 0..LOCK_TRIES {
         match open_guarded(dir) {
             Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
@@ -646,6 +647,18 @@ fn open_locked(dir: &Path) -> Result<sled::Db, StoreError> {
         }
     }
     Err(StoreError::Busy(dir.to_owned()))
+}
+
+/// sled writes `snap.N.generating`, then renames it. One that a kill left behind it takes for the
+/// newest snapshot, and calls the whole database corrupt; the snapshot before it is still there.
+fn remove_unfinished_snapshots(dir: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|end| end == "generating") {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 fn open_guarded(dir: &Path) -> sled::Result<sled::Db> {

@@ -88,6 +88,18 @@ impl Store {
         Ok(entry)
     }
 
+    /// An entry whose release a crash cut short before it was in the queue. Nothing for one that the
+    /// courier has, or has ended meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and kin.
+    pub fn release_halfway(&self, id: Id) -> Result<Option<QuarantineEntry>, StoreError> {
+        let _moving = self.move_lock(id);
+        let queued = self.outgoing_get(id)?.is_some();
+        let entry = self.quarantine_get(id)?;
+        Ok(entry.filter(|entry| !queued && entry.state == QuarantineState::Releasing))
+    }
+
     /// Releasing → released (`done`), or back to held; its outgoing item goes in the same commit, so
     /// that it is not sent once more, nor sent after it was dropped. An entry or item that has gone
     /// meanwhile is no error.
