@@ -102,13 +102,18 @@ fn judge(options: u8, filling: &Filling) {
     assert_eq!(names(&message), names(&expected));
     let subject = message.subject_text();
     assert!(!subject.chars().any(char::is_control), "{subject:?}");
-    // 256 and the `…`.
-    assert!(subject.chars().count() <= 257, "{subject}");
-    let quoted = mail
-        .windows(9)
-        .filter(|part| part.eq_ignore_ascii_case(b"\r\nsubject"))
-        .count();
-    assert!(report || quoted == 1, "{quoted} lines begin as a Subject");
+    // 256 and the `…` for each text that is put in; an owner's own words are bounded by the settings.
+    let (own, inserted) = match kind(options) {
+        1 => (
+            filling.subject.chars().count(),
+            filling.subject.matches("%{").count(),
+        ),
+        _ => (0, 0),
+    };
+    let most = 257 * (inserted + 1) + own;
+    assert!(subject.chars().count() <= most, "{subject}");
+    let subjects = head.to_ascii_lowercase().matches("\r\nsubject").count();
+    assert_eq!(subjects, 1, "lines begin as a Subject");
 }
 
 fn names(message: &Message) -> Vec<&str> {
