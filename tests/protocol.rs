@@ -697,6 +697,26 @@ async fn one_connection_too_many() {
     running.stop().await;
 }
 
+/// They come before the first of them can be accepted: a short backlog drops the rest, and a client
+/// that was dropped waits for a greeting for ever.
+#[tokio::test]
+async fn a_burst_of_clients_is_greeted() {
+    let mut settings = lmtp();
+    settings.max_connections = 300;
+    let running = Running::start(settings).await;
+    let (_, address) = &running.server.addresses()[0];
+    let burst: Vec<_> = (0..300)
+        .map(|_| std::net::TcpStream::connect_timeout(address, PATIENCE).unwrap())
+        .collect();
+    for stream in burst {
+        stream.set_nonblocking(true).unwrap();
+        Client::new(TcpStream::from_std(stream).unwrap())
+            .expect("220")
+            .await;
+    }
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn a_silent_client_is_told() {
     let mut settings = lmtp();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -20,6 +20,9 @@ use crate::smtp::{ListenAddress, Reply};
 
 /// After a failed accept (no file handles left): long enough not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that wait to be accepted; the system may cap it (`net.core.somaxconn`). Beyond it a
+/// burst of clients would wait for a greeting that never comes: the runtime's own 128 are too few.
+const BACKLOG: u32 = 4096;
 /// Owner and group (the MTA) may connect.
 const SOCKET_MODE: u32 = 0o660;
 
@@ -83,9 +86,7 @@ impl Listener {
     /// that name.
     pub(super) async fn open(settings: &ListenerSettings) -> io::Result<Vec<Self>> {
         let sockets = match &settings.address {
-            ListenAddress::Tcp { host, port } => {
-                vec![Self::Tcp(TcpListener::bind((host.as_str(), *port)).await?)]
-            }
+            ListenAddress::Tcp { host, port } => vec![Self::Tcp(bind_tcp(host, *port).await?)],
             ListenAddress::Unix(path) => vec![bind_unix(Path::new(path))?],
             ListenAddress::Systemd(name) => from_manager(name)?,
         };
@@ -192,6 +193,27 @@ fn turn_away(stream: &Stream, reply: &Reply) {
         Stream::Tcp(stream, _) => stream.try_write(&line),
         Stream::Unix(stream) => stream.try_write(&line),
     };
+}
+
+/// The first address of the name that can be listened on.
+async fn bind_tcp(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in tokio::net::lookup_host((host, port)).await? {
+        let bound = || {
+            let socket = match address {
+                SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => TcpSocket::new_v6()?,
+            };
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(BACKLOG)
+        };
+        match bound() {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// Binds beside the path and renames, so that the socket never has another mode and replaces
