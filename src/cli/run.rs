@@ -46,8 +46,10 @@ pub(super) fn run(global: &Global) -> Done {
                 Err(Failure::new(Exit::Io, message))
             }
         };
-        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        // To its end, so that nothing is said behind the last word.
         watchdog.abort();
+        let _ = watchdog.await;
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
         daemon.stop().await;
         ended
     });
