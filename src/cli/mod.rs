@@ -8,6 +8,9 @@ mod check;
 mod client;
 mod demo;
 mod explain;
+mod facts;
+mod history;
+mod replay;
 mod run;
 mod store;
 mod text;
@@ -141,17 +144,18 @@ enum Command {
     Check(check::Options),
     /// What the settings of a mailbox would do with a mail, and why
     Explain(explain::Options),
+    /// What became of each mail, oldest first
+    History(history::History),
+    /// The why-record of a mail: what decided and what was done
+    Why(history::Why),
+    /// What draft settings of a mailbox would have done with its mail of the last days
+    Replay(replay::Options),
     /// Mail that is held
     #[command(subcommand)]
     Quarantine(admin::Quarantine),
     /// Outgoing forwards, notices, replies, releases
     #[command(subcommand)]
     Queue(admin::Queue),
-    /// The why-record of a mail: what decided and what was done
-    Why {
-        /// The `q=` of the reply
-        id: String,
-    },
     /// What the daemon is doing
     Status,
     /// Reads the settings again; a bad file keeps the old ones
@@ -160,6 +164,8 @@ enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// What becomes of each mail from now on, until it is interrupted
+    Tail(history::Filter),
     /// The store's files and index
     #[command(subcommand)]
     Store(store::Command),
@@ -176,11 +182,14 @@ pub fn execute(cli: &Cli, out: &mut dyn Write) -> Done {
         Command::Demo(options) => demo::demo(global, options, out),
         Command::Check(options) => check::check(global, options, out),
         Command::Explain(options) => explain::explain(global, options, out),
+        Command::History(options) => history::history(global, options, out),
+        Command::Why(options) => history::why(global, options, out),
+        Command::Replay(options) => replay::replay(global, options, out),
         Command::Quarantine(command) => admin::quarantine(global, command, out),
         Command::Queue(command) => admin::queue(global, command, out),
-        Command::Why { id } => admin::why(global, id, out),
         Command::Status => admin::status(global, out),
         Command::Reload { wait } => admin::reload(global, *wait, out),
+        Command::Tail(filter) => history::tail(global, filter, out),
         Command::Store(command) => store::store(global, command, out),
     }
 }

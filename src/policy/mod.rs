@@ -2,6 +2,8 @@
 //! [`Policy::screen`] (stages 1-4) and [`Policy::decide`] (the rest).
 
 mod entries;
+pub mod evidence;
+pub mod facts;
 pub mod filter;
 pub mod forward;
 pub mod pattern;
@@ -14,6 +16,7 @@ pub mod suffix;
 
 use std::sync::Arc;
 
+pub use facts::{Facts, Redecided};
 pub use pattern::{Origin, Pattern};
 pub use plan::{
     Action, AuthReport, Class, Hit, NoReply, NotifyField, Outcome, Plan, ScanReport, SpamScan,
