@@ -21,6 +21,7 @@ pub(crate) mod mailbox;
 mod patterns;
 mod raw;
 mod read;
+mod setting;
 pub mod settings;
 mod source;
 mod text;
@@ -34,8 +35,8 @@ pub use error::{Diagnostic, Severity, Snippet};
 pub use settings::*;
 pub use tls::Certificate;
 
-use self::field::Merge as _;
 use self::mailbox::RawMailbox;
+use self::setting::{Setting as _, Shape};
 use self::source::{Cursor, Place, Report};
 use self::text::{Mail, Text};
 use crate::mail::Address;
@@ -172,24 +173,14 @@ fn check_files(
 
 /// Whether the file has a mailbox file's key at its top. One that cannot be read has not.
 fn is_mailbox_file(path: &Path) -> bool {
-    const KEYS: [&str; 12] = [
-        "mailbox",
-        "aliases",
-        "language",
-        "timezone",
-        "announcements",
-        "reject",
-        "allow",
-        "virus",
-        "spam",
-        "forwarding",
-        "notify",
-        "auto_reply",
-    ];
+    let Shape::Section(section) = RawMailbox::shape() else {
+        return false;
+    };
     let bytes = patterns::read_text(path, MOST_FILE_BYTES).unwrap_or_default();
     let is_key = |line: &[u8]| {
         let key = line.split(|b| *b == b':').next().unwrap_or_default();
-        key.len() < line.len() && KEYS.iter().any(|known| known.as_bytes() == key)
+        let known = section.keys.iter().filter(|key| key.name != "version");
+        key.len() < line.len() && known.into_iter().any(|known| known.name.as_bytes() == key)
     };
     bytes.split(|b| *b == b'\n').any(is_key)
 }
@@ -208,10 +199,9 @@ fn read_config(path: &Path, bytes: Vec<u8>) -> Result<Loaded, Vec<Diagnostic>> {
 /// finding the mailbox files only.
 fn attempt_config(path: &Path, bytes: Vec<u8>) -> (Option<Config>, Vec<Diagnostic>) {
     let mut report = Report::default();
-    let config = match patterns::add_text(&mut report, path, bytes) {
-        Some(_) => compile::config(&mut report, path),
-        None => None,
-    };
+    let config = patterns::add_text(&mut report, path, bytes)
+        .and_then(|_| compile::read(&mut report))
+        .and_then(|raw| compile::config(&mut report, path, &raw));
     (config, report.finish())
 }
 
