@@ -6,11 +6,14 @@
 mod admin;
 mod check;
 mod client;
+mod decision;
 mod demo;
+mod dry_run;
 mod explain;
 mod run;
 mod store;
 mod text;
+mod words;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -151,6 +154,9 @@ enum Command {
     Why {
         /// The `q=` of the reply
         id: String,
+        /// Of the text; without it the locale's
+        #[arg(long, value_enum)]
+        language: Option<words::Language>,
     },
     /// What the daemon is doing
     Status,
@@ -178,7 +184,7 @@ pub fn execute(cli: &Cli, out: &mut dyn Write) -> Done {
         Command::Explain(options) => explain::explain(global, options, out),
         Command::Quarantine(command) => admin::quarantine(global, command, out),
         Command::Queue(command) => admin::queue(global, command, out),
-        Command::Why { id } => admin::why(global, id, out),
+        Command::Why { id, language } => admin::why(global, id, *language, out),
         Command::Status => admin::status(global, out),
         Command::Reload { wait } => admin::reload(global, *wait, out),
         Command::Store(command) => store::store(global, command, out),
