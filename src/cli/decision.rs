@@ -330,3 +330,74 @@ fn none(language: Language) -> &'static str {
 fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn told(value: &Value, language: Language) -> String {
+        let mut out = Vec::new();
+        write(value, language, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_is_missing_or_unknown_does_no_harm() {
+        for value in [
+            json!({}),
+            json!({"verdict": "tomorrow", "stage": "later", "entry": null, "steps": [{}, 1, "x"]}),
+            json!({"id": "x", "steps": null, "forward": [], "notify": "x", "auto_reply": 1,
+                   "effects": [{}, {"kind": "flight", "to": null, "state": "away"}],
+                   "all_stages": [{"stage": "forwarding", "entries": {}}], "matched": {"from": 1}}),
+        ] {
+            for language in [Ja, En] {
+                assert!(told(&value, language).contains("verdict: "), "{value}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_kept_us_from_looking_is_told() {
+        let value = json!({"id": "x", "verdict": "deliver", "bounds": "MimeDepth", "bypass": "crash",
+                           "matched": "\u{1b}[2J広告"});
+        let text = told(&value, En);
+        for words in [
+            "MimeDepth",
+            "(crash)",
+            "Matched in the Subject: \"\u{fffd}[2J広告\"",
+        ] {
+            assert!(text.contains(words), "{text}");
+        }
+        let text = told(&value, Ja);
+        for words in ["上限（MimeDepth）", "（crash）", "「\u{fffd}[2J広告」"] {
+            assert!(text.contains(words), "{text}");
+        }
+    }
+
+    #[test]
+    fn effects_have_their_state_in_words() {
+        let value = json!({"id": "x", "verdict": "deliver", "effects": [
+            {"kind": "forward", "to": ["a@b.example"], "state": "dead", "reply": "550 5.1.1 no"},
+            {"kind": "quarantine", "to": ["c@d.example"], "state": "held", "reply": null},
+            {"kind": "release", "to": ["c@d.example"], "state": "odd", "reply": null},
+        ]});
+        let text = told(&value, En);
+        assert!(
+            text.ends_with(
+                "  forward to a@b.example: given up (550 5.1.1 no)\n  \
+                 quarantine to c@d.example: held\n  release to c@d.example: odd\n"
+            ),
+            "{text}"
+        );
+        let text = told(&value, Ja);
+        assert!(
+            text.ends_with(
+                "  転送: a@b.example 宛て: 送信できませんでした (550 5.1.1 no)\n  \
+                 隔離: c@d.example 宛て: 隔離中\n  再配送: c@d.example 宛て: odd\n"
+            ),
+            "{text}"
+        );
+    }
+}

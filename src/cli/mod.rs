@@ -10,8 +10,10 @@ mod decision;
 mod demo;
 mod dry_run;
 mod explain;
+mod junit;
 mod run;
 mod store;
+mod test;
 mod text;
 mod words;
 
@@ -28,7 +30,7 @@ use crate::config::{self, Config, Loaded};
 pub enum Exit {
     /// Success.
     Ok = 0,
-    /// Warnings under `--deny-warnings`.
+    /// A case of `test` failed, or warnings under `--deny-warnings`.
     Failed = 1,
     /// `EX_USAGE`.
     Usage = 64,
@@ -144,6 +146,8 @@ enum Command {
     Check(check::Options),
     /// What the settings of a mailbox would do with a mail, and why
     Explain(explain::Options),
+    /// Rule tests: mails, and what must become of them
+    Test(test::Options),
     /// Mail that is held
     #[command(subcommand)]
     Quarantine(admin::Quarantine),
@@ -182,6 +186,7 @@ pub fn execute(cli: &Cli, out: &mut dyn Write) -> Done {
         Command::Demo(options) => demo::demo(global, options, out),
         Command::Check(options) => check::check(global, options, out),
         Command::Explain(options) => explain::explain(global, options, out),
+        Command::Test(options) => test::test(global, options, out),
         Command::Quarantine(command) => admin::quarantine(global, command, out),
         Command::Queue(command) => admin::queue(global, command, out),
         Command::Why { id, language } => admin::why(global, id, *language, out),

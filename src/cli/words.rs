@@ -212,3 +212,46 @@ const STATES: [(&str, &str, &str); 13] = [
         "its time was over, it is gone",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_there_in_both_languages() {
+        let both = |word: &dyn Fn(Language) -> &'static str| {
+            let (ja, en) = (word(Language::Ja), word(Language::En));
+            assert!(en.is_ascii() && !en.is_empty(), "{en}");
+            assert!(ja.chars().any(|c| c > '\u{3000}'), "{ja}");
+        };
+        for told in [Told::Would, Told::Did] {
+            for it in Verdict::ALL {
+                both(&|language| verdict(language, told, it));
+            }
+        }
+        for it in Stage::ALL {
+            both(&|language| stage(language, it));
+        }
+        for it in Outcome::ALL {
+            both(&|language| outcome(language, it));
+        }
+        for it in NoReply::ALL {
+            both(&|language| no_reply(language, it));
+        }
+        for (word, ..) in STATES {
+            both(&|language| state(language, word).unwrap());
+        }
+        assert_eq!(state(Language::Ja, "unheard of"), None);
+    }
+
+    #[test]
+    fn every_word_of_the_policy_is_read_back() {
+        for it in Outcome::ALL {
+            assert_eq!(Outcome::named(it.as_str()), Some(it));
+        }
+        for it in NoReply::ALL {
+            assert_eq!(NoReply::named(it.as_str()), Some(it));
+        }
+        assert_eq!(NoReply::named("unheard of"), None);
+    }
+}

@@ -21,6 +21,7 @@ pub(crate) mod mailbox;
 mod patterns;
 mod raw;
 mod read;
+pub mod ruletests;
 pub mod settings;
 mod source;
 mod text;
@@ -186,10 +187,15 @@ fn is_mailbox_file(path: &Path) -> bool {
         "notify",
         "auto_reply",
     ];
+    has_key(path, &KEYS)
+}
+
+/// Whether one of the keys stands at the top of a file, by its lines.
+fn has_key(path: &Path, keys: &[&str]) -> bool {
     let bytes = patterns::read_text(path, MOST_FILE_BYTES).unwrap_or_default();
     let is_key = |line: &[u8]| {
         let key = line.split(|b| *b == b':').next().unwrap_or_default();
-        key.len() < line.len() && KEYS.iter().any(|known| known.as_bytes() == key)
+        key.len() < line.len() && keys.iter().any(|known| known.as_bytes() == key)
     };
     bytes.split(|b| *b == b'\n').any(is_key)
 }
