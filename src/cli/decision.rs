@@ -60,8 +60,8 @@ fn reasons(value: &Value, language: Language) -> Vec<String> {
     if let Some(matched) = value["matched"].as_str() {
         let matched = quoted(matched, language);
         lines.push(match language {
-            Ja => format!("件名の一致した部分: {matched}"),
-            En => format!("Matched in the Subject: {matched}"),
+            Ja => format!("メールの該当箇所: {matched}"),
+            En => format!("In the mail: {matched}"),
         });
     }
     if value["bounds"].is_string() {
@@ -363,11 +363,7 @@ mod tests {
         let value = json!({"id": "x", "verdict": "deliver", "bounds": "MimeDepth", "bypass": "crash",
                            "matched": "\u{1b}[2J広告"});
         let text = told(&value, En);
-        for words in [
-            "MimeDepth",
-            "(crash)",
-            "Matched in the Subject: \"\u{fffd}[2J広告\"",
-        ] {
+        for words in ["MimeDepth", "(crash)", "In the mail: \"\u{fffd}[2J広告\""] {
             assert!(text.contains(words), "{text}");
         }
         let text = told(&value, Ja);

@@ -23,6 +23,21 @@ impl DryRun {
         Self { config, directory }
     }
 
+    /// The recipient that `--mailbox` names, completed as one of a hand-off, and its settings.
+    ///
+    /// # Errors
+    /// No address, and as [`DryRun::mailbox`].
+    pub(super) fn named(&self, name: &str) -> Result<(Address, Arc<Mailbox>), Failure> {
+        let complete = match name.contains('@') {
+            true => Address::parse(name),
+            false => Address::parse(&format!("{name}@{}", self.config.server.default_domain)),
+        };
+        let address = complete
+            .map_err(|error| Failure::new(Exit::Usage, format!("--mailbox {name}: {error}")))?;
+        let mailbox = self.mailbox(&address)?;
+        Ok((address, mailbox))
+    }
+
     /// The settings that a recipient's mail would meet.
     ///
     /// # Errors

@@ -9,8 +9,7 @@ use serde_json::json;
 use super::dry_run::{self, DryRun, Trial};
 use super::words::{self, Language};
 use super::{Done, Exit, Failure, Global, config_of, decision, text};
-use crate::config::Config;
-use crate::mail::{Address, AddressError, Message, ReversePath};
+use crate::mail::{Message, ReversePath};
 use crate::policy::AuthReport;
 use crate::view;
 
@@ -34,13 +33,7 @@ pub(super) struct Options {
 
 pub(super) fn explain(global: &Global, options: &Options, out: &mut dyn Write) -> Done {
     let dry_run = DryRun::new(config_of(global)?);
-    let recipient = complete(&options.mailbox, &dry_run.config).map_err(|error| {
-        Failure::new(
-            Exit::Usage,
-            format!("--mailbox {}: {error}", options.mailbox),
-        )
-    })?;
-    let mailbox = dry_run.mailbox(&recipient)?;
+    let (recipient, mailbox) = dry_run.named(&options.mailbox)?;
     let message = dry_run.message(&read(&options.file)?);
     // The mail is taken as the MTA would hand it over: from a trusted client, now.
     let trial = Trial {
@@ -65,14 +58,6 @@ pub(super) fn explain(global: &Global, options: &Options, out: &mut dyn Write) -
         decision::write(&value, words::language(options.language), out)?;
     }
     Ok(())
-}
-
-fn complete(text: &str, config: &Config) -> Result<Address, AddressError> {
-    if text.contains('@') {
-        Address::parse(text)
-    } else {
-        Address::parse(&format!("{text}@{}", config.server.default_domain))
-    }
 }
 
 fn sender(given: Option<&str>, message: &Message) -> Result<ReversePath, Failure> {

@@ -10,7 +10,6 @@ mod decision;
 mod demo;
 mod dry_run;
 mod explain;
-mod junit;
 mod run;
 mod store;
 mod test;

@@ -1,19 +1,22 @@
 //! `sekimori test`: rule tests. Each case is decided by the same call as a mail of the daemon and as
 //! `explain`; only what the case names is compared.
 
-use std::collections::BTreeSet;
+mod junit;
+mod outcome;
+mod report;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
 
+use self::outcome::Outcome;
 use super::dry_run::{self, DryRun, Trial};
-use super::{Done, Exit, Failure, Global, check, config_of, junit, text};
-use crate::config::ruletests::{CaseMail, Expectation, Notified, RuleCase, RuleTests};
+use super::{Done, Exit, Failure, Global, check, config_of};
+use crate::config::ruletests::{CaseMail, RuleCase, RuleTests};
 use crate::config::{Mailbox, ruletests};
-use crate::mail::{Address, FromField, Message, ReversePath};
+use crate::mail::{FromField, Message, ReversePath};
 use crate::policy::{AuthReport, ScanReport, SpamScan, VirusScan};
 use crate::view;
 
@@ -32,32 +35,11 @@ pub(super) struct Options {
     paths: Vec<PathBuf>,
 }
 
-/// `--format`; `--json` is the same as `json`.
+/// `--format`; `--json` goes before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     Text,
-    Json,
     Junit,
-}
-
-/// What came of one case.
-#[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) name: String,
-    pub(super) file: PathBuf,
-    pub(super) line: u32,
-    /// Empty: passed.
-    pub(super) differences: Vec<Difference>,
-    /// For a case that failed: what decided, or why there was no reply.
-    pub(super) reason: Option<String>,
-}
-
-/// One expectation that was not met; the values as JSON.
-#[derive(Debug)]
-pub(super) struct Difference {
-    pub(super) what: &'static str,
-    pub(super) expected: Value,
-    pub(super) got: Value,
 }
 
 pub(super) fn test(global: &Global, options: &Options, out: &mut dyn Write) -> Done {
@@ -71,10 +53,9 @@ pub(super) fn test(global: &Global, options: &Options, out: &mut dyn Write) -> D
         std::fs::write(path, report).map_err(|error| Failure::io(path.display(), &error))?;
     }
     match options.format {
-        _ if global.json => print_json(&outcomes, out)?,
-        Format::Json => print_json(&outcomes, out)?,
+        _ if global.json => report::json_lines(&outcomes, out)?,
         Format::Junit => out.write_all(junit::report(&outcomes).as_bytes())?,
-        Format::Text => print_text(global, &outcomes, out)?,
+        Format::Text => report::text(global.quiet, &outcomes, out)?,
     }
     if outcomes.iter().all(Outcome::passed) {
         Ok(())
@@ -211,14 +192,7 @@ impl Ready<'_> {
         };
         let owner = self.mailbox.policy.mailbox.to_string();
         let decided = view::plan(&owner, &trial.decide(&self.mailbox));
-        let differences = compare(&case.expect, &decided);
-        Outcome {
-            name: case.name.clone(),
-            file: self.file.to_owned(),
-            line: case.line,
-            reason: reason(&decided, &differences),
-            differences,
-        }
+        Outcome::of(self.file, case, &decided)
     }
 }
 
@@ -259,152 +233,4 @@ fn scan(case: &RuleCase, upstream: ScanReport) -> ScanReport {
             None => upstream.spam,
         },
     }
-}
-
-/// Every expectation that a decision, as `explain --json` shows it, does not meet.
-fn compare(expect: &Expectation, decided: &Value) -> Vec<Difference> {
-    let text = |text: &Option<String>| text.as_ref().map(|text| json!(text));
-    let forward = &decided["forward"];
-    let keep = Some(&forward["keep"]).filter(|_| !forward["rule"].is_null());
-    let notified = addresses(&decided["notify"]);
-    let (expected_notified, notified) = match &expect.notified {
-        Some(Notified::Count(count)) => (Some(json!(count)), json!(notified.len())),
-        Some(Notified::To(to)) => (Some(keys(to)), keys(&notified)),
-        None => (None, Value::Null),
-    };
-    let rows = [
-        (
-            "verdict",
-            expect.verdict.map(|verdict| json!(verdict.as_str())),
-            decided["verdict"].clone(),
-        ),
-        (
-            "stage",
-            expect.stage.map(|stage| json!(stage.as_str())),
-            decided["stage"].clone(),
-        ),
-        ("entry", text(&expect.entry), decided["entry"].clone()),
-        ("origin", text(&expect.origin), decided["origin"].clone()),
-        ("rule", text(&expect.rule), forward["rule"].clone()),
-        (
-            "forwarded_to",
-            expect.forwarded_to.as_deref().map(keys),
-            keys(&addresses(&forward["to"])),
-        ),
-        (
-            "keep_copy",
-            expect.keep_copy.map(Value::from),
-            keep.cloned().unwrap_or_default(),
-        ),
-        ("notified", expected_notified, notified),
-        (
-            "auto_reply",
-            expect.auto_reply.map(Value::from),
-            decided["auto_reply"]["would_send"].clone(),
-        ),
-        (
-            "mark",
-            text(&expect.mark),
-            json!(decided["mark"].as_str().unwrap_or_default()),
-        ),
-    ];
-    let unmet = rows.into_iter().filter_map(|(what, expected, got)| {
-        let expected = expected.filter(|expected| *expected != got)?;
-        Some(Difference {
-            what,
-            expected,
-            got,
-        })
-    });
-    unmet.collect()
-}
-
-fn addresses(list: &Value) -> Vec<Address> {
-    let texts = list.as_array().into_iter().flatten();
-    texts
-        .filter_map(|text| Address::parse(text.as_str()?).ok())
-        .collect()
-}
-
-/// Addresses as they are compared: case does not count, nor the order.
-fn keys(addresses: &[Address]) -> Value {
-    let keys: BTreeSet<String> = addresses.iter().map(Address::key).collect();
-    json!(keys)
-}
-
-/// For a case that failed: what holds the mail, or why there is no reply where one was expected.
-fn reason(decided: &Value, differences: &[Difference]) -> Option<String> {
-    let wanted_reply = differences.iter().any(|d| d.what == "auto_reply");
-    if differences.is_empty() {
-        return None;
-    }
-    if decided["stage"].is_null() {
-        let reason = decided["auto_reply"]["reason"].as_str();
-        return reason
-            .filter(|_| wanted_reply)
-            .map(|reason| format!("no auto-reply: {reason}"));
-    }
-    let [stage, entry, origin] =
-        ["stage", "entry", "origin"].map(|name| text::word(&decided[name]));
-    Some(format!("decided by {stage}: {entry} ({origin})"))
-}
-
-impl Outcome {
-    pub(super) fn passed(&self) -> bool {
-        self.differences.is_empty()
-    }
-
-    /// What went wrong, one line a difference.
-    pub(super) fn complaints(&self) -> impl Iterator<Item = String> {
-        let differences = self.differences.iter().map(|difference| {
-            let Difference {
-                what,
-                expected,
-                got,
-            } = difference;
-            let [expected, got] = [expected, got].map(text::word);
-            format!("{what}: expected {expected}, got {got}")
-        });
-        differences.chain(self.reason.clone())
-    }
-}
-
-fn print_json(outcomes: &[Outcome], out: &mut dyn Write) -> std::io::Result<()> {
-    outcomes.iter().try_for_each(|outcome| {
-        let differences = outcome.differences.iter().map(
-            |difference| json!({"what": difference.what, "expected": difference.expected, "got": difference.got}),
-        );
-        let value = json!({
-            "schema": "sekimori.test/1",
-            "name": outcome.name,
-            "file": outcome.file.display().to_string(),
-            "line": outcome.line,
-            "passed": outcome.passed(),
-            "differences": differences.collect::<Vec<_>>(),
-        });
-        writeln!(out, "{}", text::json(&value))
-    })
-}
-
-/// `--quiet` leaves out what passed.
-fn print_text(global: &Global, outcomes: &[Outcome], out: &mut dyn Write) -> std::io::Result<()> {
-    for outcome in outcomes {
-        let name = text::clean(&outcome.name);
-        if outcome.passed() {
-            if !global.quiet {
-                writeln!(out, "ok      {name}")?;
-            }
-            continue;
-        }
-        let place = format!("{}:{}", outcome.file.display(), outcome.line);
-        writeln!(out, "FAILED  {name} ({place})")?;
-        for complaint in outcome.complaints() {
-            writeln!(out, "        {complaint}")?;
-        }
-    }
-    let failed = outcomes.iter().filter(|outcome| !outcome.passed()).count();
-    if !global.quiet || failed > 0 {
-        writeln!(out, "{} passed, {failed} failed", outcomes.len() - failed)?;
-    }
-    Ok(())
 }

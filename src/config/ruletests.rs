@@ -2,11 +2,11 @@
 //!
 //! Read like every settings file: strictly, and all mistakes in one run.
 
-use std::fmt;
+mod raw;
+
 use std::path::{Path, PathBuf};
 
-use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
-
+use self::raw::{RawCase, RawExpect, RawNotified, RawTests, RawVerdict};
 use super::error::Diagnostic;
 use super::field::{At, Field};
 use super::source::{Place, Report};
@@ -113,7 +113,7 @@ pub fn rule_tests(path: &Path) -> Result<RuleTests, Vec<Diagnostic>> {
     let mut report = Report::default();
     let tests = patterns::add_text(&mut report, path, bytes)
         .and_then(|file| Some((file, read::settings::<RawTests>(&mut report, file)?)))
-        .map(|(file, raw)| compile_tests(&mut report, file, path, raw));
+        .map(|(file, raw)| compile_tests(&mut report, file, path, &raw));
     let errors = report.has_errors();
     tests.filter(|_| !errors).ok_or_else(|| report.finish())
 }
@@ -126,125 +126,7 @@ pub fn rule_tests_below(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The whole file.
-#[derive(Debug, Clone, Default, PartialEq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawTests {
-    version: Field<u64>,
-    mailbox: Field<Text<Mail>>,
-    cases: Field<Vec<Field<RawCase>>>,
-}
-
-/// One of `cases`.
-#[derive(Debug, Clone, Default, PartialEq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawCase {
-    name: Field<String>,
-    mailbox: Field<Text<Mail>>,
-    message: Field<String>,
-    headers: Field<String>,
-    body: Field<String>,
-    sender: Field<String>,
-    at: Field<String>,
-    trusted_client: Field<bool>,
-    dmarc_pass: Field<bool>,
-    scan: Field<RawScan>,
-    expect: Field<RawExpect>,
-}
-
-/// `scan` of a case.
-#[derive(Debug, Clone, Default, PartialEq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawScan {
-    spam: Field<bool>,
-    virus: Field<String>,
-}
-
-/// `expect` of a case.
-#[derive(Debug, Clone, Default, PartialEq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawExpect {
-    verdict: Field<RawVerdict>,
-    stage: Field<RawStage>,
-    entry: Field<String>,
-    origin: Field<String>,
-    rule: Field<String>,
-    forwarded_to: Field<Vec<Field<Text<Mail>>>>,
-    keep_copy: Field<bool>,
-    notified: Field<RawNotified>,
-    auto_reply: Field<bool>,
-    mark: Field<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum RawVerdict {
-    Deliver,
-    Forward,
-    Quarantine,
-    Replace,
-}
-
-/// The stages that can decide.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Deserialize)]
-enum RawStage {
-    #[serde(rename = "reject.from_suffixes")]
-    RejectFromSuffixes,
-    #[serde(rename = "reject.subject_contains")]
-    RejectSubjectContains,
-    #[serde(rename = "reject.headers")]
-    RejectHeaders,
-    #[serde(rename = "virus")]
-    Virus,
-    #[serde(rename = "spam")]
-    Spam,
-}
-
-/// A number, or a list of addresses.
-#[derive(Debug, Clone, PartialEq)]
-enum RawNotified {
-    Count(u64),
-    To(Vec<Field<Text<Mail>>>),
-}
-
-impl<'de> Deserialize<'de> for RawNotified {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NotifiedVisitor)
-    }
-}
-
-struct NotifiedVisitor;
-
-impl<'de> Visitor<'de> for NotifiedVisitor {
-    type Value = RawNotified;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number of addresses, or a list of them")
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<RawNotified, E> {
-        Ok(RawNotified::Count(number))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<RawNotified, E> {
-        match text.parse() {
-            Ok(number) => Ok(RawNotified::Count(number)),
-            Err(_) => Err(E::custom(format!(
-                "{text:?} is neither a number of addresses nor a list of them"
-            ))),
-        }
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RawNotified, A::Error> {
-        let mut to = Vec::new();
-        while let Some(address) = seq.next_element()? {
-            to.push(address);
-        }
-        Ok(RawNotified::To(to))
-    }
-}
-
-fn compile_tests(report: &mut Report, file: u16, path: &Path, raw: RawTests) -> RuleTests {
+fn compile_tests(report: &mut Report, file: u16, path: &Path, raw: &RawTests) -> RuleTests {
     compile::version(report, &raw.version, file);
     let written = raw.cases.section();
     if written.is_empty() && raw.cases.value.is_some() || !raw.cases.is_given() {
@@ -471,28 +353,5 @@ impl Compile<'_> {
 
     fn missing(&mut self, at: Place, message: &str, help: &str) {
         self.report.error_help("missing", at, message, help);
-    }
-}
-
-impl From<RawVerdict> for Verdict {
-    fn from(raw: RawVerdict) -> Self {
-        match raw {
-            RawVerdict::Deliver => Self::Deliver,
-            RawVerdict::Forward => Self::Forward,
-            RawVerdict::Quarantine => Self::Quarantine,
-            RawVerdict::Replace => Self::Replace,
-        }
-    }
-}
-
-impl From<RawStage> for Stage {
-    fn from(raw: RawStage) -> Self {
-        match raw {
-            RawStage::RejectFromSuffixes => Self::RejectFromSuffixes,
-            RawStage::RejectSubjectContains => Self::RejectSubjectContains,
-            RawStage::RejectHeaders => Self::RejectHeaders,
-            RawStage::Virus => Self::Virus,
-            RawStage::Spam => Self::Spam,
-        }
     }
 }

@@ -64,7 +64,7 @@ impl Entries {
     }
 
     /// The entries of these indexes, each once, the first `most` in file order.
-    pub(super) fn hits(&self, indexes: impl Iterator<Item = u32>, most: usize) -> Vec<Hit> {
+    pub(super) fn first_hits(&self, indexes: impl Iterator<Item = u32>, most: usize) -> Vec<Hit> {
         let mut first = BTreeSet::new();
         for index in indexes {
             first.insert(index);

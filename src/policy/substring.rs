@@ -96,7 +96,7 @@ impl SubstringSet {
         });
         let shorter = |node: &&Node| self.node(node.parent);
         let nodes = places.flat_map(|longest| std::iter::successors(Some(longest), shorter));
-        self.entries.hits(nodes.map(|node| node.index), most)
+        self.entries.first_hits(nodes.map(|node| node.index), most)
     }
 
     /// Appends the next entry in sorted order.

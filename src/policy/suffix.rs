@@ -119,7 +119,8 @@ impl SuffixSet {
         most: usize,
         counts: impl Fn(&str, &str) -> bool + Copy,
     ) -> Vec<Hit> {
-        self.entries.hits(self.matching(addresses, counts), most)
+        self.entries
+            .first_hits(self.matching(addresses, counts), most)
     }
 
     /// The indexes of the entries that fit, in no order, one perhaps several times.

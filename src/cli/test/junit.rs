@@ -3,8 +3,8 @@
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 
-use super::test::Outcome;
-use super::text;
+use super::outcome::Outcome;
+use crate::cli::text;
 
 /// The report; it ends with a line end.
 pub(super) fn report(outcomes: &[Outcome]) -> String {
@@ -81,7 +81,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::super::test::Difference;
+    use super::super::outcome::Difference;
     use super::*;
 
     fn outcome(file: &str, name: &str, got: Option<&str>) -> Outcome {
