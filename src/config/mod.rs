@@ -21,6 +21,7 @@ pub(crate) mod mailbox;
 mod patterns;
 mod raw;
 mod read;
+pub mod ruletests;
 mod setting;
 pub mod settings;
 mod source;
@@ -176,11 +177,17 @@ fn is_mailbox_file(path: &Path) -> bool {
     let Shape::Section(section) = RawMailbox::shape() else {
         return false;
     };
+    let names = section.keys.iter().map(|key| key.name);
+    let own: Vec<&str> = names.filter(|name| *name != "version").collect();
+    has_key(path, &own)
+}
+
+/// Whether one of the keys stands at the top of a file, by its lines.
+fn has_key(path: &Path, keys: &[&str]) -> bool {
     let bytes = patterns::read_text(path, MOST_FILE_BYTES).unwrap_or_default();
     let is_key = |line: &[u8]| {
         let key = line.split(|b| *b == b':').next().unwrap_or_default();
-        let known = section.keys.iter().filter(|key| key.name != "version");
-        key.len() < line.len() && known.into_iter().any(|known| known.name.as_bytes() == key)
+        key.len() < line.len() && keys.iter().any(|known| known.as_bytes() == key)
     };
     bytes.split(|b| *b == b'\n').any(is_key)
 }
