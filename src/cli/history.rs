@@ -8,7 +8,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::admin::{Daemon, item};
-use super::{Done, Exit, Failure, Global, client, text};
+use super::{Done, Exit, Failure, Global, client, decision, text, words};
 use crate::policy::{Stage, Verdict};
 use crate::store::Id;
 
@@ -51,6 +51,9 @@ pub(super) struct Why {
     /// The `q=` of the reply, `q=ID`, or a line of a log that has one in it
     #[arg(required = true)]
     id: Vec<String>,
+    /// Of the text; without it the locale's
+    #[arg(long, value_enum)]
+    language: Option<words::Language>,
 }
 
 pub(super) fn history(global: &Global, options: &History, out: &mut dyn Write) -> Done {
@@ -86,7 +89,7 @@ pub(super) fn why(global: &Global, options: &Why, out: &mut dyn Write) -> Done {
         if global.json {
             writeln!(out, "{}", text::json(&record))?;
         } else {
-            text::decision(&record, out)?;
+            decision::write(&record, words::language(options.language), out)?;
         }
     }
     Ok(())

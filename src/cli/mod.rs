@@ -6,14 +6,18 @@
 mod admin;
 mod check;
 mod client;
+mod decision;
 mod demo;
+mod dry_run;
 mod explain;
 mod facts;
 mod history;
 mod replay;
 mod run;
 mod store;
+mod test;
 mod text;
+mod words;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -28,7 +32,7 @@ use crate::config::{self, Config, Loaded};
 pub enum Exit {
     /// Success.
     Ok = 0,
-    /// Warnings under `--deny-warnings`.
+    /// A case of `test` failed, or warnings under `--deny-warnings`.
     Failed = 1,
     /// `EX_USAGE`.
     Usage = 64,
@@ -144,6 +148,8 @@ enum Command {
     Check(check::Options),
     /// What the settings of a mailbox would do with a mail, and why
     Explain(explain::Options),
+    /// Rule tests: mails, and what must become of them
+    Test(test::Options),
     /// What became of each mail, oldest first
     History(history::History),
     /// The why-record of a mail: what decided and what was done
@@ -182,6 +188,7 @@ pub fn execute(cli: &Cli, out: &mut dyn Write) -> Done {
         Command::Demo(options) => demo::demo(global, options, out),
         Command::Check(options) => check::check(global, options, out),
         Command::Explain(options) => explain::explain(global, options, out),
+        Command::Test(options) => test::test(global, options, out),
         Command::History(options) => history::history(global, options, out),
         Command::Why(options) => history::why(global, options, out),
         Command::Replay(options) => replay::replay(global, options, out),

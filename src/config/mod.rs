@@ -21,6 +21,8 @@ pub(crate) mod mailbox;
 mod patterns;
 mod raw;
 mod read;
+pub mod ruletests;
+mod setting;
 pub mod settings;
 mod source;
 mod text;
@@ -34,8 +36,8 @@ pub use error::{Diagnostic, Severity, Snippet};
 pub use settings::*;
 pub use tls::Certificate;
 
-use self::field::Merge as _;
 use self::mailbox::RawMailbox;
+use self::setting::{Setting as _, Shape};
 use self::source::{Cursor, Place, Report};
 use self::text::{Mail, Text};
 use crate::mail::Address;
@@ -188,24 +190,20 @@ fn check_files(
 
 /// Whether the file has a mailbox file's key at its top. One that cannot be read has not.
 fn is_mailbox_file(path: &Path) -> bool {
-    const KEYS: [&str; 12] = [
-        "mailbox",
-        "aliases",
-        "language",
-        "timezone",
-        "announcements",
-        "reject",
-        "allow",
-        "virus",
-        "spam",
-        "forwarding",
-        "notify",
-        "auto_reply",
-    ];
+    let Shape::Section(section) = RawMailbox::shape() else {
+        return false;
+    };
+    let names = section.keys.iter().map(|key| key.name);
+    let own: Vec<&str> = names.filter(|name| *name != "version").collect();
+    has_key(path, &own)
+}
+
+/// Whether one of the keys stands at the top of a file, by its lines.
+fn has_key(path: &Path, keys: &[&str]) -> bool {
     let bytes = patterns::read_text(path, MOST_FILE_BYTES).unwrap_or_default();
     let is_key = |line: &[u8]| {
         let key = line.split(|b| *b == b':').next().unwrap_or_default();
-        key.len() < line.len() && KEYS.iter().any(|known| known.as_bytes() == key)
+        key.len() < line.len() && keys.iter().any(|known| known.as_bytes() == key)
     };
     bytes.split(|b| *b == b'\n').any(is_key)
 }
@@ -224,10 +222,9 @@ fn read_config(path: &Path, bytes: Vec<u8>) -> Result<Loaded, Vec<Diagnostic>> {
 /// finding the mailbox files only.
 fn attempt_config(path: &Path, bytes: Vec<u8>) -> (Option<Config>, Vec<Diagnostic>) {
     let mut report = Report::default();
-    let config = match patterns::add_text(&mut report, path, bytes) {
-        Some(_) => compile::config(&mut report, path),
-        None => None,
-    };
+    let config = patterns::add_text(&mut report, path, bytes)
+        .and_then(|_| compile::read(&mut report))
+        .and_then(|raw| compile::config(&mut report, path, &raw));
     (config, report.finish())
 }
 

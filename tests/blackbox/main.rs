@@ -39,6 +39,7 @@ mod protocol;
 mod quarantine;
 mod queue;
 mod reload;
+mod rule_tests;
 mod replay;
 mod tail;
 mod tls;
