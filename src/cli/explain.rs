@@ -49,7 +49,8 @@ pub(super) fn explain(global: &Global, options: &Options, out: &mut dyn Write) -
     Ok(())
 }
 
-fn mailbox(config: &Arc<Config>, recipient: &Address) -> Result<Arc<Mailbox>, Failure> {
+/// The settings that a recipient has.
+pub(super) fn mailbox(config: &Arc<Config>, recipient: &Address) -> Result<Arc<Mailbox>, Failure> {
     let directory = Directory::new(config.clone());
     let mut found = directory.lookup(recipient);
     let own_file = matches!(&found, Lookup::Found(mailbox) if mailbox.path.is_some());
@@ -102,7 +103,8 @@ fn decide(
     )
 }
 
-fn complete(text: &str, config: &Config) -> Result<Address, crate::mail::AddressError> {
+/// An address; a bare local part gets the default domain.
+pub(super) fn complete(text: &str, config: &Config) -> Result<Address, crate::mail::AddressError> {
     if text.contains('@') {
         Address::parse(text)
     } else {
