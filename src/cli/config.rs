@@ -2,12 +2,12 @@
 //! the schema of the files for editors.
 
 use std::io::Write;
-use std::sync::Arc;
 
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::{Done, Exit, Failure, Global, check, config_of, explain, text};
+use super::dry_run::DryRun;
+use super::{Done, Global, check, config_of, text};
 use crate::config::{self, Kind};
 
 #[derive(Debug, Subcommand)]
@@ -60,15 +60,14 @@ pub(super) fn config(global: &Global, command: &Command, out: &mut dyn Write) ->
 }
 
 fn show(global: &Global, origin: bool, mailbox: Option<&str>, out: &mut dyn Write) -> Done {
-    let daemon = Arc::new(config_of(global)?);
+    let daemon = config_of(global)?;
     let settings = match mailbox {
         None => config::show(&global.config),
-        Some(written) => {
-            let address = explain::complete(written, &daemon).map_err(|error| {
-                Failure::new(Exit::Usage, format!("--mailbox {written}: {error}"))
-            })?;
-            let found = explain::mailbox(&daemon, &address)?;
-            config::show_mailbox(&daemon, found.path.as_deref(), &found.policy.mailbox)
+        Some(name) => {
+            let dry_run = DryRun::new(daemon);
+            let (_, found) = dry_run.named(name)?;
+            let (path, address) = (found.path.as_deref(), &found.policy.mailbox);
+            config::show_mailbox(&dry_run.config, path, address)
         }
     };
     let settings = settings.map_err(|found| check::refused(&found))?;
