@@ -1,6 +1,6 @@
 //! The keys: of the parser, of the schema, of the example and of the files in `config/`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -207,6 +207,71 @@ fn told(example: &str, key: &str, built_in: Option<&Value>) {
         .unwrap_or_else(|| panic!("{key}: {comment}"));
     let told = yaml(told.strip_suffix(')').unwrap());
     assert_eq!(Some(&told), built_in, "{key}");
+}
+
+/// Keys that the documents name, as in `server.limits.memory`.
+#[test]
+fn the_documents_name_keys_that_there_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut known: BTreeSet<String> = KINDS
+        .into_iter()
+        .flat_map(keys)
+        .map(|(key, _)| key)
+        .collect();
+    known = known.iter().map(|key| key.replace("[]", "")).collect();
+    let tops: BTreeSet<&str> = known
+        .iter()
+        .filter_map(|key| key.split('.').next())
+        .collect();
+    let mut named = 0;
+    let mut files: Vec<_> = fs::read_dir(root.join("docs"))
+        .unwrap()
+        .map(|f| f.unwrap().path())
+        .collect();
+    files.push(root.join("README.md"));
+    for file in files
+        .iter()
+        .filter(|file| file.extension().is_some_and(|end| end == "md"))
+    {
+        let text = fs::read_to_string(file).unwrap();
+        for span in text.split('`').skip(1).step_by(2) {
+            let path = span.split(':').next().unwrap_or_default().replace("[]", "");
+            let (top, rest) = path.split_once('.').unwrap_or((&path, ""));
+            let is_path = path
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b"._".contains(&b));
+            let is_file = ["rs", "md", "yaml", "json"].contains(&rest);
+            if is_path && !rest.is_empty() && !is_file && tops.contains(top) {
+                named += 1;
+                assert!(known.contains(&path), "{}: `{span}`", file.display());
+            }
+        }
+    }
+    assert!(named > 30, "{named}");
+}
+
+/// The files that the documents show.
+#[test]
+fn the_files_in_the_readme_count() {
+    let text = include_str!("../../README.md");
+    let blocks: Vec<&str> = text
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|b| b.split("```").next())
+        .collect();
+    let whole: Vec<&&str> = blocks
+        .iter()
+        .filter(|block| block.starts_with("version: 1\n"))
+        .collect();
+    assert!(whole.len() >= 2, "{blocks:?}");
+    for block in whole {
+        let kind = if block.contains("mailbox: ") {
+            Kind::Mailbox
+        } else {
+            Kind::Daemon
+        };
+        assert_eq!(found(kind, block), []);
+    }
 }
 
 #[test]
