@@ -93,6 +93,8 @@ fn circumstances(value: &Value, language: Language) -> Vec<String> {
         ("sender", "差出人", "sender"),
         ("client", "接続元", "client"),
         ("message_id", "Message-ID", "message-id"),
+        ("from", "From", "from"),
+        ("subject", "件名", "subject"),
         ("size", "サイズ（バイト）", "size in bytes"),
     ];
     let given = members
@@ -263,7 +265,7 @@ fn effects(value: &Value, language: Language, out: &mut dyn Write) -> Result<()>
         let state = words::state(language, &state).unwrap_or(&state);
         let kind = match serde_json::from_value(effect["kind"].clone()) {
             Ok(kind) => words::outgoing(language, kind).to_owned(),
-            Err(_) => held_or_named(&effect["kind"], language),
+            Err(_) => kept(&effect["kind"], language),
         };
         let reply = if effect["reply"].is_null() {
             String::new()
@@ -278,11 +280,14 @@ fn effects(value: &Value, language: Language, out: &mut dyn Write) -> Result<()>
     Ok(())
 }
 
-fn held_or_named(kind: &Value, language: Language) -> String {
-    match (kind == Verdict::Quarantine.as_str(), language) {
-        (true, Ja) => "隔離".to_owned(),
-        (true, En) => "quarantine".to_owned(),
-        (false, _) => word(kind),
+/// What is no outgoing mail.
+fn kept(kind: &Value, language: Language) -> String {
+    match (kind.as_str(), language) {
+        (Some("quarantine"), Ja) => "隔離".to_owned(),
+        (Some("quarantine"), En) => "quarantine".to_owned(),
+        (Some("delivery"), Ja) => "配送".to_owned(),
+        (Some("delivery"), En) => "delivery".to_owned(),
+        _ => word(kind),
     }
 }
 

@@ -189,7 +189,8 @@ pub(super) fn state(language: Language, word: &str) -> Option<&'static str> {
     })
 }
 
-const STATES: [(&str, &str, &str); 13] = [
+const STATES: [(&str, &str, &str); 14] = [
+    ("delivered", "配送済み", "delivered"),
     ("held", "隔離中", "held"),
     ("ready", "送信待ち", "waiting to be sent"),
     ("sending", "送信中", "being sent"),
