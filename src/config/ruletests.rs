@@ -170,8 +170,8 @@ impl Compile<'_> {
             mail: mail?,
             sender,
             at: moment,
-            trusted_client: raw.trusted_client.or(true),
-            dmarc_pass: raw.dmarc_pass.or(false),
+            trusted_client: raw.trusted_client.value.unwrap_or(true),
+            dmarc_pass: raw.dmarc_pass.effective(),
             spam: scan.spam.value,
             virus: scan.virus.value,
             expect: expect?,
@@ -240,7 +240,7 @@ impl Compile<'_> {
                 .error_help("value", raw.headers.place(), message, help);
             return None;
         }
-        let body = raw.body.or(String::new());
+        let body = raw.body.effective();
         Some(CaseMail::Text(format!("{headers}\n\n{body}").into_bytes()))
     }
 
