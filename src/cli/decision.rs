@@ -57,7 +57,8 @@ fn reasons(value: &Value, language: Language) -> Vec<String> {
             En => format!("Decided by: {stage} {hit}"),
         });
     }
-    if let Some(matched) = value["matched"].as_str() {
+    let stage = value["stage"].as_str().unwrap_or_default();
+    if let Some(matched) = value["matched"][stage].as_str() {
         let matched = quoted(matched, language);
         lines.push(match language {
             Ja => format!("メールの該当箇所: {matched}"),
@@ -355,7 +356,7 @@ mod tests {
             json!({"verdict": "tomorrow", "stage": "later", "entry": null, "steps": [{}, 1, "x"]}),
             json!({"id": "x", "steps": null, "forward": [], "notify": "x", "auto_reply": 1,
                    "effects": [{}, {"kind": "flight", "to": null, "state": "away"}],
-                   "all_stages": [{"stage": "forwarding", "entries": {}}], "matched": {"from": 1}}),
+                   "all_stages": [{"stage": "forwarding", "entries": {}}], "stage": "x", "matched": {"x": 1}}),
         ] {
             for language in [Ja, En] {
                 assert!(told(&value, language).contains("verdict: "), "{value}");
@@ -365,8 +366,8 @@ mod tests {
 
     #[test]
     fn what_kept_us_from_looking_is_told() {
-        let value = json!({"id": "x", "verdict": "deliver", "bounds": "MimeDepth", "bypass": "crash",
-                           "matched": "\u{1b}[2J広告"});
+        let value = json!({"id": "x", "verdict": "deliver", "bounds": "MimeDepth", "bypass": "crash", "stage": "reject.subject_contains",
+                           "matched": {"reject.subject_contains": "\u{1b}[2J広告", "allow": "x"}});
         let text = told(&value, En);
         for words in ["MimeDepth", "(crash)", "In the mail: \"\u{fffd}[2J広告\""] {
             assert!(text.contains(words), "{text}");

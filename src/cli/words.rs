@@ -217,6 +217,7 @@ const STATES: [(&str, &str, &str); 14] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::EffectState;
 
     #[test]
     fn every_word_is_there_in_both_languages() {
@@ -243,6 +244,21 @@ mod tests {
             both(&|language| state(language, word).unwrap());
         }
         assert_eq!(state(Language::Ja, "unheard of"), None);
+    }
+
+    #[test]
+    fn every_state_of_an_effect_has_a_word() {
+        use EffectState::*;
+        for it in [
+            Sent, InMailbox, Waiting, Dead, Dropped, Releasing, Released, Held, Deleted, Expired,
+        ] {
+            // A state that is added does not compile here: it needs a place in the list above too.
+            match it {
+                Sent | InMailbox | Waiting | Dead | Dropped | Releasing | Released | Held
+                | Deleted | Expired => {}
+            }
+            assert!(state(Language::Ja, it.as_str()).is_some(), "{it:?}");
+        }
     }
 
     #[test]
