@@ -24,11 +24,15 @@ pub(super) fn record(task: &Task, mail: &Mail, effects: &Effects) -> WhyRecord {
         "bounds": mail.message.exceeded.map(|exceeded| format!("{exceeded:?}")),
         "scan": scan(&mail.scan),
         "auth": {"dmarc": mail.auth.dmarc_pass},
+        "matched": matched(task, mail),
         "generation": task.mailbox.generation,
-        "effects": effects.listed(&mailbox),
+        "delivery": effects.delivered.as_ref().map(|accepted| json!({
+            "place": accepted.place,
+            "reply": accepted.reply.as_ref().map(ToString::to_string),
+        })),
+        "effects": effects.listed(),
     });
     let mut body = view::with(view::plan(&mailbox, &task.plan), rest);
-    add_evidence(&mut body, task, mail);
     if mail.unread {
         body = view::with(body, json!({"bypass": BYPASS_REASON}));
     }
@@ -54,22 +58,13 @@ pub(super) fn facts(task: &Task, mail: &Mail) -> FactsRecord {
     }
 }
 
-/// `matched`: what of the mail the entry was found in, beside each entry of the trail.
-fn add_evidence(body: &mut Value, task: &Task, mail: &Mail) {
-    let Some(steps) = body.get_mut("steps").and_then(Value::as_array_mut) else {
-        return;
-    };
-    let mut decisive = None;
-    for (step, shown) in task.plan.trail.iter().zip(steps) {
-        let Some(found) = evidence::matched(step, &mail.message) else {
-            continue;
-        };
-        shown["matched"] = found.into();
-        if Some(step.stage) == task.plan.stage {
-            decisive = Some(found);
-        }
-    }
-    body["matched"] = decisive.into();
+/// By stage, what of the mail its entry was found in.
+fn matched(task: &Task, mail: &Mail) -> Value {
+    let found = task.plan.trail.iter().filter_map(|step| {
+        let text = evidence::matched(step, &mail.message)?;
+        Some((step.stage.as_str().to_owned(), Value::from(text)))
+    });
+    Value::Object(found.collect())
 }
 
 fn scan(scan: &ScanReport) -> Value {
