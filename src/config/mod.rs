@@ -19,6 +19,7 @@ mod field;
 mod lines;
 mod location;
 pub(crate) mod mailbox;
+mod number;
 mod patterns;
 mod raw;
 mod read;
