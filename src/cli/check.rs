@@ -26,10 +26,12 @@ pub(super) fn check(global: &Global, options: &Options, out: &mut dyn Write) -> 
     {
         std::fs::metadata(path).map_err(|error| Failure::io(path.display(), &error))?;
     }
-    let found = config::check(&global.config, &options.paths);
-    print(global, &found, out)?;
-    let errors = count(&found, Severity::Error);
-    let warnings = count(&found, Severity::Warning);
+    let (mut errors, mut warnings) = (0, 0);
+    config::check_each(&global.config, &options.paths, &mut |found| {
+        errors += count(&found, Severity::Error);
+        warnings += count(&found, Severity::Warning);
+        print(global, &found, out)
+    })?;
     if !global.json && !global.quiet {
         writeln!(out, "{errors} errors, {warnings} warnings")?;
     }

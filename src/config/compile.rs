@@ -28,7 +28,7 @@ const DAY: u64 = 86_400;
 
 /// Reads file 0 of the report, as well as it goes: the result counts only when the report has no
 /// error. `None` when there is too little to look at.
-pub(crate) fn config(report: &mut Report, path: &Path) -> Option<Config> {
+pub(crate) fn config(report: &mut Report, path: &Path) -> Option<(RawConfig, Config)> {
     let raw: RawConfig = read::settings(report, 0)?;
     version(report, &raw.version, 0);
     let mut compile = Compile { report };
@@ -53,7 +53,7 @@ pub(crate) fn config(report: &mut Report, path: &Path) -> Option<Config> {
         control: compile.control(&raw.control.section()),
     };
     compile_mailbox::check_defaults(report, &config, &raw.mailboxes.section().defaults);
-    Some(config)
+    Some((raw, config))
 }
 
 /// Checks the one key that every file must have.

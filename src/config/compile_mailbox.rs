@@ -305,8 +305,8 @@ impl Compile<'_> {
         let from_suffixes = self.condition(from, fold_address).map(SuffixSet::build);
         let free = !raw.attachment.is_given() && !raw.size.is_given();
         if item.value.is_some() && free && !subject.is_given() && !from.is_given() {
-            let help = "add a condition, or use `mode: all`";
-            let message = "a rule without conditions matches every mail";
+            let help = "add a condition, or use `mode: all` for every mail";
+            let message = "a rule without conditions applies to no mail";
             self.report
                 .warning("no-condition", item.place(), message, help);
         }

@@ -64,6 +64,16 @@ pub(crate) fn load(report: &mut Report, list: NamedList<'_>, files: &mut Vec<Pat
     }
 }
 
+/// The entries once more, for the lints: what is wrong with them has been said.
+pub(crate) fn again(report: &Report, list: NamedList<'_>) -> Lines {
+    let Some(written) = list.file.get() else {
+        return list.here.section();
+    };
+    let path = report.folder(list.file.place()).join(written);
+    let file = report.file_of(&path);
+    file.map_or_else(Lines::default, |file| lines::in_file(report, file).0)
+}
+
 /// Reads a regular file of at most `most` octets.
 ///
 /// # Errors
