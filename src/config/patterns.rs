@@ -157,13 +157,13 @@ pub(crate) fn check_length(report: &mut Report, lines: &Lines, range: Range) {
         let chars = line.text.chars().count() as u64;
         if chars < range.min {
             let message = format!(
-                "an entry of {chars} characters, at least {} are wanted",
+                "{chars} characters are too short for an entry, at least {} are wanted",
                 range.min
             );
             report.error("too-short", line.place, message);
         } else if chars > range.max {
             let message = format!(
-                "an entry of {chars} characters, at most {} are allowed",
+                "{chars} characters are too long for an entry, at most {} are allowed",
                 range.max
             );
             report.error("too-long", line.place, message);

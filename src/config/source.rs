@@ -12,6 +12,9 @@ use crate::policy::Origin;
 const MOST_ERRORS: usize = 100;
 const MOST_WARNINGS: usize = 20;
 
+/// The index of the daemon file in every report.
+pub(crate) const DAEMON_FILE: u16 = 0;
+
 /// The id of the line that counts what is not listed.
 const MORE: &str = "more";
 
@@ -222,8 +225,10 @@ impl Report {
         }
     }
 
+    /// An error whose help is the usual one of its id.
     pub(crate) fn error(&mut self, id: &'static str, at: Place, message: impl Into<String>) {
-        self.push(Severity::Error, id, at, message.into(), None);
+        let help = usual_help(id).map(str::to_owned);
+        self.push(Severity::Error, id, at, message.into(), help);
     }
 
     pub(crate) fn error_help(
@@ -337,6 +342,22 @@ impl Report {
         };
         self.found.push((at, diagnostic));
     }
+}
+
+/// What to do about an error where its place has nothing better to say.
+fn usual_help(id: &str) -> Option<&'static str> {
+    Some(match id {
+        "certificate" => "name the PEM files of the server's certificate and of its key",
+        "duplicate" => "remove one of the two",
+        "empty" => "write something there, or leave the key out",
+        "missing" => "add it",
+        "range" => "let `end` be after `start`",
+        "too-big" | "too-many" => "remove some; the operator sets how many, in `limits`",
+        "too-long" | "too-short" => "the operator sets how long an entry is, in `limits`",
+        "unreadable" => "name a file that the daemon's user can read",
+        "value" => "write what is wanted, or leave the key out for the built-in value",
+        _ => return None,
+    })
 }
 
 /// Words that a finding quotes may hold anything: nothing of it ends the line or commands a

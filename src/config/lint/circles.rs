@@ -84,6 +84,8 @@ impl Graph {
             for target in targets {
                 let found = self.resolve(config, &target.key);
                 let to = match found {
+                    // To the owner's own addresses: an error of the file, said there.
+                    Some(to) if to as usize == number && self.is_own(&target.key) => None,
                     Some(to) => Some(to),
                     None if !known || !ours.serves(&target.key) => None,
                     None if !accepts => {
@@ -128,6 +130,11 @@ impl Graph {
             let (base, _) = local.split_once(config.mailboxes.address_extension?)?;
             find(&format!("{base}@{domain}"))
         })
+    }
+
+    /// An address as it is, without an address extension.
+    fn is_own(&self, key: &str) -> bool {
+        self.numbers.contains_key(key) || self.aliases.contains_key(key)
     }
 
     fn circles(&self, mut edges: Vec<Vec<Edge>>) -> Vec<Remark> {

@@ -11,8 +11,10 @@ use rustls::pki_types::UnixTime;
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, RootCertStore};
 
+use super::super::default_mailbox;
+use super::super::error::Severity;
 use super::super::field::Field;
-use super::super::patterns::{NamedList, read_text};
+use super::super::patterns::{self, NamedList, read_text};
 use super::super::raw::{RawAuth, RawConfig, RawDelivery, RawListener, RawMechanism, RawRelay};
 use super::super::settings::{Delivery, Endpoint, ListenerTls, RelayTls, SecretSource};
 use super::super::source::{Place, Report};
@@ -43,6 +45,7 @@ pub(in super::super) fn daemon(report: &mut Report, scope: Scope<'_>, raw: &RawC
     trust_secrets(report, raw);
     loops(report, scope, &relay, &raw.delivery.section());
     retry(report, scope, &relay);
+    quarantine(report, scope, raw);
     control(report, scope, raw);
     let default = &server.default_domain;
     let bare = Address::parse(&format!("x@{}", scope.config.server.default_domain));
@@ -56,14 +59,17 @@ pub(in super::super) fn daemon(report: &mut Report, scope: Scope<'_>, raw: &RawC
         file: &raw.announcement_senders_file,
     };
     let senders = scope.entries(report, list, fold_address);
+    if !senders.is_empty() {
+        let lines = patterns::again(report, list);
+        patterns::check_duplicates(report, &lines, fold_address, Severity::Warning);
+    }
     lists::endings(report, &senders, Use::Allow);
     lists::covered_endings(report, &senders, Use::Allow);
-    mailbox::shared(
-        report,
-        scope,
-        &raw.mailboxes.section().defaults.section(),
-        &[],
-    );
+    if let Ok(nobody) = Address::parse("nobody@localhost") {
+        let made = default_mailbox(scope.config, &nobody);
+        let defaults = &scope.config.mailboxes.defaults;
+        mailbox::shared(report, scope, defaults, &made, &[]);
+    }
 }
 
 /// RFC 8314: 465 speaks TLS from the first octet, 25 and 587 do not.
@@ -266,6 +272,17 @@ fn retry(report: &mut Report, scope: Scope<'_>, raw: &RawRelay) {
         let at = section.give_up.place().or(section.first.place());
         let message = "given up before the second try: `give_up` is not more than `first`";
         report.warning("no-retry", at, message, "let `give_up` be days");
+    }
+}
+
+fn quarantine(report: &mut Report, scope: Scope<'_>, raw: &RawConfig) {
+    let most = scope.config.server.limits.message_size;
+    if scope.config.quarantine.max_size < most {
+        let at = raw.quarantine.section().max_size.place();
+        let at = at.or(raw.server.section().limits.section().message_size.place());
+        let message = "a mail up to `message_size` may be larger than all of the quarantine";
+        let help = "let `quarantine.max_size` be many times `server.limits.message_size`";
+        report.warning("quarantine-size", at, message, help);
     }
 }
 

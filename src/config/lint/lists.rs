@@ -166,9 +166,9 @@ fn covers_nothing(ending: &str) -> Option<&'static str> {
     if ending.starts_with(['*', '/', '^']) || domain.contains(['*', '?']) {
         return Some("an entry is plain text: `*` and the like stand for themselves");
     }
-    if domain.contains(|c: char| c.is_whitespace() || "<>()[],;:\"\\/".contains(c))
-        && !domain.starts_with('[')
-    {
+    let odd = |text: &str| text.contains(|c: char| c == ' ' || "<>()[],;:\"\\/@".contains(c));
+    let (literal, quoted) = (domain.starts_with('['), local.starts_with('"'));
+    if odd(domain) && !literal || odd(local) && !quoted {
         return Some("no mail address ends like this");
     }
     if ending.contains('@') && local.is_empty() && is_public_suffix(domain) {

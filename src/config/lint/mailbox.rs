@@ -62,7 +62,7 @@ impl Guard {
     }
 }
 
-/// Looks at a mailbox file; `path` is where it lies below `mailboxes.dir`, if it does.
+/// Looks at a mailbox file; `raw` is merged over the defaults.
 pub(in super::super) fn mailbox(
     report: &mut Report,
     scope: Scope<'_>,
@@ -72,12 +72,18 @@ pub(in super::super) fn mailbox(
     let own = &mailbox.policy.mailbox;
     let mut addresses = vec![own.clone()];
     addresses.extend(mailbox.policy.aliases.iter().cloned());
-    shared(report, scope, raw, &addresses);
+    shared(report, scope, raw, mailbox, &addresses);
     let seen = Seen {
         aliases: aliases(&raw.aliases),
         targets: targets(raw, |key| scope.ours.serves(key)),
     };
     own_aliases(report, scope, own, &seen.aliases);
+    let notify = raw.notify.section();
+    if scope.is_here(&notify.fields) && !notify.to.is_given() {
+        let message = "nobody is notified: `to` is missing";
+        let help = "add `to: [address]`, or leave `notify` out";
+        report.warning("no-effect", notify.fields.key(), message, help);
+    }
     if !scope.ours.serves(&own.key()) {
         let at = if scope.is_here(&raw.mailbox) {
             raw.mailbox.place()
@@ -95,7 +101,15 @@ pub(in super::super) fn mailbox(
 }
 
 /// What a mailbox file and `mailboxes.defaults` have in common.
-pub(super) fn shared(report: &mut Report, scope: Scope<'_>, raw: &RawMailbox, own: &[Address]) {
+/// `made` is the mailbox, or one without a file, `own` are its addresses.
+pub(super) fn shared(
+    report: &mut Report,
+    scope: Scope<'_>,
+    raw: &RawMailbox,
+    made: &Mailbox,
+    own: &[Address],
+) {
+    let end = made.policy.auto_reply.as_ref().and_then(|reply| reply.end);
     reject_and_allow(
         report,
         scope,
@@ -104,7 +118,7 @@ pub(super) fn shared(report: &mut Report, scope: Scope<'_>, raw: &RawMailbox, ow
         own,
     );
     forwarding(report, scope, &raw.forwarding.section());
-    auto_reply(report, scope, &raw.auto_reply.section());
+    auto_reply(report, scope, &raw.auto_reply.section(), end);
     let spam = raw.spam.section();
     let unmarked = spam.mark_subject.get().is_some_and(String::is_empty);
     if spam.scan.value == Some(true)
@@ -245,7 +259,7 @@ fn forwarding(report: &mut Report, scope: Scope<'_>, raw: &RawForwarding) {
     rules::rules(report, scope, raw);
 }
 
-fn auto_reply(report: &mut Report, scope: Scope<'_>, raw: &RawAutoReply) {
+fn auto_reply(report: &mut Report, scope: Scope<'_>, raw: &RawAutoReply, end: Option<i64>) {
     if scope.is_here(&raw.subject) {
         let subject = raw.subject.or(String::new());
         placeholders(
@@ -257,9 +271,7 @@ fn auto_reply(report: &mut Report, scope: Scope<'_>, raw: &RawAutoReply) {
     if scope.is_here(&raw.message) {
         placeholders(report, &raw.message.or(String::new()), raw.message.key());
     }
-    let over = raw.end.get().and_then(|end| end.trim().parse().ok());
-    let over = over.is_some_and(|end: jiff::Timestamp| end.as_second() < scope.now);
-    if over && raw.enabled.value == Some(true) && scope.is_here(&raw.end) {
+    if end.is_some_and(|end| end < scope.now) && scope.is_here(&raw.end) {
         let help = "set a new `end`, or `enabled: false`";
         report.warning(
             "ended",
