@@ -8,7 +8,8 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::client::{self, Answer};
-use super::{Done, Exit, Failure, Global, config_of, text};
+use super::words::{self, Language};
+use super::{Done, Exit, Failure, Global, config_of, decision, text};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Quarantine {
@@ -197,12 +198,17 @@ pub(super) fn queue(global: &Global, command: &Queue, out: &mut dyn Write) -> Do
     }
 }
 
-pub(super) fn why(global: &Global, id: &str, out: &mut dyn Write) -> Done {
+pub(super) fn why(
+    global: &Global,
+    id: &str,
+    language: Option<Language>,
+    out: &mut dyn Write,
+) -> Done {
     let record = Daemon::of(global)?.one(Method::GET, &item("why", id)?, None)?;
     if global.json {
         writeln!(out, "{}", text::json(&record))?;
     } else {
-        text::decision(&record, out)?;
+        decision::write(&record, words::language(language), out)?;
     }
     Ok(())
 }

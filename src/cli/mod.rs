@@ -6,11 +6,15 @@
 mod admin;
 mod check;
 mod client;
+mod decision;
 mod demo;
+mod dry_run;
 mod explain;
 mod run;
 mod store;
+mod test;
 mod text;
+mod words;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -25,7 +29,7 @@ use crate::config::{self, Config, Loaded};
 pub enum Exit {
     /// Success.
     Ok = 0,
-    /// Warnings under `--deny-warnings`.
+    /// A case of `test` failed, or warnings under `--deny-warnings`.
     Failed = 1,
     /// `EX_USAGE`.
     Usage = 64,
@@ -141,6 +145,8 @@ enum Command {
     Check(check::Options),
     /// What the settings of a mailbox would do with a mail, and why
     Explain(explain::Options),
+    /// Rule tests: mails, and what must become of them
+    Test(test::Options),
     /// Mail that is held
     #[command(subcommand)]
     Quarantine(admin::Quarantine),
@@ -151,6 +157,9 @@ enum Command {
     Why {
         /// The `q=` of the reply
         id: String,
+        /// Of the text; without it the locale's
+        #[arg(long, value_enum)]
+        language: Option<words::Language>,
     },
     /// What the daemon is doing
     Status,
@@ -176,9 +185,10 @@ pub fn execute(cli: &Cli, out: &mut dyn Write) -> Done {
         Command::Demo(options) => demo::demo(global, options, out),
         Command::Check(options) => check::check(global, options, out),
         Command::Explain(options) => explain::explain(global, options, out),
+        Command::Test(options) => test::test(global, options, out),
         Command::Quarantine(command) => admin::quarantine(global, command, out),
         Command::Queue(command) => admin::queue(global, command, out),
-        Command::Why { id } => admin::why(global, id, out),
+        Command::Why { id, language } => admin::why(global, id, *language, out),
         Command::Status => admin::status(global, out),
         Command::Reload { wait } => admin::reload(global, *wait, out),
         Command::Store(command) => store::store(global, command, out),

@@ -14,8 +14,8 @@ use super::lint::folder;
 use super::lint::{self, Ours, Scope, Seen, Target};
 use super::source::{Place, Report};
 use super::{
-    Attempt, Config, MOST_FILE_BYTES, aliases, attempt_config_and, location, patterns, read_file,
-    read_mailbox_and,
+    Attempt, Config, MOST_FILE_BYTES, aliases, attempt_config_and, is_mailbox_file, location,
+    patterns, read_file, read_mailbox_and,
 };
 
 /// Files that one thread reads before the findings are told.
@@ -332,28 +332,4 @@ impl Claims {
         }
         found
     }
-}
-
-/// Whether the file has a mailbox file's key at its top. One that cannot be read has not.
-fn is_mailbox_file(path: &Path) -> bool {
-    const KEYS: [&str; 12] = [
-        "mailbox",
-        "aliases",
-        "language",
-        "timezone",
-        "announcements",
-        "reject",
-        "allow",
-        "virus",
-        "spam",
-        "forwarding",
-        "notify",
-        "auto_reply",
-    ];
-    let bytes = patterns::read_text(path, MOST_FILE_BYTES).unwrap_or_default();
-    let is_key = |line: &[u8]| {
-        let key = line.split(|b| *b == b':').next().unwrap_or_default();
-        key.len() < line.len() && KEYS.iter().any(|known| known.as_bytes() == key)
-    };
-    bytes.split(|b| *b == b'\n').any(is_key)
 }

@@ -23,6 +23,8 @@ pub(crate) mod mailbox;
 mod patterns;
 mod raw;
 mod read;
+pub mod ruletests;
+mod setting;
 pub mod settings;
 mod source;
 mod text;
@@ -37,9 +39,9 @@ pub use error::{Diagnostic, Severity, Snippet};
 pub use settings::*;
 pub use tls::Certificate;
 
-use self::field::Merge as _;
 use self::mailbox::RawMailbox;
 use self::raw::RawConfig;
+use self::setting::{Setting as _, Shape};
 use self::source::{Place, Report};
 use self::text::{Mail, Text};
 use crate::mail::Address;
@@ -119,6 +121,26 @@ pub fn load_mailbox(config: &Config, path: &Path) -> Result<Mailbox, Vec<Diagnos
     read_mailbox(config, path, None).result()
 }
 
+/// Whether the file has a mailbox file's key at its top. One that cannot be read has not.
+fn is_mailbox_file(path: &Path) -> bool {
+    let Shape::Section(section) = RawMailbox::shape() else {
+        return false;
+    };
+    let names = section.keys.iter().map(|key| key.name);
+    let own: Vec<&str> = names.filter(|name| *name != "version").collect();
+    has_key(path, &own)
+}
+
+/// Whether one of the keys stands at the top of a file, by its lines.
+fn has_key(path: &Path, keys: &[&str]) -> bool {
+    let bytes = patterns::read_text(path, MOST_FILE_BYTES).unwrap_or_default();
+    let is_key = |line: &[u8]| {
+        let key = line.split(|b| *b == b':').next().unwrap_or_default();
+        key.len() < line.len() && keys.iter().any(|known| known.as_bytes() == key)
+    };
+    bytes.split(|b| *b == b'\n').any(is_key)
+}
+
 fn read_config(path: &Path, bytes: Vec<u8>) -> Result<Loaded, Vec<Diagnostic>> {
     match attempt_config(path, bytes) {
         (Some(config), found) if found.iter().all(|d| !d.is_error()) => Ok(Loaded {
@@ -142,14 +164,14 @@ fn attempt_config_and(
     then: impl FnOnce(&mut Report, &RawConfig, &Config),
 ) -> (Option<Config>, Vec<Diagnostic>) {
     let mut report = Report::default();
-    let made = match patterns::add_text(&mut report, path, bytes) {
-        Some(_) => compile::config(&mut report, path),
-        None => None,
-    };
-    if let Some((raw, config)) = &made {
+    let raw = patterns::add_text(&mut report, path, bytes).and_then(|_| compile::read(&mut report));
+    let config = raw
+        .as_ref()
+        .and_then(|raw| compile::config(&mut report, path, raw));
+    if let (Some(raw), Some(config)) = (&raw, &config) {
         then(&mut report, raw, config);
     }
-    (made.map(|(_, config)| config), report.finish())
+    (config, report.finish())
 }
 
 /// What came of reading a mailbox file.

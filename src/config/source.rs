@@ -214,14 +214,14 @@ impl Report {
             .unwrap_or(Path::new(""))
     }
 
-    /// The place as why-records name it.
+    /// The place as why-records name it. What is built in has the daemon file's first line.
     pub(crate) fn origin(&self, place: Place) -> Origin {
         let file = self
             .source(place.file)
             .map_or_else(|| "".into(), |s| Arc::clone(&s.name));
         Origin {
             file,
-            line: place.line,
+            line: place.line.max(1),
         }
     }
 

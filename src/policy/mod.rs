@@ -1,6 +1,7 @@
 //! What to do with a message: one mailbox's compiled settings and the two pure calls
 //! [`Policy::screen`] (stages 1-4) and [`Policy::decide`] (the rest).
 
+pub mod alone;
 mod entries;
 pub mod filter;
 pub mod forward;
@@ -14,6 +15,7 @@ pub mod suffix;
 
 use std::sync::Arc;
 
+pub use alone::Alone;
 pub use pattern::{Origin, Pattern};
 pub use plan::{
     Action, AuthReport, Class, Hit, NoReply, NotifyField, Outcome, Plan, ScanReport, SpamScan,

@@ -38,5 +38,6 @@ mod protocol;
 mod quarantine;
 mod queue;
 mod reload;
+mod rule_tests;
 mod tls;
 mod verdicts;

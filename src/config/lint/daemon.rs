@@ -16,9 +16,10 @@ use super::super::error::Severity;
 use super::super::field::Field;
 use super::super::patterns::{self, NamedList, read_text};
 use super::super::raw::{RawAuth, RawConfig, RawDelivery, RawListener, RawMechanism, RawRelay};
+use super::super::setting::Written as _;
 use super::super::settings::{Delivery, Endpoint, ListenerTls, RelayTls, SecretSource};
 use super::super::source::{Place, Report};
-use super::super::text::Text;
+use super::super::text::{FilePath, Text};
 use super::lists::{self, Use};
 use super::{Scope, mailbox};
 use crate::mail::fold::fold_address;
@@ -122,7 +123,7 @@ fn relay_secret(report: &mut Report, raw: &RawAuth) {
         .mechanism
         .get()
         .is_some_and(|m| *m != RawMechanism::None);
-    let source = raw.password_file.get().and_then(|text| text.parse().ok());
+    let source = raw.password_file.get().and_then(|path| path.0.parse().ok());
     if let (true, Some(source)) = (used, source) {
         secret(report, raw.password_file.place(), source);
     }
@@ -171,7 +172,7 @@ pub(in super::super) fn warn_of_open(report: &mut Report, at: Place, path: &Path
     }
 }
 
-fn certificate(report: &mut Report, scope: Scope<'_>, field: &Field<String>) {
+fn certificate(report: &mut Report, scope: Scope<'_>, field: &Field<FilePath>) {
     let Some(Ok(certified)) = &scope.config.server.tls else {
         return;
     };

@@ -168,7 +168,7 @@ fn has_condition(rule: &RawRule) -> bool {
 }
 
 fn guard(rule: &RawRule) -> Guard {
-    if rule.matching.or(RawMatch::All) == RawMatch::Any {
+    if rule.r#match.effective() == RawMatch::Any {
         return Guard::ANY;
     }
     Guard {
@@ -261,7 +261,7 @@ fn forwarding(report: &mut Report, scope: Scope<'_>, raw: &RawForwarding) {
 
 fn auto_reply(report: &mut Report, scope: Scope<'_>, raw: &RawAutoReply, end: Option<i64>) {
     if scope.is_here(&raw.subject) {
-        let subject = raw.subject.or(String::new());
+        let subject = raw.subject.effective();
         placeholders(
             report,
             &subject.replace("%{subject}", ""),
@@ -269,7 +269,7 @@ fn auto_reply(report: &mut Report, scope: Scope<'_>, raw: &RawAutoReply, end: Op
         );
     }
     if scope.is_here(&raw.message) {
-        placeholders(report, &raw.message.or(String::new()), raw.message.key());
+        placeholders(report, &raw.message.effective(), raw.message.key());
     }
     if end.is_some_and(|end| end < scope.now) && scope.is_here(&raw.end) {
         let help = "set a new `end`, or `enabled: false`";
@@ -319,11 +319,7 @@ fn per_sender(report: &mut Report, scope: Scope<'_>, raw: &RawAutoReply) {
         listed.extend(senders);
         ends.push(listed.len());
         if scope.is_here(&reply.message) {
-            placeholders(
-                report,
-                &reply.message.or(String::new()),
-                reply.message.key(),
-            );
+            placeholders(report, &reply.message.effective(), reply.message.key());
         }
     }
     // The first entry that covers a sender, of all texts.

@@ -85,12 +85,12 @@ fn rule(report: &Report, item: &Field<RawRule>) -> Option<Rule> {
         let (least, most) = size(raw)?;
         conditions.push(Condition::Size(least, most));
     }
-    let paused = raw.paused.is_given() && raw.paused.value != Some(false);
+    let paused = raw.paused.value != Some(false);
     let name = raw.name.get().map(|name| format!("the rule `{name}`"));
     (!paused && !conditions.is_empty()).then(|| Rule {
         name: name.unwrap_or_else(|| "the rule".to_owned()),
         at: item.place(),
-        any: raw.matching.or(RawMatch::All) == RawMatch::Any,
+        any: raw.r#match.effective() == RawMatch::Any,
         conditions,
     })
 }
