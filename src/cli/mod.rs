@@ -10,6 +10,9 @@ mod decision;
 mod demo;
 mod dry_run;
 mod explain;
+mod facts;
+mod history;
+mod replay;
 mod run;
 mod store;
 mod test;
@@ -147,20 +150,18 @@ enum Command {
     Explain(explain::Options),
     /// Rule tests: mails, and what must become of them
     Test(test::Options),
+    /// What became of each mail, oldest first
+    History(history::History),
+    /// The why-record of a mail: what decided and what was done
+    Why(history::Why),
+    /// What draft settings of a mailbox would have done with its mail of the last days
+    Replay(replay::Options),
     /// Mail that is held
     #[command(subcommand)]
     Quarantine(admin::Quarantine),
     /// Outgoing forwards, notices, replies, releases
     #[command(subcommand)]
     Queue(admin::Queue),
-    /// The why-record of a mail: what decided and what was done
-    Why {
-        /// The `q=` of the reply
-        id: String,
-        /// Of the text; without it the locale's
-        #[arg(long, value_enum)]
-        language: Option<words::Language>,
-    },
     /// What the daemon is doing
     Status,
     /// Reads the settings again; a bad file keeps the old ones
@@ -169,6 +170,8 @@ enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// What becomes of each mail from now on, until it is interrupted
+    Tail(history::Filter),
     /// The store's files and index
     #[command(subcommand)]
     Store(store::Command),
@@ -186,11 +189,14 @@ pub fn execute(cli: &Cli, out: &mut dyn Write) -> Done {
         Command::Check(options) => check::check(global, options, out),
         Command::Explain(options) => explain::explain(global, options, out),
         Command::Test(options) => test::test(global, options, out),
+        Command::History(options) => history::history(global, options, out),
+        Command::Why(options) => history::why(global, options, out),
+        Command::Replay(options) => replay::replay(global, options, out),
         Command::Quarantine(command) => admin::quarantine(global, command, out),
         Command::Queue(command) => admin::queue(global, command, out),
-        Command::Why { id, language } => admin::why(global, id, *language, out),
         Command::Status => admin::status(global, out),
         Command::Reload { wait } => admin::reload(global, *wait, out),
+        Command::Tail(filter) => history::tail(global, filter, out),
         Command::Store(command) => store::store(global, command, out),
     }
 }

@@ -81,6 +81,38 @@ pub(super) fn done(value: &Value) -> String {
     words.join("  ")
 }
 
+/// One why-record.
+pub(super) fn record(why: &Value) -> String {
+    let [id, received, mailbox, verdict] =
+        ["id", "received_at", "mailbox", "verdict"].map(|name| word(&why[name]));
+    let [sender, subject] = ["sender", "subject"].map(|name| word(&why[name]));
+    let by = decided_by(why).map_or_else(String::new, |by| format!(" by {by}"));
+    let second = received.get(..19).unwrap_or(&received);
+    format!("{id}  {second}  {mailbox}  {verdict}{by}  {sender}  {subject}")
+}
+
+/// One change that a draft would make.
+pub(super) fn change(change: &Value) -> String {
+    let [received, sender, subject] =
+        ["received_at", "sender", "subject"].map(|name| word(&change[name]));
+    let second = received.get(..19).unwrap_or(&received);
+    let by = decided_by(change).unwrap_or_default();
+    let to = match &change["to"] {
+        Value::Null => String::new(),
+        to => format!(" to {}", word(to)),
+    };
+    format!("{second}  {sender}  {subject}  {by}{to}")
+}
+
+/// Stage, entry and place.
+fn decided_by(value: &Value) -> Option<String> {
+    let stage = value["stage"].as_str()?;
+    Some(match &value["origin"] {
+        Value::Null => format!("{stage}: {}", word(&value["entry"])),
+        origin => format!("{stage}: {} ({})", word(&value["entry"]), word(origin)),
+    })
+}
+
 /// All members, one a line.
 pub(super) fn members(value: &Value, out: &mut dyn Write) -> std::io::Result<()> {
     for (name, value) in value

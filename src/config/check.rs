@@ -17,11 +17,16 @@ use super::{
     Attempt, Config, MOST_FILE_BYTES, aliases, attempt_config_and, is_mailbox_file, location,
     patterns, read_file, read_mailbox_and,
 };
+use crate::mail::{Address, Folded};
 
 /// Files that one thread reads before the findings are told.
 const TURN: usize = 64;
 /// More threads wait for each other and the disk.
 const MOST_THREADS: usize = 8;
+
+/// Tells of the mail that a mailbox had lately: calls for each one with its Subjects, folded. Does
+/// nothing where that is not known.
+pub type Lately<'a> = dyn Fn(&Address, &mut dyn FnMut(&[&Folded])) + Sync + 'a;
 
 /// Every error and warning of the files, for `check`, in the order of files and lines: without
 /// `paths` the daemon file and all mailbox files below its `mailboxes.dir`, else those files. A
@@ -30,14 +35,14 @@ const MOST_THREADS: usize = 8;
 pub fn check(config: &Path, paths: &[PathBuf]) -> Vec<Diagnostic> {
     let mut all = Vec::new();
     // Keeping a finding cannot fail.
-    let _ = check_each(config, paths, &mut |found| {
+    let _ = check_each(config, paths, &|_, _| (), &mut |found| {
         all.extend(found);
         Ok(())
     });
     all
 }
 
-/// As [`check`], telling the findings of each file once it was read; last come those that only all
+/// As [`check`], with what `lately` knows, telling the findings of each file once it was read; last come those that only all
 /// mailbox files together show.
 ///
 /// # Errors
@@ -45,6 +50,7 @@ pub fn check(config: &Path, paths: &[PathBuf]) -> Vec<Diagnostic> {
 pub fn check_each(
     config: &Path,
     paths: &[PathBuf],
+    lately: &Lately<'_>,
     tell: &mut dyn FnMut(Vec<Diagnostic>) -> io::Result<()>,
 ) -> io::Result<()> {
     let now = jiff::Timestamp::now().as_second();
@@ -71,6 +77,7 @@ pub fn check_each(
         config: &daemon,
         said: &said,
         now,
+        lately,
     };
     if paths.is_empty() {
         return run.folder(tell);
@@ -101,6 +108,7 @@ impl Config {
             config: self,
             said: &[],
             now,
+            lately: &|_, _| (),
         };
         run.mailbox_text(path, text.as_bytes().to_vec()).0.found
     }
@@ -113,6 +121,7 @@ fn lint_config(path: &Path, bytes: Vec<u8>, now: i64) -> (Option<Config>, Vec<Di
             config,
             ours: &Ours::new(config),
             now,
+            lately: &|_, _| (),
             home: 0,
         };
         lint::daemon(report, scope, raw);
@@ -126,6 +135,7 @@ struct Run<'a> {
     /// What was found in the daemon file.
     said: &'a [Diagnostic],
     now: i64,
+    lately: &'a Lately<'a>,
 }
 
 /// What came of one file.
@@ -278,6 +288,7 @@ impl Run<'_> {
                 config: self.config,
                 ours: &self.ours,
                 now: self.now,
+                lately: self.lately,
                 home: 1,
             };
             seen = lint::mailbox(report, scope, raw, mailbox);

@@ -32,6 +32,7 @@ pub(crate) fn config(report: &mut Report, path: &Path, raw: &RawConfig) -> Optio
     let mut compile = Compile { report };
     let config = Config {
         path: path.to_owned(),
+        generation: String::new(),
         server: compile.server(&raw.server.section())?,
         mailboxes: compile.mailboxes(&raw.mailboxes.section()),
         announcement_senders: compile.announcement_senders(raw),
@@ -50,7 +51,12 @@ pub(crate) fn config(report: &mut Report, path: &Path, raw: &RawConfig) -> Optio
         control: compile.control(&raw.control.section()),
     };
     compile_mailbox::check_defaults(report, &config, &raw.mailboxes.section().defaults);
-    Some(config)
+    // Now all lists are read.
+    let generation = report.generation("");
+    Some(Config {
+        generation,
+        ..config
+    })
 }
 
 /// Checks the one key that every file must have.

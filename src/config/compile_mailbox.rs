@@ -100,6 +100,7 @@ pub(crate) fn compile(
         timezone,
         spam_notice,
         path: None,
+        generation: config.generation.clone(),
     }
 }
 

@@ -33,7 +33,7 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
-pub use check::{check, check_each};
+pub use check::{Lately, check, check_each};
 pub use directory::{Directory, DirectoryStats, Lookup};
 pub use error::{Diagnostic, Severity, Snippet};
 pub use settings::*;
@@ -70,6 +70,9 @@ pub struct Mailbox {
     pub spam_notice: SpamNotice,
     /// Its file; `None` when it has none and the defaults alone count.
     pub path: Option<PathBuf>,
+    /// Names the contents of the daemon file, the mailbox file and the files of their lists: the same
+    /// for the same settings, whenever and by whom they were read. 16 hexadecimal digits.
+    pub generation: String,
 }
 
 /// `spam.notice`: when the owner is told of held spam.
@@ -119,6 +122,19 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
 /// All errors and warnings when there is an error.
 pub fn load_mailbox(config: &Config, path: &Path) -> Result<Mailbox, Vec<Diagnostic>> {
     read_mailbox(config, path, None).result()
+}
+
+/// Reads a mailbox file as the draft of settings for a mailbox, wherever it lies. Its `mailbox:` may
+/// be left out, and must not name another one.
+///
+/// # Errors
+/// All errors and warnings when there is an error.
+pub fn load_draft(
+    config: &Config,
+    path: &Path,
+    mailbox: &Address,
+) -> Result<Mailbox, Vec<Diagnostic>> {
+    read_mailbox(config, path, Some(mailbox)).result()
 }
 
 /// Whether the file has a mailbox file's key at its top. One that cannot be read has not.
@@ -233,7 +249,10 @@ fn read_mailbox_and(
     if let Some((merged, mailbox)) = &made {
         then(&mut report, merged, mailbox);
     }
-    attempt.mailbox = made.map(|(_, mailbox)| mailbox).filter(|_| good);
+    attempt.mailbox = made.filter(|_| good).map(|(_, mailbox)| Mailbox {
+        generation: report.generation(&config.generation),
+        ..mailbox
+    });
     attempt.octets = report.octets();
     attempt.found = report.finish();
     attempt
@@ -256,6 +275,15 @@ fn mailbox_of(
     }
     let named = raw.mailbox.value.clone().map(|Text(Mail(address))| address);
     let by_path = || location::address_of(path).filter(|_| below);
+    if let (Some(asked), Some(named)) = (address, &named)
+        && asked.key() != named.key()
+        // Of a file in its own place it is said already.
+        && by_path().is_none_or(|owner| owner.key() != asked.key())
+    {
+        let message = format!("these are the settings of {named}, not of {asked}");
+        let help = format!("write `mailbox: {asked}`, or leave the key out");
+        report.error_help("mailbox-other", raw.mailbox.place(), message, help);
+    }
     let address = address.cloned().or(named).or_else(by_path);
     if address.is_none() {
         let at = Place::top(file);

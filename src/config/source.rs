@@ -251,6 +251,16 @@ impl Report {
         self.push(Severity::Warning, id, at, message.into(), Some(help.into()));
     }
 
+    /// A name for the contents of all texts, and of what `base` names: 16 hexadecimal digits.
+    pub(crate) fn generation(&self, base: &str) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for text in std::iter::once(base).chain(self.sources.iter().map(Source::text)) {
+            hasher.update(&(text.len() as u64).to_be_bytes());
+            hasher.update(text.as_bytes());
+        }
+        hasher.finalize().to_hex().chars().take(16).collect()
+    }
+
     /// Octets of all texts.
     pub(crate) fn octets(&self) -> usize {
         self.sources.iter().map(|source| source.text.len()).sum()

@@ -3,6 +3,8 @@
 
 pub mod alone;
 mod entries;
+pub mod evidence;
+pub mod facts;
 pub mod filter;
 pub mod forward;
 pub mod pattern;
@@ -16,6 +18,7 @@ pub mod suffix;
 use std::sync::Arc;
 
 pub use alone::Alone;
+pub use facts::{Facts, Redecided};
 pub use pattern::{Origin, Pattern};
 pub use plan::{
     Action, AuthReport, Class, Hit, NoReply, NotifyField, Outcome, Plan, ScanReport, SpamScan,

@@ -12,7 +12,7 @@ use super::super::source::{Place, Report};
 use super::super::text::{Mail, Text};
 use super::super::{Mailbox, location};
 use super::lists::{self, Entry, Use};
-use super::{Scope, entries, rules};
+use super::{Scope, entries, history, rules};
 use crate::mail::Address;
 use crate::mail::fold::{fold, fold_address};
 use crate::policy::AllowSet;
@@ -78,6 +78,14 @@ pub(in super::super) fn mailbox(
         targets: targets(raw, |key| scope.ours.serves(key)),
     };
     own_aliases(report, scope, own, &seen.aliases);
+    let reject = raw.reject.section();
+    let subject = NamedList {
+        name: "subject_contains",
+        here: &reject.subject_contains,
+        file: &reject.subject_contains_file,
+    };
+    let texts = scope.entries(report, subject, fold);
+    history::subjects(report, scope, own, &texts);
     let notify = raw.notify.section();
     if scope.is_here(&notify.fields) && !notify.to.is_given() {
         let message = "nobody is notified: `to` is missing";

@@ -7,6 +7,7 @@
 pub(super) mod circles;
 mod daemon;
 pub(super) mod folder;
+mod history;
 mod lists;
 mod mailbox;
 mod rules;
@@ -16,6 +17,7 @@ pub(super) use mailbox::{Guard, Seen, Target, mailbox, targets};
 
 use std::collections::HashSet;
 
+use super::check::Lately;
 use super::field::Field;
 use super::lines::Line;
 use super::patterns::{self, NamedList};
@@ -30,6 +32,8 @@ pub(super) struct Scope<'a> {
     pub(super) ours: &'a Ours,
     /// Unix seconds, for times that are over.
     pub(super) now: i64,
+    /// What mail there was.
+    pub(super) lately: &'a Lately<'a>,
     /// The file that is looked at. What stands elsewhere (the defaults) was said of that file.
     pub(super) home: u16,
 }

@@ -1,6 +1,10 @@
 //! The JSON forms of decisions and stored entries (CONTRACT section 4), one place for the CLI, the
 //! control socket and the why-records.
 
+mod facts;
+
+pub use facts::{facts, facts_line, facts_record, targets};
+
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde_json::{Value, json};
