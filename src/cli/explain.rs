@@ -102,7 +102,8 @@ fn decide(
     )
 }
 
-fn complete(text: &str, config: &Config) -> Result<Address, crate::mail::AddressError> {
+/// The address, or the mailbox of that name in `server.default_domain`.
+pub(super) fn complete(text: &str, config: &Config) -> Result<Address, crate::mail::AddressError> {
     if text.contains('@') {
         Address::parse(text)
     } else {

@@ -4,10 +4,18 @@
 //! streams and its exit code.
 
 mod admin;
+mod allow;
+mod auto_reply;
+mod change;
 mod check;
 mod client;
 mod demo;
+mod editor;
 mod explain;
+mod forward;
+mod mailbox;
+mod notify;
+mod reject;
 mod run;
 mod store;
 mod text;
@@ -152,6 +160,24 @@ enum Command {
         /// The `q=` of the reply
         id: String,
     },
+    /// Which mailboxes have settings; one of them shown, changed, edited
+    #[command(subcommand)]
+    Mailbox(mailbox::Mailbox),
+    /// Mail that a mailbox does not want: by sender, Subject, missing header
+    #[command(subcommand)]
+    Reject(reject::Reject),
+    /// Senders whose mail skips a mailbox's spam stage
+    #[command(subcommand)]
+    Allow(allow::Allow),
+    /// Where a mailbox's mail is sent on to
+    #[command(subcommand)]
+    Forward(forward::Forward),
+    /// Who is told of a mailbox's new mail
+    #[command(subcommand)]
+    Notify(notify::Notify),
+    /// What a mailbox answers by itself
+    #[command(subcommand)]
+    AutoReply(auto_reply::AutoReply),
     /// What the daemon is doing
     Status,
     /// Reads the settings again; a bad file keeps the old ones
@@ -179,6 +205,12 @@ pub fn execute(cli: &Cli, out: &mut dyn Write) -> Done {
         Command::Quarantine(command) => admin::quarantine(global, command, out),
         Command::Queue(command) => admin::queue(global, command, out),
         Command::Why { id } => admin::why(global, id, out),
+        Command::Mailbox(command) => mailbox::mailbox(global, command, out),
+        Command::Reject(command) => reject::reject(global, command, out),
+        Command::Allow(command) => allow::allow(global, command, out),
+        Command::Forward(command) => forward::forward(global, command, out),
+        Command::Notify(command) => notify::notify(global, command, out),
+        Command::AutoReply(command) => auto_reply::auto_reply(global, command, out),
         Command::Status => admin::status(global, out),
         Command::Reload { wait } => admin::reload(global, *wait, out),
         Command::Store(command) => store::store(global, command, out),

@@ -315,17 +315,17 @@ fn rules_are_put_in_taken_out_and_moved() {
         (
             "version: 1\n",
             insert(0),
-            "version: 1\nforwarding:\n  rules:\n    - name: \"to the office\"\n      subject_contains: |\n        請求書\n        #1\n      size:\n        at_least: \"10KiB\"\n      to: [k@e.jp]\n      keep_copy: false\n",
+            "version: 1\nforwarding:\n  rules:\n    - name: \"to the office\"\n      subject_contains: |\n        請求書\n        #1\n      size:\n        at_least: 10KiB\n      to: [k@e.jp]\n      keep_copy: false\n",
         ),
         (
             RULES,
             insert(1),
-            "forwarding:\n  mode: rules\n  rules:   # list\n    # first\n    - name: a\n      subject_contains: |\n        x\n      to: [a@b.jp]\n    - name: \"to the office\"\n      subject_contains: |\n        請求書\n        #1\n      size:\n        at_least: \"10KiB\"\n      to: [k@e.jp]\n      keep_copy: false\n    # second\n    - name: b\n      to: [a@b.jp]  # c\n    - {name: c, to: [a@b.jp]}\n  # end\n",
+            "forwarding:\n  mode: rules\n  rules:   # list\n    # first\n    - name: a\n      subject_contains: |\n        x\n      to: [a@b.jp]\n    - name: \"to the office\"\n      subject_contains: |\n        請求書\n        #1\n      size:\n        at_least: 10KiB\n      to: [k@e.jp]\n      keep_copy: false\n    # second\n    - name: b\n      to: [a@b.jp]  # c\n    - {name: c, to: [a@b.jp]}\n  # end\n",
         ),
         (
             "forwarding: {rules: [{name: a, to: [a@b.jp]}]}\n",
             insert(1),
-            "forwarding: {rules: [{name: a, to: [a@b.jp]}, {name: \"to the office\", subject_contains: [\"請求書\", \"#1\"], size: {at_least: \"10KiB\"}, to: [k@e.jp], keep_copy: false}]}\n",
+            "forwarding: {rules: [{name: a, to: [a@b.jp]}, {name: \"to the office\", subject_contains: [\"請求書\", \"#1\"], size: {at_least: 10KiB}, to: [k@e.jp], keep_copy: false}]}\n",
         ),
         (
             RULES,

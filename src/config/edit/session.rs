@@ -352,6 +352,23 @@ impl<'a> Session<'a> {
         self.change(&Change::Set(steps(dotted)?, value))
     }
 
+    /// Sets one value that is written as a word where the key takes one (`true`), else as text.
+    ///
+    /// # Errors
+    /// [`EditError`].
+    pub fn set_scalar(&mut self, dotted: &str, text: &str) -> Result<(), EditError> {
+        let bare = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric());
+        if bare {
+            let before = self.yaml.text.clone();
+            self.set(dotted, Value::Word(text.to_owned()))?;
+            if !self.raw().0.has_errors() {
+                return Ok(());
+            }
+            self.yaml.text = before;
+        }
+        self.set(dotted, Value::Text(text.to_owned()))
+    }
+
     /// Removes what stands at the dotted path, if anything does.
     ///
     /// # Errors
@@ -393,12 +410,15 @@ impl<'a> Session<'a> {
             let (_, found) = new.map_err(EditError::BadValue)?;
             warnings = self.news(found);
         }
-        let drafts = std::iter::once(&self.yaml).chain(&self.lists);
+        let lists = self.lists.iter().map(|draft| (draft, &draft.path));
         let mut files = Vec::new();
-        for draft in drafts.filter(|draft| draft.is_changed()) {
+        for (draft, path) in std::iter::once((&self.yaml, &self.path)).chain(lists) {
+            if !draft.is_changed() {
+                continue;
+            }
             self.write(draft)?;
             files.push(Written {
-                path: draft.path.clone(),
+                path: path.clone(),
                 old: draft.old.clone().unwrap_or_default(),
                 new: draft.text.clone(),
             });

@@ -129,6 +129,10 @@ fn brackets(items: impl Iterator<Item = String>) -> String {
 
 /// Whether a text means itself without quotes wherever it stands. Narrower than YAML.
 fn is_plain(text: &str) -> bool {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    if unit.len() < text.len() && ["B", "KiB", "MiB", "GiB"].contains(&unit) {
+        return true;
+    }
     let words = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text
