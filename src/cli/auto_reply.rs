@@ -187,10 +187,14 @@ fn forget(session: &mut Session<'_>, senders: &[String]) -> Result<Outcome, Fail
     for sender in senders {
         let reply = session.auto_reply();
         let same = |known: &String| fold_address(known) == fold_address(sender);
-        let found = reply.per_sender.iter().enumerate().find_map(|(index, item)| {
-            let at = item.senders.iter().position(same)?;
-            Some((index, at, item.senders.len()))
-        });
+        let found = reply
+            .per_sender
+            .iter()
+            .enumerate()
+            .find_map(|(index, item)| {
+                let at = item.senders.iter().position(same)?;
+                Some((index, at, item.senders.len()))
+            });
         let Some((index, at, count)) = found else {
             outcome.missing.push(sender.clone());
             continue;
@@ -223,7 +227,7 @@ fn own_texts(session: &Session<'_>, reply: &ReplyView) -> Result<(), EditError> 
     }
 }
 
-/// A text with LF line ends.
+/// A text with LF line ends, one at its end.
 fn read(path: &Path) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     let name = path.display();
@@ -242,7 +246,7 @@ fn read(path: &Path) -> Result<String, Failure> {
     if text.trim().is_empty() {
         return Err(Failure::new(Exit::Data, format!("{name}: no text")));
     }
-    Ok(text)
+    Ok(format!("{}\n", text.trim_end()))
 }
 
 fn show(global: &Global, mailbox: &str, out: &mut dyn Write) -> Done {
@@ -258,7 +262,11 @@ fn show(global: &Global, mailbox: &str, out: &mut dyn Write) -> Done {
         writeln!(out, "{}", text::json(&value))?;
         return Ok(());
     }
-    writeln!(out, "auto-reply: {}", if view.enabled { "on" } else { "off" })?;
+    writeln!(
+        out,
+        "auto-reply: {}",
+        if view.enabled { "on" } else { "off" }
+    )?;
     for (name, value) in [
         ("start", &view.start),
         ("end", &view.end),

@@ -7,9 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::change::{self, Outcome, Target};
 use super::{Done, Exit, Failure, Global, text};
-use crate::config::edit::{
-    Change, EditError, ForwardView, List, RuleView, Session, Value, path,
-};
+use crate::config::edit::{Change, EditError, ForwardView, List, RuleView, Session, Value, path};
 
 const RULES: &str = "forwarding.rules";
 
@@ -160,9 +158,9 @@ pub(super) fn forward(global: &Global, command: &Forward, out: &mut dyn Write) -
             }
             Ok(outcome)
         }),
-        Forward::Pause { target, rule } => change::change(global, target, out, |session, _| {
-            pause(session, rule, true)
-        }),
+        Forward::Pause { target, rule } => {
+            change::change(global, target, out, |session, _| pause(session, rule, true))
+        }
         Forward::Resume { target, rule } => {
             change::change(global, target, out, |session, _| match rule {
                 Some(rule) => pause(session, rule, false),
@@ -394,7 +392,11 @@ fn print(view: &ForwardView, out: &mut dyn Write) -> Done {
         let paused = if rule.paused { ", paused" } else { "" };
         let to = rule.to.join(", ");
         let name = rule.name.as_deref().unwrap_or("-");
-        let line = format!("{}. {name}: to {to}, {}{paused}", rule.number, copy(rule.keep_copy));
+        let line = format!(
+            "{}. {name}: to {to}, {}{paused}",
+            rule.number,
+            copy(rule.keep_copy)
+        );
         writeln!(out, "{}", text::clean(&line))?;
         for condition in conditions(rule) {
             writeln!(out, "   {}", text::clean(&condition))?;
@@ -429,9 +431,10 @@ fn conditions(rule: &RuleView) -> Vec<String> {
         true => "has an attachment".to_owned(),
         false => "has no attachment".to_owned(),
     }));
-    found.extend(rule.size.map(|(bound, size)| {
-        format!("size {} {size} octets", bound.replace('_', " "))
-    }));
+    found.extend(
+        rule.size
+            .map(|(bound, size)| format!("size {} {size} octets", bound.replace('_', " "))),
+    );
     match (found.len(), rule.matching) {
         (0, _) => vec!["every mail".to_owned()],
         (2.., "any") => found.iter().map(|one| format!("or {one}")).collect(),

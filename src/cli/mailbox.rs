@@ -78,7 +78,12 @@ fn list(global: &Global, domain: Option<&str>, out: &mut dyn Write) -> Done {
                     true => "-".to_owned(),
                     false => on.join(","),
                 };
-                writeln!(out, "{}  {on}  {}", text::clean(&mailbox), text::clean(&file))?;
+                writeln!(
+                    out,
+                    "{}  {on}  {}",
+                    text::clean(&mailbox),
+                    text::clean(&file)
+                )?;
             }
             Err(found) => {
                 bad += 1;
@@ -144,7 +149,11 @@ fn members(overview: &Overview) -> Vec<(&'static str, String)> {
     };
     let is_on = |name: &str| overview.on.contains(&name);
     let file = overview.file.as_deref();
-    let before = if allow.before_reject { ", before reject" } else { "" };
+    let before = if allow.before_reject {
+        ", before reject"
+    } else {
+        ""
+    };
     let held = if spam.quarantine { "held" } else { "marked" };
     let time = |name: &str, time: &Option<String>| {
         let time = time.as_ref()?;
@@ -158,10 +167,16 @@ fn members(overview: &Overview) -> Vec<(&'static str, String)> {
         .collect();
     vec![
         ("mailbox", overview.mailbox.clone()),
-        ("file", file.unwrap_or("none: the defaults count").to_owned()),
+        (
+            "file",
+            file.unwrap_or("none: the defaults count").to_owned(),
+        ),
         ("language", overview.language.to_owned()),
         ("timezone", overview.timezone.clone()),
-        ("announcements", state(overview.announcements, String::new())),
+        (
+            "announcements",
+            state(overview.announcements, String::new()),
+        ),
         (
             "reject",
             state(
@@ -214,11 +229,7 @@ const LISTS: [&str; 5] = [
     "forwarding.all.to",
 ];
 
-fn set(
-    session: &mut Session<'_>,
-    values: &[String],
-    unset: &[String],
-) -> Result<Outcome, Failure> {
+fn set(session: &mut Session<'_>, values: &[String], unset: &[String]) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::default();
     let mut wanted: Vec<(&str, Vec<String>)> = Vec::new();
     for value in values {

@@ -104,7 +104,9 @@ pub(super) fn reject(global: &Global, command: &Reject, out: &mut dyn Write) -> 
 
 impl Kind {
     fn chosen(&self) -> Vec<List> {
-        let all = LISTS.into_iter().zip([self.from, self.subject, self.header]);
+        let all = LISTS
+            .into_iter()
+            .zip([self.from, self.subject, self.header]);
         let chosen: Vec<List> = all.filter(|(_, on)| *on).map(|(list, _)| list).collect();
         if chosen.is_empty() {
             return LISTS.to_vec();

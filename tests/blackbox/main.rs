@@ -21,6 +21,7 @@ mod bombs;
 mod check;
 mod demo;
 mod durability;
+mod editing;
 mod exit_codes;
 mod explain;
 mod forward;

@@ -19,9 +19,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 pub use entries::{HEADER_WORDS, List};
-pub use overview::{
-    ForwardView, Overview, ReplyView, RuleView, SenderView, overview_of_file,
-};
+pub use overview::{ForwardView, Overview, ReplyView, RuleView, SenderView, overview_of_file};
 pub use session::{Access, Entries, Listed, Saved, Session, Written};
 pub use value::Value;
 pub use yaml::{ByHand, apply};

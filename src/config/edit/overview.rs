@@ -14,9 +14,7 @@ use crate::config::mailbox::{RawMailbox, RawMatch, RawMode, RawRule, RawSize};
 use crate::config::patterns::{self, NamedList};
 use crate::config::source::Report;
 use crate::config::text::{Mail, Size, Text};
-use crate::config::{
-    Config, Mailbox, SpamNotice, compile_mailbox, location, read, read_file,
-};
+use crate::config::{Config, Mailbox, SpamNotice, compile_mailbox, location, read, read_file};
 use crate::mail::Address;
 use crate::policy::{Language, NotifyField};
 
@@ -202,8 +200,7 @@ pub fn overview_of_file(config: &Config, path: &Path) -> Result<Overview, Vec<Di
         Err(_) => return Err(report.finish()),
     };
     let merged = raw.over(&config.mailboxes.defaults);
-    let mailbox =
-        compile_mailbox::compile(&mut report, config, &merged, &address, &mut Vec::new());
+    let mailbox = compile_mailbox::compile(&mut report, config, &merged, &address, &mut Vec::new());
     if report.has_errors() {
         return Err(report.finish());
     }
@@ -272,7 +269,10 @@ fn overview(
     let reject = RejectCounts {
         from_suffixes: lines(List::RejectFrom).len(),
         subject_contains: lines(List::RejectSubject).len(),
-        headers: lines(List::RejectHeaders).into_iter().map(|l| l.text).collect(),
+        headers: lines(List::RejectHeaders)
+            .into_iter()
+            .map(|l| l.text)
+            .collect(),
     };
     let allow = AllowCounts {
         before_reject: mailbox.policy.allow.before_reject,
@@ -345,7 +345,10 @@ fn forward_counts(merged: &RawMailbox) -> ForwardCounts {
     let targets = match chosen {
         RawMode::Off => 0,
         RawMode::All => forwarding.all.section().to.section().len(),
-        RawMode::Rules => rules.iter().map(|rule| rule.section().to.section().len()).sum(),
+        RawMode::Rules => rules
+            .iter()
+            .map(|rule| rule.section().to.section().len())
+            .sum(),
     };
     ForwardCounts {
         mode: mode(chosen),

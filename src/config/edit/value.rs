@@ -56,13 +56,8 @@ impl Value {
                     .collect(),
             },
             Self::Text(text) if text.contains('\n') && is_block(text) => {
-                let header = match text.strip_suffix('\n') {
-                    None => "|-",
-                    Some(rest) if rest.ends_with('\n') => "|+",
-                    Some(_) => "|",
-                };
-                let text = text.strip_suffix('\n').unwrap_or(text);
-                lines(header, text.split('\n'), deeper)
+                let header = if text.ends_with('\n') { "|" } else { "|-" };
+                lines(header, text.lines(), deeper)
             }
             Self::List(items) if items.iter().any(|item| matches!(item, Self::Map(_))) => {
                 Rendered {
@@ -146,8 +141,12 @@ pub(super) fn is_line(text: &str) -> bool {
     !text.trim().is_empty() && !text.starts_with([' ', '\t']) && !text.contains(needs_escape)
 }
 
-/// Whether a text of several lines may be a block.
+/// Whether a text of several lines may be a block. Of blank lines at its end those behind the block
+/// could become part.
 fn is_block(text: &str) -> bool {
+    if text.ends_with("\n\n") {
+        return false;
+    }
     let first = text.split('\n').find(|line| !line.is_empty());
     first.is_some_and(is_line) && text.split('\n').all(|line| !line.contains(needs_escape))
 }
