@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Done, Exit, Failure, Global, config_of, explain, text};
+use super::{Done, Exit, Failure, Global, config_of, dry_run, text};
 use crate::config::edit::{Access, EditError, Entries, List, Saved, Session, Written};
 use crate::config::{Config, Diagnostic, Directory, Lookup};
 use crate::mail::Address;
@@ -137,7 +137,7 @@ pub(super) fn refused(found: &[Diagnostic]) -> Failure {
 
 /// The mailbox whose settings mail to `text` has: the owner of an alias, without an extension.
 pub(super) fn owner(config: &Arc<Config>, text: &str) -> Result<Address, Failure> {
-    let recipient = explain::complete(text, config)
+    let recipient = dry_run::complete(text, config)
         .map_err(|error| Failure::new(Exit::Usage, format!("{text}: {error}")))?;
     let directory = Directory::new(config.clone());
     if directory.path_of(&recipient).is_none() {

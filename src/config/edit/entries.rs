@@ -10,7 +10,7 @@ use crate::config::mailbox::{RawHeader, RawMailbox};
 use crate::config::patterns::{self, NamedList};
 use crate::config::settings::Limits;
 use crate::config::source::{Place, Report};
-use crate::config::text::{Mail, Text};
+use crate::config::text::{FilePath, Mail, Text};
 use crate::mail::fold::{fold, fold_address};
 use crate::mail::{Address, Folded};
 
@@ -35,11 +35,11 @@ pub enum List {
 
 /// The words of `reject.headers`.
 pub const HEADER_WORDS: [&str; 5] = [
-    "from_missing",
-    "from_empty",
-    "from_empty_address",
-    "subject_missing",
-    "subject_empty",
+    RawHeader::FromMissing.word(),
+    RawHeader::FromEmpty.word(),
+    RawHeader::FromEmptyAddress.word(),
+    RawHeader::SubjectMissing.word(),
+    RawHeader::SubjectEmpty.word(),
 ];
 
 /// Longest list that is read from a person, octets.
@@ -76,7 +76,7 @@ impl List {
     }
 
     /// The patterns of a list of patterns, or of the text file in its place.
-    fn patterns(self, raw: &RawMailbox) -> Option<(Field<Lines>, Field<String>)> {
+    fn patterns(self, raw: &RawMailbox) -> Option<(Field<Lines>, Field<FilePath>)> {
         let (reject, allow) = (raw.reject.section(), raw.allow.section());
         match self {
             Self::RejectFrom => Some((reject.from_suffixes, reject.from_suffixes_file)),
@@ -106,7 +106,8 @@ impl List {
     /// The text file that the settings name in place of the list, as a path.
     pub(super) fn file(self, report: &Report, raw: &RawMailbox) -> Option<PathBuf> {
         let (_, file) = self.patterns(raw)?;
-        Some(report.folder(file.place()).join(file.get()?))
+        let FilePath(written) = file.get()?;
+        Some(report.folder(file.place()).join(written))
     }
 
     /// The entries that count, each with its place.
@@ -121,7 +122,7 @@ impl List {
         }
         if self == Self::RejectHeaders {
             let items = raw.reject.section().headers.section();
-            let word = |item: &Field<RawHeader>| Some((item.place(), header_word(item.value?)));
+            let word = |item: &Field<RawHeader>| Some((item.place(), item.value?.word()));
             return items
                 .iter()
                 .filter_map(word)
@@ -199,15 +200,5 @@ fn line(place: Place, text: &str) -> Line {
     Line {
         place,
         text: text.to_owned(),
-    }
-}
-
-fn header_word(word: RawHeader) -> &'static str {
-    match word {
-        RawHeader::FromMissing => "from_missing",
-        RawHeader::FromEmpty => "from_empty",
-        RawHeader::FromEmptyAddress => "from_empty_address",
-        RawHeader::SubjectMissing => "subject_missing",
-        RawHeader::SubjectEmpty => "subject_empty",
     }
 }

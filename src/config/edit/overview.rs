@@ -8,12 +8,13 @@ use serde::Serialize;
 use super::entries::List;
 use super::session::Session;
 use crate::config::error::Diagnostic;
-use crate::config::field::{Field, Merge as _};
+use crate::config::field::Field;
 use crate::config::lines::Lines;
-use crate::config::mailbox::{RawMailbox, RawMatch, RawMode, RawRule, RawSize};
+use crate::config::mailbox::{RawMailbox, RawMode, RawRule, RawSize};
 use crate::config::patterns::{self, NamedList};
+use crate::config::setting::Setting as _;
 use crate::config::source::Report;
-use crate::config::text::{Mail, Size, Text};
+use crate::config::text::{FilePath, Mail, Size, Text};
 use crate::config::{Config, Mailbox, SpamNotice, compile_mailbox, location, read, read_file};
 use crate::mail::Address;
 use crate::policy::{Language, NotifyField};
@@ -229,9 +230,9 @@ impl Session<'_> {
             rule_view(&mut report, index + 1, &item.section())
         };
         ForwardView {
-            mode: mode(forwarding.mode.or(RawMode::Off)),
+            mode: forwarding.mode.effective().word(),
             to: addresses(&all.to),
-            keep_copy: all.keep_copy.or(true),
+            keep_copy: all.keep_copy.effective(),
             rules: rules.iter().enumerate().map(rule).collect(),
         }
     }
@@ -245,15 +246,15 @@ impl Session<'_> {
             let raw = item.section();
             texts.push(SenderView {
                 senders: entries(&mut report, "senders", &raw.senders, &raw.senders_file),
-                message: raw.message.or(String::new()),
+                message: raw.message.effective(),
             });
         }
         ReplyView {
-            enabled: reply.enabled.or(false),
+            enabled: reply.enabled.effective(),
             start: reply.start.value,
             end: reply.end.value,
             subject: reply.subject.value,
-            message: reply.message.or(String::new()),
+            message: reply.message.effective(),
             per_sender: texts,
         }
     }
@@ -292,13 +293,13 @@ fn overview(
             Language::En => "en",
         },
         timezone: mailbox.timezone.iana_name().unwrap_or("UTC").to_owned(),
-        announcements: merged.announcements.or(true),
+        announcements: merged.announcements.effective(),
         reject,
         allow,
-        virus_scan: merged.virus.section().scan.or(false),
+        virus_scan: merged.virus.section().scan.effective(),
         spam: SpamSwitches {
-            scan: spam.scan.or(false),
-            quarantine: spam.quarantine.or(false),
+            scan: spam.scan.effective(),
+            quarantine: spam.quarantine.effective(),
             notice: match mailbox.spam_notice {
                 SpamNotice::Off => "off",
                 SpamNotice::Each => "each",
@@ -311,7 +312,7 @@ fn overview(
             fields: notify.map_or_else(Vec::new, |n| n.fields.iter().map(field).collect()),
         },
         auto_reply: ReplySwitches {
-            enabled: auto_reply.enabled.or(false),
+            enabled: auto_reply.enabled.effective(),
             start: auto_reply.start.value,
             end: auto_reply.end.value,
             per_sender: auto_reply.per_sender.section().len(),
@@ -340,7 +341,7 @@ fn on(overview: &Overview) -> Vec<&'static str> {
 
 fn forward_counts(merged: &RawMailbox) -> ForwardCounts {
     let forwarding = merged.forwarding.section();
-    let chosen = forwarding.mode.or(RawMode::Off);
+    let chosen = forwarding.mode.effective();
     let rules = forwarding.rules.section();
     let targets = match chosen {
         RawMode::Off => 0,
@@ -351,7 +352,7 @@ fn forward_counts(merged: &RawMailbox) -> ForwardCounts {
             .sum(),
     };
     ForwardCounts {
-        mode: mode(chosen),
+        mode: chosen.word(),
         targets,
         rules: rules.len(),
     }
@@ -361,11 +362,8 @@ fn rule_view(report: &mut Report, number: usize, raw: &RawRule) -> RuleView {
     RuleView {
         number,
         name: raw.name.value.clone(),
-        paused: raw.paused.or(false),
-        matching: match raw.matching.or(RawMatch::All) {
-            RawMatch::All => "all",
-            RawMatch::Any => "any",
-        },
+        paused: raw.paused.effective(),
+        matching: raw.r#match.effective().word(),
         subject_contains: entries(
             report,
             "subject_contains",
@@ -381,7 +379,7 @@ fn rule_view(report: &mut Report, number: usize, raw: &RawRule) -> RuleView {
         attachment: raw.attachment.value,
         size: raw.size.get().and_then(size),
         to: addresses(&raw.to),
-        keep_copy: raw.keep_copy.or(true),
+        keep_copy: raw.keep_copy.effective(),
     }
 }
 
@@ -394,7 +392,7 @@ fn entries(
     report: &mut Report,
     name: &'static str,
     here: &Field<Lines>,
-    file: &Field<String>,
+    file: &Field<FilePath>,
 ) -> Vec<String> {
     let lines = patterns::load(report, NamedList { name, here, file }, &mut Vec::new());
     lines.0.into_iter().map(|line| line.text).collect()
@@ -404,14 +402,6 @@ fn addresses(raw: &Field<Vec<Field<Text<Mail>>>>) -> Vec<String> {
     let items = raw.section();
     let address = |item: &Field<Text<Mail>>| Some(item.get()?.0.0.to_string());
     items.iter().filter_map(address).collect()
-}
-
-fn mode(mode: RawMode) -> &'static str {
-    match mode {
-        RawMode::Off => "off",
-        RawMode::All => "all",
-        RawMode::Rules => "rules",
-    }
 }
 
 fn field(field: &NotifyField) -> &'static str {

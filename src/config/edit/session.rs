@@ -8,9 +8,9 @@ use super::file::{self, Lock};
 use super::value::Value;
 use super::{Change, EditError, Step, path, text_list, yaml};
 use crate::config::error::{Diagnostic, Severity};
-use crate::config::field::Merge as _;
 use crate::config::lines::{self, Line};
 use crate::config::mailbox::RawMailbox;
+use crate::config::setting::Setting as _;
 use crate::config::source::{Place, Report};
 use crate::config::{
     Config, MOST_FILE_BYTES, Mailbox, location, patterns, read, read_mailbox_text,
