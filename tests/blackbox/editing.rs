@@ -34,7 +34,7 @@ fn an_entry_counts_within_a_second_of_the_command() {
     let mut verdict = |daemon: &crate::harness::Daemon| {
         number += 1;
         let mail = mail("a@friend.example", &format!("special offer {number}"));
-        daemon.give("a@s.example", TARO, &mail).verdict().to_owned()
+        daemon.give("a@s.example", TARO, &mail).verdict()
     };
     assert_eq!(verdict(&daemon), "deliver");
     let told = edit(
@@ -51,7 +51,7 @@ fn an_entry_counts_within_a_second_of_the_command() {
     );
     assert_eq!(told["changed"], true);
     eventually("the entry counts", || {
-        (verdict(&daemon) == "quarantine").then_some(())
+        verdict(&daemon).starts_with("quarantine").then_some(())
     });
     edit(
         &daemon,
@@ -571,7 +571,7 @@ fn mailboxes_are_listed_shown_and_set_by_key() {
     ]);
     assert_eq!(
         text(&site),
-        "version: 1\naliases: [t@east.example.jp]\nspam: {scan: false, mark_subject: \"true\"} # on\ntimezone: Asia/Tokyo\nnotify:\n  to: [a@b.example, c@d.example]\nlanguage: en\n"
+        "version: 1\naliases: [t@east.example.jp]\nspam: {scan: false, mark_subject: true} # on\ntimezone: Asia/Tokyo\nnotify:\n  to: [a@b.example, c@d.example]\nlanguage: en\n"
     );
     let told = set(&["--unset", "notify.to", "--unset", "reject.headers"]);
     assert_eq!(told["set"], json!({"notify.to": null}));

@@ -3,9 +3,11 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use sekimori::config::Config;
 use sekimori::config::edit::{Access, EditError, Entries, List, Session, Value, allow_sender};
+use sekimori::config::{Config, Directory};
 use sekimori::mail::Address;
 
 struct Site {
@@ -323,4 +325,36 @@ fn a_look_takes_no_lock_and_writes_nothing() {
     let saved = session.save().unwrap();
     assert_eq!(saved.files.len(), 1);
     assert_eq!(files(site.folder.path()), [""; 0]);
+}
+
+/// An edit made the index of aliases read all files again: its temporary file looked like a folder
+/// that had gone.
+#[test]
+fn an_edit_makes_the_daemon_read_one_file_not_all() {
+    let site = Site::new("");
+    for name in 0..200 {
+        let path = site.folder.path().join(format!("y.jp/a{name}.yaml"));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "version: 1\n").unwrap();
+    }
+    let directory = Directory::new(Arc::new(site.config.clone()));
+    directory.start_indexing();
+    let alias = |name: &str| Address::parse(&format!("{name}@y.jp")).unwrap();
+    assert!(
+        directory.path_of(&alias("none")).is_none(),
+        "waits for the index"
+    );
+    let before = directory.stats().files_read;
+    assert!(before >= 200, "{before}");
+    let aliases = Value::List(vec![Value::Text("t@y.jp".to_owned())]);
+    let mut session = site.open(Access::Change).unwrap();
+    session.set("aliases", aliases).unwrap();
+    session.save().unwrap();
+    let begun = Instant::now();
+    while directory.path_of(&alias("t")).is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "never seen");
+        std::thread::yield_now();
+    }
+    let read = directory.stats().files_read - before;
+    assert!(read < 100, "{read} files were read");
 }

@@ -79,6 +79,11 @@ fn a_scalar_is_set_where_it_stands() {
             "version: 1\nspam:\n  scan: true",
         ),
         (
+            "auto_reply:\n  message: |\n    text",
+            set("spam.scan", word("true")),
+            "auto_reply:\n  message: |-\n    text\nspam:\n  scan: true",
+        ),
+        (
             "version: 1\r\nspam:\r\n    notice: daily\r\n",
             set("spam.scan", word("true")),
             "version: 1\r\nspam:\r\n    scan: true\r\n    notice: daily\r\n",
