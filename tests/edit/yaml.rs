@@ -81,7 +81,7 @@ fn a_scalar_is_set_where_it_stands() {
         (
             "auto_reply:\n  message: |\n    text",
             set("spam.scan", word("true")),
-            "auto_reply:\n  message: |-\n    text\nspam:\n  scan: true",
+            "auto_reply:\n  message: |\n    text\nspam:\n  scan: true",
         ),
         (
             "version: 1\r\nspam:\r\n    notice: daily\r\n",
