@@ -240,7 +240,7 @@ pub(super) fn tell(
             (false, false) => format!("nothing to change: {}", words.join(", ")),
         };
         let dry = if told.dry_run { "dry run: " } else { "" };
-        writeln!(out, "{}: {dry}{words}", told.file)?;
+        writeln!(out, "{}: {dry}{words}", text::clean(&told.file))?;
         for (what, entries) in [
             ("already there", &outcome.duplicates),
             ("not there", &outcome.missing),

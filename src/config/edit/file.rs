@@ -29,7 +29,7 @@ pub(super) struct Lock(#[expect(dead_code, reason = "closing it gives the lock b
 impl Lock {
     /// Waits for the lock of the mailboxes below `dir`, which is made if it is not there.
     pub(super) fn take(dir: &Path) -> Result<Self, EditError> {
-        fs::create_dir_all(dir).map_err(io_error(dir))?;
+        make_folder(dir).map_err(io_error(dir))?;
         let path = dir.join(LOCK);
         let file = open_lock(dir, &path).map_err(io_error(&path))?;
         let begun = Instant::now();
@@ -168,7 +168,10 @@ fn make_folder(folder: &Path) -> io::Result<()> {
         return Ok(());
     }
     fs::create_dir_all(folder)?;
-    let above = folder.parent().unwrap_or(Path::new("."));
+    let above = folder
+        .parent()
+        .filter(|above| !above.as_os_str().is_empty());
+    let above = above.unwrap_or(Path::new("."));
     let (made, above) = (File::open(folder)?, File::open(above)?);
     give(&made, &above.metadata()?);
     above.sync_all()
