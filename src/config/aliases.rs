@@ -187,16 +187,21 @@ impl Index {
             return false;
         }
         let is_file = |path: &PathBuf| path.extension().is_some_and(|e| e == "yaml");
+        // What a writer has beside the file until its rename.
+        let is_hidden = |path: &&PathBuf| {
+            let name = path.file_name().unwrap_or_default();
+            name.as_encoded_bytes().starts_with(b".")
+        };
+        let paths: Vec<&PathBuf> = event.paths.iter().filter(|p| !is_hidden(p)).collect();
         if event.need_rescan()
-            || !event
-                .paths
+            || !paths
                 .iter()
                 .all(|p| is_file(p) || !p.is_dir() && p.exists())
         {
             self.build(dir);
             return true;
         }
-        for path in event.paths.iter().filter(|path| is_file(path)) {
+        for path in paths.into_iter().filter(|path| is_file(path)) {
             self.update(path);
         }
         false

@@ -130,6 +130,24 @@ pub fn load_mailbox(config: &Config, path: &Path) -> Result<Mailbox, Vec<Diagnos
     read_mailbox(config, path, None).result()
 }
 
+/// The mailbox files below `mailboxes.dir`, sorted; those of one domain when it is named.
+pub fn mailbox_files(config: &Config, domain: Option<&str>) -> Vec<PathBuf> {
+    let key = |domain: &str| {
+        let address = Address::parse(&format!("a@{domain}")).ok()?;
+        Some(address.key().rsplit_once('@')?.1.to_owned())
+    };
+    let wanted = domain.map(key);
+    let mut files = aliases::files_below(&config.mailboxes.dir);
+    files.retain(|path| match &wanted {
+        None => true,
+        Some(wanted) => {
+            let owner = location::address_of(path);
+            wanted.is_some() && owner.and_then(|owner| key(owner.domain())) == *wanted
+        }
+    });
+    files
+}
+
 /// Reads a mailbox file as the draft of settings for a mailbox, wherever it lies. Its `mailbox:` may
 /// be left out, and must not name another one.
 ///
