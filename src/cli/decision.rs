@@ -30,9 +30,11 @@ pub(super) fn write(value: &Value, language: Language, out: &mut dyn Write) -> R
         writeln!(out, "  {number} {}", stage_line(step, language))?;
     }
     writeln!(out)?;
+    delivery(value, language, out)?;
     consequences(value, language, out)?;
     all_stages(value, language, out)?;
-    effects(value, language, out)
+    effects(value, language, out)?;
+    left_out(value, language, out)
 }
 
 fn headline(value: &Value, language: Language, told: Told) -> String {
@@ -57,8 +59,7 @@ fn reasons(value: &Value, language: Language) -> Vec<String> {
             En => format!("Decided by: {stage} {hit}"),
         });
     }
-    let stage = value["stage"].as_str().unwrap_or_default();
-    if let Some(matched) = value["matched"][stage].as_str() {
+    if let Some(matched) = value["matched"].as_str() {
         let matched = quoted(matched, language);
         lines.push(match language {
             Ja => format!("メールの該当箇所: {matched}"),
@@ -92,10 +93,10 @@ fn circumstances(value: &Value, language: Language) -> Vec<String> {
         ("recipient", "宛先", "recipient"),
         ("received_at", "受信日時", "received"),
         ("sender", "差出人", "sender"),
-        ("client", "接続元", "client"),
-        ("message_id", "Message-ID", "message-id"),
         ("from", "From", "from"),
         ("subject", "件名", "subject"),
+        ("client", "接続元", "client"),
+        ("message_id", "Message-ID", "message-id"),
         ("size", "サイズ（バイト）", "size in bytes"),
     ];
     let given = members
@@ -103,7 +104,48 @@ fn circumstances(value: &Value, language: Language) -> Vec<String> {
         .filter_map(|(name, ja, en)| Some((value.get(name)?, ja, en)));
     given
         .map(|(value, ja, en)| format!("{} {}", label(language, ja, en), word(value)))
+        .chain(settings(value, language))
         .collect()
+}
+
+/// Which settings decided, and whether they still count.
+fn settings(value: &Value, language: Language) -> Option<String> {
+    let generation = clean(value["generation"].as_str()?);
+    let since = match (value["settings_changed"].as_bool(), language) {
+        (Some(true), Ja) => "（その後変更されています）",
+        (Some(true), En) => " (changed since then)",
+        (Some(false), Ja) => "（現在も同じ）",
+        (Some(false), En) => " (still the same)",
+        (None, _) => "",
+    };
+    let label = label(language, "判定時の設定", "settings");
+    Some(format!("{label} {generation}{since}"))
+}
+
+/// Where the mail lies.
+fn delivery(value: &Value, language: Language, out: &mut dyn Write) -> Result<()> {
+    let delivery = &value["delivery"];
+    if !delivery["place"].is_string() {
+        return Ok(());
+    }
+    let reply = match &delivery["reply"] {
+        Value::Null => String::new(),
+        reply => format!(" ({})", word(reply)),
+    };
+    let label = label(language, "配送先", "delivered to");
+    writeln!(out, "{label} {}{reply}", word(&delivery["place"]))
+}
+
+/// What did not fit into the record.
+fn left_out(value: &Value, language: Language, out: &mut dyn Write) -> Result<()> {
+    for (name, length) in value["left_out"].as_object().into_iter().flatten() {
+        let (name, length) = (clean(name), word(length));
+        match language {
+            Ja => writeln!(out, "記録が長いため省略: {name}（全{length}件）")?,
+            En => writeln!(out, "cut, the record is long: {name} ({length} in all)")?,
+        }
+    }
+    Ok(())
 }
 
 fn stage_line(step: &Value, language: Language) -> String {
@@ -266,7 +308,7 @@ fn effects(value: &Value, language: Language, out: &mut dyn Write) -> Result<()>
         let state = words::state(language, &state).unwrap_or(&state);
         let kind = match serde_json::from_value(effect["kind"].clone()) {
             Ok(kind) => words::outgoing(language, kind).to_owned(),
-            Err(_) => kept(&effect["kind"], language),
+            Err(_) => held_or_named(&effect["kind"], language),
         };
         let reply = if effect["reply"].is_null() {
             String::new()
@@ -281,14 +323,11 @@ fn effects(value: &Value, language: Language, out: &mut dyn Write) -> Result<()>
     Ok(())
 }
 
-/// What is no outgoing mail.
-fn kept(kind: &Value, language: Language) -> String {
-    match (kind.as_str(), language) {
-        (Some("quarantine"), Ja) => "隔離".to_owned(),
-        (Some("quarantine"), En) => "quarantine".to_owned(),
-        (Some("delivery"), Ja) => "配送".to_owned(),
-        (Some("delivery"), En) => "delivery".to_owned(),
-        _ => word(kind),
+fn held_or_named(kind: &Value, language: Language) -> String {
+    match (kind == Verdict::Quarantine.as_str(), language) {
+        (true, Ja) => "隔離".to_owned(),
+        (true, En) => "quarantine".to_owned(),
+        (false, _) => word(kind),
     }
 }
 
@@ -356,7 +395,7 @@ mod tests {
             json!({"verdict": "tomorrow", "stage": "later", "entry": null, "steps": [{}, 1, "x"]}),
             json!({"id": "x", "steps": null, "forward": [], "notify": "x", "auto_reply": 1,
                    "effects": [{}, {"kind": "flight", "to": null, "state": "away"}],
-                   "all_stages": [{"stage": "forwarding", "entries": {}}], "stage": "x", "matched": {"x": 1}}),
+                   "all_stages": [{"stage": "forwarding", "entries": {}}], "matched": {"from": 1}}),
         ] {
             for language in [Ja, En] {
                 assert!(told(&value, language).contains("verdict: "), "{value}");
@@ -366,10 +405,19 @@ mod tests {
 
     #[test]
     fn what_kept_us_from_looking_is_told() {
-        let value = json!({"id": "x", "verdict": "deliver", "bounds": "MimeDepth", "bypass": "crash", "stage": "reject.subject_contains",
-                           "matched": {"reject.subject_contains": "\u{1b}[2J広告", "allow": "x"}});
+        let value = json!({"id": "x", "verdict": "deliver", "bounds": "MimeDepth", "bypass": "crash",
+                           "matched": "\u{1b}[2J広告", "left_out": {"forward.to": 10},
+                           "generation": "\u{1b}0a", "settings_changed": true,
+                           "delivery": {"place": "\u{1b}/m", "reply": "250 \u{1b}ok"}});
         let text = told(&value, En);
-        for words in ["MimeDepth", "(crash)", "In the mail: \"\u{fffd}[2J広告\""] {
+        for words in [
+            "forward.to (10 in all)",
+            "\u{fffd}0a (changed since then)",
+            "\u{fffd}/m (250 \u{fffd}ok)",
+            "MimeDepth",
+            "(crash)",
+            "In the mail: \"\u{fffd}[2J広告\"",
+        ] {
             assert!(text.contains(words), "{text}");
         }
         let text = told(&value, Ja);

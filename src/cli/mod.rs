@@ -6,12 +6,14 @@
 mod admin;
 mod check;
 mod client;
+mod config;
 mod decision;
 mod demo;
 mod dry_run;
 mod explain;
 mod facts;
 mod history;
+mod manual;
 mod replay;
 mod run;
 mod store;
@@ -24,7 +26,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Config, Loaded};
+use crate::config::{Config, Loaded};
 
 /// The exit codes of sysexits.h that we use (CONTRACT section 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,6 +164,9 @@ enum Command {
     /// Outgoing forwards, notices, replies, releases
     #[command(subcommand)]
     Queue(admin::Queue),
+    /// The settings that count, an example of them, and their schema
+    #[command(subcommand)]
+    Config(config::Command),
     /// What the daemon is doing
     Status,
     /// Reads the settings again; a bad file keeps the old ones
@@ -175,6 +180,16 @@ enum Command {
     /// The store's files and index
     #[command(subcommand)]
     Store(store::Command),
+    /// What a shell needs to complete commands and options
+    Completions {
+        /// Whose
+        shell: manual::Shell,
+    },
+    /// The manual page of the program or of a command (`man quarantine list`)
+    Man {
+        /// Which command
+        command: Vec<String>,
+    },
 }
 
 /// Runs one command.
@@ -194,10 +209,13 @@ pub fn execute(cli: &Cli, out: &mut dyn Write) -> Done {
         Command::Replay(options) => replay::replay(global, options, out),
         Command::Quarantine(command) => admin::quarantine(global, command, out),
         Command::Queue(command) => admin::queue(global, command, out),
+        Command::Config(command) => config::config(global, command, out),
         Command::Status => admin::status(global, out),
         Command::Reload { wait } => admin::reload(global, *wait, out),
         Command::Tail(filter) => history::tail(global, filter, out),
         Command::Store(command) => store::store(global, command, out),
+        Command::Completions { shell } => manual::completions(*shell, out),
+        Command::Man { command } => manual::man(command, out),
     }
 }
 
@@ -210,5 +228,5 @@ pub(crate) fn config_of(global: &Global) -> Result<Config, Failure> {
 pub(crate) fn load(global: &Global) -> Result<Loaded, Failure> {
     let path = &global.config;
     std::fs::metadata(path).map_err(|error| Failure::io(path.display(), &error))?;
-    config::load(path).map_err(|errors| check::refused(&errors))
+    crate::config::load(path).map_err(|errors| check::refused(&errors))
 }

@@ -14,6 +14,7 @@ mod compile_mailbox;
 pub mod directory;
 pub mod edit;
 pub mod error;
+mod example;
 mod field;
 mod lines;
 mod location;
@@ -21,9 +22,11 @@ pub(crate) mod mailbox;
 mod patterns;
 mod raw;
 mod read;
+mod schema;
 pub mod ruletests;
 mod setting;
 pub mod settings;
+mod show;
 mod source;
 mod text;
 mod tls;
@@ -33,7 +36,10 @@ use std::path::{Path, PathBuf};
 
 pub use directory::{Directory, DirectoryStats, Lookup};
 pub use error::{Diagnostic, Severity, Snippet};
+pub use example::example;
+pub use schema::{Kind, schema};
 pub use settings::*;
+pub use show::{Leaf, Settings, show, show_mailbox};
 pub use tls::Certificate;
 
 use self::mailbox::RawMailbox;
@@ -292,6 +298,31 @@ fn mailbox_of(
     address: Option<&Address>,
     attempt: &mut Attempt,
 ) -> Option<Mailbox> {
+    let (merged, address) = merged(report, config, path, bytes, address)?;
+    let mut cursor = Cursor::default();
+    let alias = |item: &field::Field<Text<Mail>>| {
+        let Text(Mail(address)) = item.get()?;
+        let snippet = report.snippet(&mut cursor, item.place());
+        Some((address.clone(), item.place(), snippet))
+    };
+    let aliases = merged.aliases.section();
+    attempt.aliases = aliases.iter().filter_map(alias).collect();
+    let mailbox = compile_mailbox::compile(report, config, &merged, &address, &mut attempt.files);
+    Some(Mailbox {
+        path: Some(path.to_owned()),
+        ..mailbox
+    })
+}
+
+/// The text of a mailbox file over the defaults, and whose it is. `None` when there is too little to
+/// look at.
+fn merged(
+    report: &mut Report,
+    config: &Config,
+    path: &Path,
+    bytes: Vec<u8>,
+    address: Option<&Address>,
+) -> Option<(RawMailbox, Address)> {
     let file = patterns::add_text(report, path, bytes)?;
     let raw: RawMailbox = read::settings(report, file)?;
     compile::version(report, &raw.version, file);
@@ -322,20 +353,7 @@ fn mailbox_of(
     }
     // Whosever the mailbox is, the rest of the file is looked at.
     let address = address.or_else(|| Address::parse("nobody@localhost").ok())?;
-    let merged = raw.over(&config.mailboxes.defaults);
-    let mut cursor = Cursor::default();
-    let alias = |item: &field::Field<Text<Mail>>| {
-        let Text(Mail(address)) = item.get()?;
-        let snippet = report.snippet(&mut cursor, item.place());
-        Some((address.clone(), item.place(), snippet))
-    };
-    let aliases = merged.aliases.section();
-    attempt.aliases = aliases.iter().filter_map(alias).collect();
-    let mailbox = compile_mailbox::compile(report, config, &merged, &address, &mut attempt.files);
-    Some(Mailbox {
-        path: Some(path.to_owned()),
-        ..mailbox
-    })
+    Some((raw.over(&config.mailboxes.defaults), address))
 }
 
 /// The mailbox of an address without a file.

@@ -24,7 +24,6 @@ pub(super) fn record(task: &Task, mail: &Mail, effects: &Effects) -> WhyRecord {
         "bounds": mail.message.exceeded.map(|exceeded| format!("{exceeded:?}")),
         "scan": scan(&mail.scan),
         "auth": {"dmarc": mail.auth.dmarc_pass},
-        "matched": matched(task, mail),
         "generation": task.mailbox.generation,
         "delivery": effects.delivered.as_ref().map(|accepted| json!({
             "place": accepted.place,
@@ -33,6 +32,7 @@ pub(super) fn record(task: &Task, mail: &Mail, effects: &Effects) -> WhyRecord {
         "effects": effects.listed(),
     });
     let mut body = view::with(view::plan(&mailbox, &task.plan), rest);
+    add_evidence(&mut body, task, mail);
     if mail.unread {
         body = view::with(body, json!({"bypass": BYPASS_REASON}));
     }
@@ -58,13 +58,20 @@ pub(super) fn facts(task: &Task, mail: &Mail) -> FactsRecord {
     }
 }
 
-/// By stage, what of the mail its entry was found in.
-fn matched(task: &Task, mail: &Mail) -> Value {
-    let found = task.plan.trail.iter().filter_map(|step| {
-        let text = evidence::matched(step, &mail.message)?;
-        Some((step.stage.as_str().to_owned(), Value::from(text)))
-    });
-    Value::Object(found.collect())
+/// What of the mail the entry that decided was found in (`matched`), and those of all stages.
+fn add_evidence(body: &mut Value, task: &Task, mail: &Mail) {
+    let mut matches = serde_json::Map::new();
+    for step in &task.plan.trail {
+        if let Some(text) = evidence::matched(step, &mail.message) {
+            matches.insert(step.stage.as_str().to_owned(), text.into());
+        }
+    }
+    let decisive = task
+        .plan
+        .stage
+        .and_then(|stage| matches.get(stage.as_str()));
+    body["matched"] = decisive.cloned().into();
+    body["matches"] = matches.into();
 }
 
 fn scan(scan: &ScanReport) -> Value {

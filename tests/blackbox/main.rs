@@ -19,6 +19,7 @@ mod session;
 mod bomb_mails;
 mod bombs;
 mod check;
+mod config;
 mod demo;
 mod durability;
 mod exit_codes;
