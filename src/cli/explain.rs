@@ -28,13 +28,7 @@ pub(super) struct Options {
 
 pub(super) fn explain(global: &Global, options: &Options, out: &mut dyn Write) -> Done {
     let config = Arc::new(config_of(global)?);
-    let recipient = complete(&options.mailbox, &config).map_err(|error| {
-        Failure::new(
-            Exit::Usage,
-            format!("--mailbox {}: {error}", options.mailbox),
-        )
-    })?;
-    let mailbox = mailbox(&config, &recipient)?;
+    let (recipient, mailbox) = named(&config, &options.mailbox)?;
     let raw = crlf(&read(&options.file)?);
     let message = Message::parse(&raw, &agent::bounds(&config.server.limits));
     let sender = sender(options.sender.as_deref(), &message)?;
@@ -47,6 +41,17 @@ pub(super) fn explain(global: &Global, options: &Options, out: &mut dyn Write) -
         text::decision(&value, out)?;
     }
     Ok(())
+}
+
+/// The address that `--mailbox` names, and its settings.
+pub(super) fn named(
+    config: &Arc<Config>,
+    name: &str,
+) -> Result<(Address, Arc<Mailbox>), Failure> {
+    let wrong = |error| Failure::new(Exit::Usage, format!("--mailbox {name}: {error}"));
+    let address = complete(name, config).map_err(wrong)?;
+    let mailbox = mailbox(config, &address)?;
+    Ok((address, mailbox))
 }
 
 fn mailbox(config: &Arc<Config>, recipient: &Address) -> Result<Arc<Mailbox>, Failure> {

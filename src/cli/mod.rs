@@ -9,6 +9,7 @@ mod client;
 mod demo;
 mod explain;
 mod run;
+mod sieve;
 mod store;
 mod text;
 
@@ -152,6 +153,9 @@ enum Command {
         /// The `q=` of the reply
         id: String,
     },
+    /// Settings as Sieve (RFC 5228), and Sieve as settings
+    #[command(subcommand)]
+    Sieve(sieve::Command),
     /// What the daemon is doing
     Status,
     /// Reads the settings again; a bad file keeps the old ones
@@ -179,6 +183,7 @@ pub fn execute(cli: &Cli, out: &mut dyn Write) -> Done {
         Command::Quarantine(command) => admin::quarantine(global, command, out),
         Command::Queue(command) => admin::queue(global, command, out),
         Command::Why { id } => admin::why(global, id, out),
+        Command::Sieve(command) => sieve::sieve(global, command, out),
         Command::Status => admin::status(global, out),
         Command::Reload { wait } => admin::reload(global, *wait, out),
         Command::Store(command) => store::store(global, command, out),
