@@ -23,7 +23,8 @@ fn text(octets: &[u8]) -> String {
     String::from_utf8(octets.to_vec()).unwrap()
 }
 
-fn samples() -> Vec<PathBuf> {
+/// The scripts of `import/`.
+pub(crate) fn samples() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sieve/import");
     let entries = fs::read_dir(folder)
         .unwrap()

@@ -1,5 +1,5 @@
 //! The same mail, the same settings: what we decide and what Pigeonhole does with the exported
-//! script. `SEKIMORI_SIEVE_SETTINGS` says how many settings each mail meets (2 unless set),
+//! script. `SEKIMORI_SIEVE_SETTINGS` says how many settings each mail meets (1 unless set),
 //! `SEKIMORI_CORPUS` which mails.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +34,7 @@ fn exported_scripts_decide_as_the_settings_do() {
     let mails = mails();
     let each: usize = match std::env::var("SEKIMORI_SIEVE_SETTINGS") {
         Ok(number) => number.parse().unwrap(),
-        Err(_) => 2,
+        Err(_) => 1,
     };
     let now = jiff::Timestamp::now().as_second();
     let all: Vec<Settings> = (0..GENERATED)
@@ -98,7 +98,7 @@ fn exported_scripts_decide_as_the_settings_do() {
     }
 }
 
-fn script(settings: &Settings) -> String {
+pub(crate) fn script(settings: &Settings) -> String {
     export(&export::Settings {
         policy: &settings.policy,
         virus: Some(Settings::finding(settings.virus)),
@@ -126,6 +126,7 @@ fn compare(
         &mail.message,
         &sender,
         now,
+        &settings::texts(),
     );
     let run = site.execute(script, file, &sender, OWNER);
     let theirs = run.outcome(&settings::texts());
@@ -208,6 +209,7 @@ pub(crate) fn decide(
     message: &Message,
     sender: &str,
     now: i64,
+    texts: &[String],
 ) -> Decision {
     let arrival = Arrival {
         now,
@@ -244,8 +246,7 @@ pub(crate) fn decide(
             Action::Redirect { to, .. } => outcome.forwards = names(to),
             Action::Notify { to, .. } => outcome.notices = names(to),
             Action::AutoReply { message, .. } => {
-                let texts = settings::texts();
-                outcome.reply = texts.into_iter().find(|text| message.contains(text));
+                outcome.reply = texts.iter().find(|text| message.contains(*text)).cloned();
             }
             Action::ReportVirus { .. } | Action::QuarantineNotice => {}
         }

@@ -42,8 +42,9 @@ impl Site {
             .unwrap();
         let home = folder.path().display();
         let mut text = format!(
-            "mail_location = maildir:{home}/mail\nmail_home = {home}\nssl = no\n\
-             log_path = /dev/stderr\nplugin {{\n  sieve_max_redirects = 10\n}}\n"
+            "mail_location = maildir:{home}/mail\nmail_home = {home}\nssl = no\nmail_fsync = never\n\
+             log_path = /dev/stderr\nnamespace inbox {{\n  inbox = yes\n  \
+             separator = /\n}}\nplugin {{\n  sieve_max_redirects = 10\n}}\n"
         );
         if rustix::process::geteuid().is_root() {
             // Dovecot reads no mail as root.

@@ -96,6 +96,7 @@ impl Case<'_> {
             &message,
             self.sender,
             self.now,
+            &settings::texts(),
         );
         run.outcome(&settings::texts()) == ours.outcome
     }
@@ -132,6 +133,7 @@ impl Case<'_> {
             &message,
             self.sender,
             self.now,
+            &settings::texts(),
         )
         .outcome
     }

@@ -1,4 +1,5 @@
-require ["fileinto", "envelope", "vacation", "copy"];
+require ["envelope", "vacation", "copy"];
+# Replies by sender, and a chain of forwards.
 if envelope :domain :is "from" "supplier.example" {
     vacation :days 1 "Please call 03-0000-0000.";
 } else {

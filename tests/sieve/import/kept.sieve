@@ -1,6 +1,6 @@
-require ["fileinto", "envelope", "vacation", "copy"];
-/* A script written by hand: who is kept from the rules below,
-   replies by sender, a chain of forwards. */
+require ["fileinto", "reject", "comparator-i;octet"];
+/* A script written by hand: who is kept from the rules below, ways to throw mail away,
+   and tests that settings do not have. */
 if address :is "from" ["boss@example.com", "wife@example.net"] { keep; stop; }
 if anyof (header :is "subject" "", not exists "subject", header :matches "subject" "*prize*") { discard; }
 if address :matches "from" "*.bulk.example" { reject "No advertisements, please."; stop; }
