@@ -15,7 +15,7 @@ use crate::execute::{self, Executor, Mail, Task};
 use crate::failpoint::strike;
 use crate::mail::{Address, Bounds, Envelope, Message, ReversePath};
 use crate::policy::{
-    Arrival, AuthReport, Plan, ScanReport, Screening, SpamScan, Stage, Verdict, VirusScan,
+    Arrival, AuthReport, Facts, Plan, ScanReport, Screening, SpamScan, Stage, Verdict, VirusScan,
 };
 use crate::scan::Upstream;
 use crate::server::Handoff;
@@ -304,26 +304,25 @@ fn read(store: &Store, config: &Config, raw: Bytes, trusted: bool) -> Read {
 }
 
 fn task(mail: &Mail, share: &Share, loop_secret: &[u8; 32]) -> Task {
-    let policy = &share.mailbox.policy;
-    let plan = if mail.unread {
-        Plan::unread()
-    } else {
-        let mailbox = policy.mailbox.key();
-        let arrival = Arrival {
-            now: mail.received_at.div_euclid(1000),
-            sender: &mail.envelope.sender,
-            recipient: &share.recipient,
-            trusted_client: mail.envelope.client.is_origin_trusted(),
-            auth: &mail.auth,
-            looping: loops::is_marked(&mail.message.header, loop_secret, &mailbox),
-        };
-        decide(&share.mailbox, &mail.message, &arrival, &mail.scan)
+    let mailbox = share.mailbox.policy.mailbox.key();
+    let arrival = Arrival {
+        now: mail.received_at.div_euclid(1000),
+        sender: &mail.envelope.sender,
+        recipient: &share.recipient,
+        trusted_client: mail.envelope.client.is_origin_trusted(),
+        auth: &mail.auth,
+        looping: loops::is_marked(&mail.message.header, loop_secret, &mailbox),
+    };
+    let plan = match mail.unread {
+        true => Plan::unread(),
+        false => decide(&share.mailbox, &mail.message, &arrival, &mail.scan),
     };
     Task {
         id: Id::new(mail.received_at),
         recipient: share.recipient.clone(),
         mailbox: share.mailbox.clone(),
         plan,
+        facts: Facts::of(&mail.message, &arrival, &mail.scan),
         key: share.key,
     }
 }

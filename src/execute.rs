@@ -9,6 +9,7 @@ mod effects;
 pub(crate) mod letters;
 mod prepare;
 mod replies;
+mod why;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,24 +17,22 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
 pub use effects::Effects;
 
 use crate::config::{Config, Mailbox};
-use crate::deliver::{Content, Delivery, Outcome, Recipient};
+use crate::deliver::{Accepted, Content, Delivery, Outcome, Recipient};
 use crate::failpoint::{Point, reach};
 use crate::mail::{Address, Envelope, Message, edit};
-use crate::policy::{AuthReport, Plan, ScanReport, SpamScan, Verdict, VirusScan};
+use crate::policy::{AuthReport, Facts, Plan, ScanReport, Verdict};
 use crate::relay::Hops;
 use crate::smtp::Reply;
 use crate::store::{
     Answer, Batch, FileEntry, Handoff, HandoffKey, Id, InflightGuard, MailDigest, MailHeader,
-    Store, StoreError, WhyRecord, blocking,
+    Store, StoreError, blocking,
 };
-use crate::view;
 
 /// The field of a mail that was delivered unread, and why.
 pub const BYPASS_FIELD: &str = "X-Sekimori-Bypass";
@@ -79,6 +78,8 @@ pub struct Task {
     pub mailbox: Arc<Mailbox>,
     /// The decision.
     pub plan: Plan,
+    /// What it was made on.
+    pub facts: Facts,
     /// The hand-off.
     pub key: HandoffKey,
 }
@@ -129,10 +130,11 @@ impl Executor {
         };
         let received = received_line(mail, first.id);
         let up_to_delivery = async {
-            let (mut results, effects) = self.prepare(mail, tasks, &received).await;
+            let (mut results, mut effects) = self.prepare(mail, tasks, &received).await;
             reach(Point::Prepared);
             let unrecorded = Unrecorded(Some(&self.store));
-            let certain = self.deliver(mail, tasks, &received, &mut results).await;
+            let delivering = self.deliver(mail, tasks, &received, &mut results, &mut effects);
+            let certain = delivering.await;
             reach(Point::Delivered);
             (results, effects, unrecorded, certain)
         };
@@ -178,6 +180,7 @@ impl Executor {
         tasks: &[Task],
         received: &[u8],
         results: &mut [Result<(), Reply>],
+        effects: &mut [Effects],
     ) -> bool {
         let mut certain = true;
         let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -220,8 +223,12 @@ impl Executor {
                 certain &= outcome
                     .as_ref()
                     .map_or_else(|error| !error.ambiguous, |_| true);
-                if let Some(result) = results.get_mut(*index) {
-                    *result = delivered(task, outcome);
+                if let (Some(result), Some(effects)) =
+                    (results.get_mut(*index), effects.get_mut(*index))
+                {
+                    *result = delivered(task, outcome).map(|accepted| {
+                        effects.delivered = Some(accepted);
+                    });
                 }
             }
         }
@@ -245,7 +252,7 @@ impl Executor {
             }
             waits |= !effects.is_empty();
             batch.put_handoff(&task.key, &handoff(task, mail, effects));
-            batch.put_why(&why(task, mail, effects));
+            batch.put_decision(&why::record(task, mail, effects), &why::facts(task, mail));
             effects.name(&mut batch);
         }
         if batch.is_empty() {
@@ -331,11 +338,11 @@ fn recipient(task: &Task, maybe_there: bool) -> Recipient {
     }
 }
 
-fn delivered(task: &Task, outcome: Outcome) -> Result<(), Reply> {
+fn delivered(task: &Task, outcome: Outcome) -> Result<Accepted, Reply> {
     match outcome {
         Ok(accepted) => {
             tracing::debug!(id = %task.id, place = accepted.place, repeated = accepted.repeated, "delivered");
-            Ok(())
+            Ok(accepted)
         }
         Err(error) => {
             tracing::warn!(id = %task.id, %error, "next hop did not take the mail");
@@ -352,7 +359,7 @@ fn delivered(task: &Task, outcome: Outcome) -> Result<(), Reply> {
 fn mail_header(mail: &Mail, entries: Vec<FileEntry>, trace: &[u8]) -> MailHeader {
     MailHeader {
         sender: mail.envelope.sender.to_string(),
-        client: client(mail),
+        client: why::client(mail),
         trace: String::from_utf8_lossy(trace).into_owned(),
         received_at: mail.received_at,
         entries,
@@ -369,76 +376,5 @@ fn handoff(task: &Task, mail: &Mail, effects: &Effects) -> Handoff {
         outgoing: effects.outgoing().map(|item| item.id).collect(),
         quarantine: effects.held.as_ref().map(|held| held.id),
         created_at: mail.received_at,
-    }
-}
-
-fn why(task: &Task, mail: &Mail, effects: &Effects) -> WhyRecord {
-    let mailbox = task.mailbox.policy.mailbox.to_string();
-    let rest = json!({
-        "id": task.id,
-        "recipient": task.recipient.to_string(),
-        "received_at": view::time(mail.received_at),
-        "sender": mail.envelope.sender.to_string(),
-        "client": client(mail),
-        "message_id": mail.message.message_id(),
-        "size": mail.message.size,
-        "bounds": mail.message.exceeded.map(|exceeded| format!("{exceeded:?}")),
-        "scan": {"virus": virus_word(&mail.scan.virus), "spam": spam_word(&mail.scan.spam)},
-        "auth": {"dmarc": mail.auth.dmarc_pass},
-        "effects": effects.listed(),
-        "facts": facts(&mail.message),
-    });
-    let mut body = view::with(view::plan(&mailbox, &task.plan), rest);
-    if mail.unread {
-        body = view::with(body, json!({"bypass": BYPASS_REASON}));
-    }
-    WhyRecord {
-        id: task.id,
-        received_at: mail.received_at,
-        body,
-        mailbox,
-    }
-}
-
-/// What a later replay needs to decide again, for mail whose body is gone.
-fn facts(message: &Message) -> serde_json::Value {
-    use crate::mail::{FromField, SubjectField};
-    let from = match &message.from {
-        FromField::Addresses(addresses) => {
-            json!(addresses.iter().map(|a| &a.text).collect::<Vec<_>>())
-        }
-        FromField::EmptyAddress => json!("empty_address"),
-        FromField::Empty => json!("empty"),
-        FromField::Missing => json!("missing"),
-    };
-    let subject = match &message.subject {
-        SubjectField::Text(texts) => json!(texts.iter().map(|t| &t.decoded).collect::<Vec<_>>()),
-        SubjectField::Empty => json!("empty"),
-        SubjectField::Missing => json!("missing"),
-    };
-    json!({"from": from, "subject": subject, "attachment": message.attachment})
-}
-
-fn client(mail: &Mail) -> String {
-    let client = &mail.envelope.client;
-    client
-        .origin_ip
-        .or(client.ip)
-        .map_or_else(|| "unix".to_owned(), |ip| ip.to_string())
-}
-
-fn virus_word(scan: &VirusScan) -> &str {
-    match scan {
-        VirusScan::NotScanned => "not_scanned",
-        VirusScan::Clean => "clean",
-        VirusScan::Infected(_) => "infected",
-    }
-}
-
-fn spam_word(scan: &SpamScan) -> &'static str {
-    match scan {
-        SpamScan::NotScanned => "not_scanned",
-        SpamScan::Ham => "ham",
-        SpamScan::Spam => "spam",
     }
 }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use sekimori::mail::{Address, Bounds, Message, ReversePath};
 use sekimori::policy::{
-    Action, AllowSet, Arrival, AuthReport, AutoReply, Class, ForwardRule, Forwarding,
-    HeaderCondition, HeaderRule, NoReply, Notify, NotifyField, Origin, Outcome, Pattern, Plan,
+    Action, AllowSet, Alone, Arrival, AuthReport, AutoReply, Class, ForwardRule, Forwarding,
+    HeaderCondition, HeaderRule, Hit, NoReply, Notify, NotifyField, Origin, Outcome, Pattern, Plan,
     Policy, Redirect, ScanReport, Screening, SizeCondition, Spam, SpamScan, Stage, SubstringSet,
     SuffixSet, Verdict, VirusScan,
 };
@@ -224,6 +224,79 @@ fn the_place_of_the_entry_is_told() {
         "taro.yaml:20"
     );
     assert_eq!(origin("X-From: none", "Subject: hello"), "taro.yaml:31");
+}
+
+#[test]
+fn every_stage_is_asked_for_itself() {
+    let mut policy = full();
+    policy.from_suffixes =
+        SuffixSet::build(list(&["nobody.example", "example", "@spam.example"], 10));
+    policy.forwarding = Forwarding::All(redirect(&["x@y.example"], false));
+    let case = Case {
+        policy,
+        from: "From: partner@spam.example, a@b.example",
+        header: "Subject: a #1 offer, 未承諾広告",
+        scan: scanned(VirusScan::Infected("X".to_owned()), SpamScan::Spam),
+        ..Case::default()
+    };
+    let told: Vec<(char, Vec<String>, Verdict, String)> = all_stages(&case)
+        .iter()
+        .map(|alone| {
+            let entry = |hit: &Hit| format!("{} {}", hit.entry, hit.origin.as_ref().unwrap().line);
+            let actions: Vec<String> = alone.plan.actions.iter().map(action).collect();
+            (
+                letter(alone.plan.trail[0].outcome),
+                alone.entries.iter().map(entry).collect(),
+                alone.plan.verdict,
+                actions.join(" "),
+            )
+        })
+        .collect();
+    let row = |outcome, entries: &[&str], verdict, actions: &str| {
+        let entries = entries.iter().map(|entry| (*entry).to_owned()).collect();
+        (outcome, entries, verdict, actions.to_owned())
+    };
+    let expected = [
+        row(
+            'm',
+            &["example 11", "@spam.example 12"],
+            Verdict::Quarantine,
+            "",
+        ),
+        row(
+            'm',
+            &["未承諾広告 20", "#1 Offer 21"],
+            Verdict::Quarantine,
+            "",
+        ),
+        row('p', &[], Verdict::Deliver, ""),
+        row('m', &["partner@spam.example 41"], Verdict::Deliver, ""),
+        row('m', &[], Verdict::Replace, "report(X)"),
+        row('m', &[], Verdict::Quarantine, "quarantine-notice"),
+        row('m', &[], Verdict::Forward, "redirect(x@y.example)"),
+        row('m', &[], Verdict::Deliver, "notify(m@n.example)"),
+        row('m', &[], Verdict::Deliver, "reply(a@b.example)"),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_list_names_twenty_entries_at_most() {
+    let entries: Vec<String> = (0..30).map(|n| "x".repeat(n + 1)).collect();
+    let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
+    let mut policy = full();
+    policy.subject_contains = SubstringSet::build(list(&entries, 1));
+    let case = Case {
+        policy,
+        header: "Subject: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+        ..Case::default()
+    };
+    let found = &all_stages(&case)[1].entries;
+    let lines: Vec<u32> = found
+        .iter()
+        .map(|hit| hit.origin.as_ref().unwrap().line)
+        .collect();
+    assert_eq!(lines, (1..=20).collect::<Vec<_>>());
 }
 
 #[test]
@@ -981,6 +1054,34 @@ fn decide(case: &Case, expected: &Expected) {
         let step = plan.trail.iter().find(|step| step.stage == stage).unwrap();
         assert_eq!(step.hit, plan.hit, "{from} {header}");
     }
+    agrees_with_every_stage_alone(case, &plan);
+}
+
+/// A stage that the walk asked says the same when it is asked for itself, and the entry that it
+/// names is the first of those that match.
+fn agrees_with_every_stage_alone(case: &Case, plan: &Plan) {
+    let (from, header) = (case.from, case.header);
+    let alone = all_stages(case);
+    assert_eq!(alone.len(), Stage::ALL.len());
+    for (step, alone) in plan.trail.iter().zip(&alone) {
+        let own = &alone.plan.trail[0];
+        assert_eq!(alone.plan.trail.len(), 1, "{from} {header}");
+        assert_eq!((step.stage, own.stage), (alone.stage, alone.stage));
+        match step.outcome {
+            Outcome::Match | Outcome::Pass => assert_eq!(step, own, "{from} {header}"),
+            Outcome::Off => assert_eq!(own.outcome, Outcome::Off, "{from} {header}"),
+            Outcome::Skipped => {}
+        }
+        let listed = alone.stage <= Stage::Allow;
+        let first = own.hit.as_ref().filter(|_| listed);
+        assert_eq!(alone.entries.first(), first, "{from} {header}");
+    }
+}
+
+fn all_stages(case: &Case) -> Vec<Alone> {
+    with_arrival(case, |message, arrival| {
+        case.policy.all_stages(message, arrival, &case.scan)
+    })
 }
 
 fn letter(outcome: Outcome) -> char {

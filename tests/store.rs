@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sekimori::store::{
-    Answer, Batch, FileEntry, Handoff, HandoffKey, HistoryFilter, Id, MailDigest, MailHeader,
-    OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry, QuarantineFilter, QuarantineState,
-    SeenKey, Settings, Shelf, Store, StoreError, WhyRecord,
+    Answer, Batch, EffectState, FileEntry, Handoff, HandoffKey, HistoryFilter, Id, MailDigest,
+    MailHeader, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry, QuarantineFilter,
+    QuarantineState, SeenKey, Settings, Shelf, Store, StoreError, WhyRecord,
 };
 use tempfile::TempDir;
 
@@ -213,7 +213,7 @@ fn one_file_serves_all_entries_and_goes_with_the_last() {
     assert_eq!(all.len(), 4);
     assert!(all.iter().all(|path| links(path) == 4));
     for forward in &forwards {
-        store.outgoing_remove(forward.id, None).unwrap();
+        store.outgoing_remove(&forward, EffectState::Sent).unwrap();
     }
     assert_eq!(store.read_body(Shelf::Quarantine, held.id).unwrap(), RAW);
     store.quarantine_delete(held.id).unwrap();
@@ -823,12 +823,12 @@ fn the_outgoing_mail_of_a_mailbox_is_counted() {
     };
     assert_eq!(counts(&store), [2, 1, 0]);
     store.outgoing_begin(first.id).unwrap();
-    store.outgoing_remove(first.id, None).unwrap();
+    store.outgoing_remove(&first, EffectState::Sent).unwrap();
     assert_eq!(counts(&store), [1, 1, 0]);
     drop(store);
     let store = open(dir.path());
     assert_eq!(counts(&store), [1, 1, 0]);
-    store.outgoing_remove(other.id, None).unwrap();
+    store.outgoing_remove(&other, EffectState::Sent).unwrap();
     assert_eq!(counts(&store), [1, 0, 0]);
 }
 
@@ -893,13 +893,15 @@ fn outgoing_mail_goes_its_way() {
         sending.state = OutgoingState::Ready;
         sending.next_attempt_at = NOW + 60;
         sending.last_reply = Some("451 4.7.1 later".to_owned());
-        store.outgoing_update(&sending, None).unwrap();
+        store
+            .outgoing_update(&sending, EffectState::Waiting)
+            .unwrap();
         assert_eq!(due(NOW + 60, 10), [later.id, first.id]);
         assert_eq!(store.outgoing_retry(None, NOW).unwrap(), 2);
         assert_eq!(due(NOW, 10).len(), 2);
-        store.outgoing_remove(later.id, None).unwrap();
+        store.outgoing_remove(&later, EffectState::Sent).unwrap();
         assert!(matches!(
-            store.outgoing_update(&later, None),
+            store.outgoing_update(&later, EffectState::Waiting),
             Err(StoreError::NotFound(_))
         ));
         queue(&store, &notice);
@@ -1010,9 +1012,9 @@ fn held_mail_is_listed_released_and_purged() {
     assert_eq!(store.opened().releasing, [taro.id]);
     let halfway = |id| store.release_halfway(id).unwrap().is_some();
     assert!(halfway(taro.id) && !halfway(hanako.id));
-    store.release_end(taro.id, false).unwrap();
+    store.release_end(taro.id, false, None).unwrap();
     store.release_begin(taro.id, None).unwrap();
-    store.release_end(taro.id, true).unwrap();
+    store.release_end(taro.id, true, None).unwrap();
     let released = store.quarantine_get(taro.id).unwrap().unwrap();
     assert_eq!(released.state, QuarantineState::Released);
     // Whoever read `releasing` before its end would deliver it once more.
@@ -1029,7 +1031,7 @@ fn held_mail_is_listed_released_and_purged() {
     assert_eq!(store.quarantine_purge(all()).unwrap(), 1);
     assert_eq!(store.quarantine_bytes(), 0);
     assert!(files(&dir.path().join("mail")).is_empty());
-    store.release_end(taro.id, true).unwrap();
+    store.release_end(taro.id, true, None).unwrap();
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The commands that ask the running daemon: `quarantine`, `queue`, `why`, `status`, `reload`.
+//! The commands that ask the running daemon: `quarantine`, `queue`, `status`, `reload`.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -197,16 +197,6 @@ pub(super) fn queue(global: &Global, command: &Queue, out: &mut dyn Write) -> Do
     }
 }
 
-pub(super) fn why(global: &Global, id: &str, out: &mut dyn Write) -> Done {
-    let record = Daemon::of(global)?.one(Method::GET, &item("why", id)?, None)?;
-    if global.json {
-        writeln!(out, "{}", text::json(&record))?;
-    } else {
-        text::decision(&record, out)?;
-    }
-    Ok(())
-}
-
 pub(super) fn status(global: &Global, out: &mut dyn Write) -> Done {
     let status = Daemon::of(global)?.one(Method::GET, "/v1/status", None)?;
     print_one(global, &status, out)
@@ -234,12 +224,12 @@ pub(super) fn reload(global: &Global, wait: bool, out: &mut dyn Write) -> Done {
 }
 
 /// The daemon of the settings in force.
-struct Daemon {
+pub(super) struct Daemon {
     socket: PathBuf,
 }
 
 impl Daemon {
-    fn of(global: &Global) -> Result<Self, Failure> {
+    pub(super) fn of(global: &Global) -> Result<Self, Failure> {
         Ok(Self {
             socket: config_of(global)?.control.socket,
         })
@@ -247,26 +237,26 @@ impl Daemon {
 
     fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
         let answer = client::call(&self.socket, method, path, body)?;
-        if answer.status.is_success() {
-            return Ok(answer);
+        match answer.status.is_success() {
+            true => Ok(answer),
+            false => Err(refused(&answer)),
         }
-        let problem: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let message = problem["error"]
-            .as_str()
-            .unwrap_or("the daemon gave no reason");
-        let exit = match answer.status {
-            StatusCode::NOT_FOUND => Exit::NoInput,
-            StatusCode::BAD_REQUEST => Exit::Usage,
-            StatusCode::FORBIDDEN => Exit::Permission,
-            StatusCode::CONFLICT => Exit::TempFail,
-            StatusCode::UNPROCESSABLE_ENTITY => Exit::Config,
-            StatusCode::INSUFFICIENT_STORAGE => Exit::Io,
-            _ => Exit::Software,
-        };
-        Err(Failure::new(exit, message))
     }
 
-    fn one(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    /// Gives each object of a list to `each` as it comes, as its JSON.
+    pub(super) fn stream(&self, path: &str, each: &mut dyn FnMut(&[u8]) -> Done) -> Done {
+        match client::lines(&self.socket, path, each)? {
+            None => Ok(()),
+            Some(answer) => Err(refused(&answer)),
+        }
+    }
+
+    pub(super) fn one(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
         let answer = self.call(method, path, body)?;
         serde_json::from_slice(&answer.body)
             .map_err(|error| Failure::new(Exit::Software, error.to_string()))
@@ -281,8 +271,26 @@ impl Daemon {
     }
 }
 
+/// The failure that an answer stands for.
+fn refused(answer: &Answer) -> Failure {
+    let problem: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let message = problem["error"]
+        .as_str()
+        .unwrap_or("the daemon gave no reason");
+    let exit = match answer.status {
+        StatusCode::NOT_FOUND => Exit::NoInput,
+        StatusCode::BAD_REQUEST => Exit::Usage,
+        StatusCode::FORBIDDEN => Exit::Permission,
+        StatusCode::CONFLICT => Exit::TempFail,
+        StatusCode::UNPROCESSABLE_ENTITY => Exit::Config,
+        StatusCode::INSUFFICIENT_STORAGE => Exit::Io,
+        _ => Exit::Software,
+    };
+    Failure::new(exit, message)
+}
+
 /// The path of one entry; an id is letters and digits, nothing that could be a path of its own.
-fn item(what: &str, id: &str) -> Result<String, Failure> {
+pub(super) fn item(what: &str, id: &str) -> Result<String, Failure> {
     if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Err(Failure::new(
             Exit::NoInput,

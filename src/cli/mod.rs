@@ -6,12 +6,19 @@
 mod admin;
 mod check;
 mod client;
+mod decision;
 mod demo;
+mod dry_run;
 mod explain;
+mod facts;
+mod history;
+mod replay;
 mod run;
 mod sieve;
 mod store;
+mod test;
 mod text;
+mod words;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -26,7 +33,7 @@ use crate::config::{self, Config, Loaded};
 pub enum Exit {
     /// Success.
     Ok = 0,
-    /// Warnings under `--deny-warnings`.
+    /// A case of `test` failed, or warnings under `--deny-warnings`.
     Failed = 1,
     /// `EX_USAGE`.
     Usage = 64,
@@ -142,17 +149,20 @@ enum Command {
     Check(check::Options),
     /// What the settings of a mailbox would do with a mail, and why
     Explain(explain::Options),
+    /// Rule tests: mails, and what must become of them
+    Test(test::Options),
+    /// What became of each mail, oldest first
+    History(history::History),
+    /// The why-record of a mail: what decided and what was done
+    Why(history::Why),
+    /// What draft settings of a mailbox would have done with its mail of the last days
+    Replay(replay::Options),
     /// Mail that is held
     #[command(subcommand)]
     Quarantine(admin::Quarantine),
     /// Outgoing forwards, notices, replies, releases
     #[command(subcommand)]
     Queue(admin::Queue),
-    /// The why-record of a mail: what decided and what was done
-    Why {
-        /// The `q=` of the reply
-        id: String,
-    },
     /// Settings as Sieve (RFC 5228), and Sieve as settings
     #[command(subcommand)]
     Sieve(sieve::Command),
@@ -164,6 +174,8 @@ enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// What becomes of each mail from now on, until it is interrupted
+    Tail(history::Filter),
     /// The store's files and index
     #[command(subcommand)]
     Store(store::Command),
@@ -180,12 +192,16 @@ pub fn execute(cli: &Cli, out: &mut dyn Write) -> Done {
         Command::Demo(options) => demo::demo(global, options, out),
         Command::Check(options) => check::check(global, options, out),
         Command::Explain(options) => explain::explain(global, options, out),
+        Command::Test(options) => test::test(global, options, out),
+        Command::History(options) => history::history(global, options, out),
+        Command::Why(options) => history::why(global, options, out),
+        Command::Replay(options) => replay::replay(global, options, out),
         Command::Quarantine(command) => admin::quarantine(global, command, out),
         Command::Queue(command) => admin::queue(global, command, out),
-        Command::Why { id } => admin::why(global, id, out),
         Command::Sieve(command) => sieve::sieve(global, command, out),
         Command::Status => admin::status(global, out),
         Command::Reload { wait } => admin::reload(global, *wait, out),
+        Command::Tail(filter) => history::tail(global, filter, out),
         Command::Store(command) => store::store(global, command, out),
     }
 }

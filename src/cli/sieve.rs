@@ -3,12 +3,12 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{Done, Exit, Failure, Global, config_of, explain, text};
+use super::dry_run::DryRun;
+use super::{Done, Exit, Failure, Global, config_of, text};
 use crate::config::{Config, Engine};
 use crate::mail::Address;
 use crate::sieve::export::{Difference, Finding, Settings, export};
@@ -50,12 +50,13 @@ pub(super) fn sieve(global: &Global, command: &Command, out: &mut dyn Write) -> 
 }
 
 fn write_script(global: &Global, options: &ExportOptions, out: &mut dyn Write) -> Done {
-    let config = Arc::new(config_of(global)?);
-    let (_, mailbox) = explain::named(&config, &options.mailbox)?;
+    let dry_run = DryRun::new(config_of(global)?);
+    let (_, mailbox) = dry_run.named(&options.mailbox)?;
+    let scanners = &dry_run.config.scanners;
     let result = export(&Settings {
         policy: &mailbox.policy,
-        virus: finding(&config.scanners.virus.engine),
-        spam: finding(&config.scanners.spam.engine),
+        virus: finding(&scanners.virus.engine),
+        spam: finding(&scanners.spam.engine),
     });
     write!(out, "{}", result.script)?;
     let file = match &mailbox.path {

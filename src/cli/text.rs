@@ -28,7 +28,8 @@ pub(super) fn json(value: &Value) -> String {
     line
 }
 
-fn word(value: &Value) -> String {
+/// A value in one word or a list of them; `-` for nothing.
+pub(super) fn word(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) if text.is_empty() => "-".to_owned(),
@@ -80,6 +81,38 @@ pub(super) fn done(value: &Value) -> String {
     words.join("  ")
 }
 
+/// One why-record.
+pub(super) fn record(why: &Value) -> String {
+    let [id, received, mailbox, verdict] =
+        ["id", "received_at", "mailbox", "verdict"].map(|name| word(&why[name]));
+    let [sender, subject] = ["sender", "subject"].map(|name| word(&why[name]));
+    let by = decided_by(why).map_or_else(String::new, |by| format!(" by {by}"));
+    let second = received.get(..19).unwrap_or(&received);
+    format!("{id}  {second}  {mailbox}  {verdict}{by}  {sender}  {subject}")
+}
+
+/// One change that a draft would make.
+pub(super) fn change(change: &Value) -> String {
+    let [received, sender, subject] =
+        ["received_at", "sender", "subject"].map(|name| word(&change[name]));
+    let second = received.get(..19).unwrap_or(&received);
+    let by = decided_by(change).unwrap_or_default();
+    let to = match &change["to"] {
+        Value::Null => String::new(),
+        to => format!(" to {}", word(to)),
+    };
+    format!("{second}  {sender}  {subject}  {by}{to}")
+}
+
+/// Stage, entry and place.
+fn decided_by(value: &Value) -> Option<String> {
+    let stage = value["stage"].as_str()?;
+    Some(match &value["origin"] {
+        Value::Null => format!("{stage}: {}", word(&value["entry"])),
+        origin => format!("{stage}: {} ({})", word(&value["entry"]), word(origin)),
+    })
+}
+
 /// All members, one a line.
 pub(super) fn members(value: &Value, out: &mut dyn Write) -> std::io::Result<()> {
     for (name, value) in value
@@ -89,82 +122,6 @@ pub(super) fn members(value: &Value, out: &mut dyn Write) -> std::io::Result<()>
         .filter(|(name, _)| *name != "schema")
     {
         writeln!(out, "{:14} {}", format!("{name}:"), word(value))?;
-    }
-    Ok(())
-}
-
-/// A decision: the verdict, each stage, what is done.
-pub(super) fn decision(value: &Value, out: &mut dyn Write) -> std::io::Result<()> {
-    for name in [
-        "id",
-        "mailbox",
-        "received_at",
-        "sender",
-        "client",
-        "message_id",
-        "size",
-    ] {
-        if let Some(value) = value.get(name) {
-            writeln!(out, "{:14} {}", format!("{name}:"), word(value))?;
-        }
-    }
-    let by = match value["stage"].as_str() {
-        Some(stage) => format!(
-            " by {stage}: {} ({})",
-            word(&value["entry"]),
-            word(&value["origin"])
-        ),
-        None => String::new(),
-    };
-    writeln!(out, "verdict:       {}{by}", word(&value["verdict"]))?;
-    for step in value["steps"].as_array().into_iter().flatten() {
-        let found = match step.get("entry") {
-            Some(entry) if step["origin"].is_null() => format!("  {}", word(entry)),
-            Some(entry) => format!("  {} ({})", word(entry), word(&step["origin"])),
-            None => String::new(),
-        };
-        writeln!(
-            out,
-            "  {:24} {}{found}",
-            word(&step["stage"]),
-            word(&step["outcome"])
-        )?;
-    }
-    consequences(value, out)
-}
-
-fn consequences(value: &Value, out: &mut dyn Write) -> std::io::Result<()> {
-    if let Some(mark) = value["mark"].as_str() {
-        writeln!(out, "mark:          {}", clean(mark))?;
-    }
-    let forward = &value["forward"];
-    if !forward["rule"].is_null() {
-        let keep = if forward["keep"] == true {
-            "a copy is kept"
-        } else {
-            "no copy is kept"
-        };
-        writeln!(
-            out,
-            "forward:       {} to {}, {keep}",
-            word(&forward["rule"]),
-            word(&forward["to"])
-        )?;
-    }
-    if value["notify"].as_array().is_some_and(|to| !to.is_empty()) {
-        writeln!(out, "notify:        {}", word(&value["notify"]))?;
-    }
-    let reply = &value["auto_reply"];
-    let words = if reply["would_send"] == true {
-        "yes".to_owned()
-    } else {
-        format!("no, {}", word(&reply["reason"]))
-    };
-    writeln!(out, "auto-reply:    {words}")?;
-    for effect in value["effects"].as_array().into_iter().flatten() {
-        let [kind, to, state, reply] =
-            ["kind", "to", "state", "reply"].map(|name| word(&effect[name]));
-        writeln!(out, "effect:        {kind} to {to}: {state} {reply}")?;
     }
     Ok(())
 }

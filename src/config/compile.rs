@@ -8,52 +8,55 @@ use std::time::Duration;
 use jiff::tz::{Offset, TimeZone};
 
 use super::field::Field;
-use super::mailbox::{RawMailbox, VERSION};
+use super::mailbox::VERSION;
 use super::patterns::{self, NamedList};
 use super::raw::*;
+use super::setting::{Setting as _, Written as _};
 use super::settings::*;
 use super::source::{Place, Report};
-use super::text::{Mail, Size, Text, Time, is_host, listen_below};
+use super::text::{FilePath, Mail, Size, Text, Time, is_host};
 use super::{compile_mailbox, read, tls};
 use crate::mail::{Address, Protocol};
 use crate::policy::AllowSet;
 use crate::smtp::{BareNewline, Cidr, ListenAddress};
 
-const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
-const MINUTE: u64 = 60;
-const HOUR: u64 = 3600;
-const DAY: u64 = 86_400;
+/// File 0 of the report over what is built in. `None` when there is too little to look at.
+pub(crate) fn read(report: &mut Report) -> Option<RawConfig> {
+    read::settings(report, 0).map(RawConfig::complete)
+}
 
-/// Reads file 0 of the report, as well as it goes: the result counts only when the report has no
-/// error. `None` when there is too little to look at.
-pub(crate) fn config(report: &mut Report, path: &Path) -> Option<Config> {
-    let raw: RawConfig = read::settings(report, 0)?;
+/// Compiles as well as it goes: the result counts only when the report has no error.
+pub(crate) fn config(report: &mut Report, path: &Path, raw: &RawConfig) -> Option<Config> {
     version(report, &raw.version, 0);
+    not_built(report, raw);
     let mut compile = Compile { report };
-    not_built(compile.report, &raw);
     let config = Config {
         path: path.to_owned(),
-        server: compile.server(&raw.server.section()),
+        generation: String::new(),
+        server: compile.server(&raw.server.section())?,
         mailboxes: compile.mailboxes(&raw.mailboxes.section()),
-        announcement_senders: compile.announcement_senders(&raw),
-        delivery: compile.delivery(&raw.delivery.section()),
+        announcement_senders: compile.announcement_senders(raw),
+        delivery: compile.delivery(&raw.delivery.section())?,
         relay: compile.relay(&raw.relay.section())?,
         scanners: compile.scanners(&raw.scanners.section()),
         store: Store {
-            path: compile.path(&raw.store.section().path, "state"),
+            path: compile.path(&raw.store.section().path),
         },
         quarantine: compile.quarantine(&raw.quarantine.section()),
         history: History {
-            retention: compile.span(&raw.history.section().retention, 7 * DAY),
+            retention: compile.span(&raw.history.section().retention),
         },
         limits: compile.limits(&raw.limits.section()),
         logging: compile.logging(&raw.logging.section()),
         control: compile.control(&raw.control.section()),
     };
     compile_mailbox::check_defaults(report, &config, &raw.mailboxes.section().defaults);
-    Some(config)
+    // Now all lists are read.
+    let generation = report.generation("");
+    Some(Config {
+        generation,
+        ..config
+    })
 }
 
 /// Checks the one key that every file must have.
@@ -79,8 +82,8 @@ pub(crate) fn version(report: &mut Report, version: &Field<u64>, file: u16) {
 
 /// A time zone by its IANA name. Japan's needs no database.
 pub(crate) fn timezone(report: &mut Report, name: &Field<String>) -> TimeZone {
-    let written = name.get().map_or("Asia/Tokyo", String::as_str);
-    match TimeZone::get(written) {
+    let written = name.effective();
+    match TimeZone::get(&written) {
         Ok(zone) => zone,
         Err(_) if written == "Asia/Tokyo" => TimeZone::fixed(Offset::constant(9)),
         Err(_) => {
@@ -140,22 +143,22 @@ struct Compile<'a> {
 }
 
 impl Compile<'_> {
-    fn server(&mut self, raw: &RawServer) -> Server {
-        let hostname = raw.hostname.or("mx.example.jp".into());
+    fn server(&mut self, raw: &RawServer) -> Option<Server> {
+        let hostname = raw.hostname.effective();
         if !is_host(&hostname) {
             self.value(
                 raw.hostname.place(),
                 "a host name is letters, digits, dots and hyphens",
             );
         }
-        let default_domain = raw.default_domain.or("east.example.jp".into());
+        let default_domain = raw.default_domain.effective();
         if domain_key(&default_domain).is_none() {
             self.value(raw.default_domain.place(), "this is no mail domain");
         }
         let timeouts = raw.timeouts.section();
         let limits = raw.limits.section();
-        let message_size = self.octets(&limits.message_size, 50 * MIB);
-        let memory = self.octets(&limits.memory, 512 * MIB);
+        let message_size = self.octets(&limits.message_size);
+        let memory = self.octets(&limits.memory);
         if memory < message_size {
             let at = [limits.message_size.place(), limits.memory.place()];
             let at = at.into_iter().max_by_key(|at| at.line > 0);
@@ -164,35 +167,35 @@ impl Compile<'_> {
             self.report
                 .warning("memory", at.unwrap_or_default(), message, help);
         }
-        Server {
+        Some(Server {
             hostname,
             default_domain,
             listeners: self.listeners(&raw.listeners, &raw.tls),
             tls: tls::certificate(self.report, &raw.tls),
             timeouts: Timeouts {
-                command: self.span(&timeouts.command, 5 * MINUTE),
-                data_block: self.span(&timeouts.data_block, 3 * MINUTE),
+                command: self.span(&timeouts.command),
+                data_block: self.span(&timeouts.data_block),
                 final_reply: self.final_reply(&timeouts.final_reply),
-                shutdown_grace: self.span(&timeouts.shutdown_grace, MINUTE),
+                shutdown_grace: self.span(&timeouts.shutdown_grace),
             },
             limits: ServerLimits {
                 message_size,
-                recipients: self.count(&limits.recipients, 1000),
-                mime_parts: self.count(&limits.mime_parts, 1000),
-                mime_depth: self.count(&limits.mime_depth, 64),
-                header_fields: self.count(&limits.header_fields, 1000),
-                header_bytes: self.octets(&limits.header_bytes, MIB),
+                recipients: self.count(&limits.recipients),
+                mime_parts: self.count(&limits.mime_parts),
+                mime_depth: self.count(&limits.mime_depth),
+                header_fields: self.count(&limits.header_fields),
+                header_bytes: self.octets(&limits.header_bytes),
                 memory,
-                errors: self.count(&limits.errors, 20),
+                errors: self.count(&limits.errors),
             },
-        }
+        })
     }
 
     /// An MTA waits 10 minutes (RFC 5321 4.5.3.2.6); up to a minute each for memory and for a commit
     /// that has begun come on top of what is set.
     fn final_reply(&mut self, raw: &Field<Text<Time>>) -> Duration {
-        let span = self.span(raw, 4 * MINUTE);
-        if span > Duration::from_secs(8 * MINUTE) {
+        let span = self.span(raw);
+        if span > Duration::from_mins(8) {
             let message = "an MTA may have hung up before its reply comes";
             let help = "let `final_reply` be at most 8m";
             self.report
@@ -206,10 +209,7 @@ impl Compile<'_> {
         raw: &Field<Vec<Field<RawListener>>>,
         certificate: &Field<RawTls>,
     ) -> Vec<Listener> {
-        let items = raw.or(vec![Field {
-            value: Some(RawListener::default()),
-            at: None,
-        }]);
+        let items = raw.section();
         if items.is_empty() {
             self.report
                 .error("empty", raw.key(), "a server without a listener");
@@ -218,7 +218,9 @@ impl Compile<'_> {
         let mut places = Vec::new();
         let mut listeners = Vec::new();
         for item in &items {
-            let listener = self.listener(&item.section());
+            let Some(listener) = self.listener(&item.section()) else {
+                continue;
+            };
             let at = |field: Place| if field.line > 0 { field } else { item.place() };
             if !names.insert(listener.name.clone()) {
                 let at = at(item.section().name.place());
@@ -241,49 +243,35 @@ impl Compile<'_> {
         listeners
     }
 
-    fn listener(&mut self, raw: &RawListener) -> Listener {
-        let protocol = match raw.protocol.or(RawProtocol::Lmtp) {
+    fn listener(&mut self, raw: &RawListener) -> Option<Listener> {
+        let protocol = match raw.protocol.effective() {
             RawProtocol::Lmtp => Protocol::Lmtp,
             RawProtocol::Smtp => Protocol::Smtp,
         };
-        let name = match protocol {
-            Protocol::Lmtp => "lmtp",
-            Protocol::Smtp => "smtp",
-        };
-        let listen = match raw.listen.value.clone() {
-            Some(Text(listen)) => listen_below(listen, self.report.folder(raw.listen.place())),
-            None => ListenAddress::Tcp {
-                host: "127.0.0.1".into(),
-                port: 2424,
-            },
-        };
-        let clients = match raw.clients.get() {
-            Some(items) => self.clients(items),
-            None => vec![Cidr::LOOPBACK_V4, Cidr::LOOPBACK_V6],
-        };
+        let Text(listen) = raw.listen.value.clone()?;
+        let listen = listen.below(self.report.folder(raw.listen.place()));
         if protocol == Protocol::Lmtp && matches!(listen, ListenAddress::Tcp { port: 25, .. }) {
             let message = "LMTP on the port of SMTP (RFC 2033 section 5 forbids it)";
             let help = "use another port, or `protocol: smtp`";
             self.report
                 .warning("lmtp-port", raw.listen.place(), message, help);
         }
-        let bare_newline = match (raw.bare_newline.get(), protocol) {
-            (Some(RawBareNewline::Normalize), _) | (None, Protocol::Lmtp) => BareNewline::Normalize,
-            (Some(RawBareNewline::Reject), _) | (None, Protocol::Smtp) => BareNewline::Reject,
-        };
-        Listener {
-            name: raw.name.or(name.into()),
+        Some(Listener {
+            name: raw.name.effective(),
             protocol,
             listen,
-            clients,
-            tls: match raw.tls.or(RawListenerTls::None) {
+            clients: self.clients(&raw.clients.section()),
+            tls: match raw.tls.effective() {
                 RawListenerTls::None => ListenerTls::None,
                 RawListenerTls::Starttls => ListenerTls::Starttls,
                 RawListenerTls::Implicit => ListenerTls::Implicit,
             },
-            bare_newline,
-            max_connections: self.count(&raw.max_connections, 200),
-        }
+            bare_newline: match raw.bare_newline.effective() {
+                RawBareNewline::Normalize => BareNewline::Normalize,
+                RawBareNewline::Reject => BareNewline::Reject,
+            },
+            max_connections: self.count(&raw.max_connections),
+        })
     }
 
     /// What a listener with TLS must have.
@@ -337,7 +325,7 @@ impl Compile<'_> {
                 None => {}
             }
         }
-        let extension = raw.address_extension.or("+".into());
+        let extension = raw.address_extension.effective();
         let mut signs = extension.chars();
         let sign = signs.next();
         if signs.next().is_some() || sign.is_some_and(|c| !c.is_ascii_punctuation() || c == '@') {
@@ -347,17 +335,17 @@ impl Compile<'_> {
             );
         }
         Mailboxes {
-            dir: self.path(&raw.dir, "mailboxes"),
+            dir: self.path(&raw.dir),
             domains,
-            writable: raw.writable.or(true),
-            unknown: match raw.unknown.or(RawUnknown::Accept) {
+            writable: raw.writable.effective(),
+            unknown: match raw.unknown.effective() {
                 RawUnknown::Accept => Unknown::Accept,
                 RawUnknown::Reject => Unknown::Reject,
             },
-            watch: raw.watch.or(true),
+            watch: raw.watch.effective(),
             address_extension: sign,
-            cache: raw.cache.or(Text(Size(64 * MIB))).0.0,
-            defaults: Arc::new(raw.defaults.or(RawMailbox::default())),
+            cache: raw.cache.effective().0.0,
+            defaults: Arc::new(raw.defaults.section()),
         }
     }
 
@@ -367,46 +355,32 @@ impl Compile<'_> {
             here: &raw.announcement_senders,
             file: &raw.announcement_senders_file,
         };
-        let patterns = if list.is_given() {
-            patterns::load(self.report, list, &mut Vec::new()).patterns(self.report)
-        } else {
-            vec![patterns::built_in(self.report, "@announce.example.jp")]
-        };
-        Arc::new(AllowSet::build(patterns))
+        let lines = patterns::load(self.report, list, &mut Vec::new());
+        Arc::new(AllowSet::build(lines.patterns(self.report)))
     }
 
-    fn delivery(&mut self, raw: &RawDelivery) -> Delivery {
-        let lmtp = self.next_hop(
-            &raw.lmtp.section(),
-            Endpoint::Unix("/run/dovecot/lmtp".into()),
-        );
-        let reinject = Endpoint::Tcp {
-            host: "127.0.0.1".into(),
-            port: 10026,
-        };
-        let smtp = self.next_hop(&raw.smtp.section(), reinject);
+    fn delivery(&mut self, raw: &RawDelivery) -> Option<Delivery> {
+        let lmtp = self.next_hop(&raw.lmtp.section())?;
+        let smtp = self.next_hop(&raw.smtp.section())?;
         let maildir = self.maildir(&raw.maildir.section());
-        match raw.method.or(RawMethod::Maildir) {
+        Some(match raw.method.effective() {
             RawMethod::Maildir => maildir,
             RawMethod::Lmtp => Delivery::Lmtp(lmtp),
             RawMethod::Smtp => Delivery::Smtp(smtp),
-        }
+        })
     }
 
-    fn next_hop(&mut self, raw: &RawNextHop, built_in: Endpoint) -> NextHop {
-        let address = match raw.address.value.clone() {
-            Some(Text(address)) => address.below(self.report.folder(raw.address.place())),
-            None => built_in,
-        };
-        NextHop {
-            address,
-            timeout: self.span(&raw.timeout, 5 * MINUTE),
-            max_connections: self.count(&raw.max_connections, 20),
-        }
+    fn next_hop(&mut self, raw: &RawNextHop) -> Option<NextHop> {
+        let Text(address) = raw.address.value.clone()?;
+        Some(NextHop {
+            address: address.below(self.report.folder(raw.address.place())),
+            timeout: self.span(&raw.timeout),
+            max_connections: self.count(&raw.max_connections),
+        })
     }
 
     fn maildir(&mut self, raw: &RawMaildir) -> Delivery {
-        let written = raw.path.or("mail/%{domain}/%{localpart}".into());
+        let FilePath(written) = raw.path.effective();
         let rest = written.replace("%{domain}", "").replace("%{localpart}", "");
         if rest.contains("%{") {
             self.value(
@@ -422,74 +396,60 @@ impl Compile<'_> {
         let path = self.report.folder(raw.path.place()).join(written);
         Delivery::Maildir {
             path: path.to_string_lossy().into_owned(),
-            fsync: raw.fsync.or(true),
+            fsync: raw.fsync.effective(),
         }
     }
 
     fn relay(&mut self, raw: &RawRelay) -> Option<Relay> {
-        let host = raw.host.or("127.0.0.1".into());
+        let host = raw.host.effective();
         let ip = host.trim_start_matches('[').trim_end_matches(']');
         if !is_host(&host) && ip.parse::<core::net::IpAddr>().is_err() {
             self.value(raw.host.place(), "a host name or an address");
         }
-        let port = raw.port.or(25);
+        let port = raw.port.effective();
         let port = u16::try_from(port).ok().filter(|port| *port > 0);
         if port.is_none() {
             self.value(raw.port.place(), "a port is 1-65535");
         }
-        let tls = match raw.tls.or(RawRelayTls::None) {
+        let tls = match raw.tls.effective() {
             RawRelayTls::None => RelayTls::None,
             RawRelayTls::Opportunistic => RelayTls::Opportunistic,
             RawRelayTls::Starttls => RelayTls::Starttls,
             RawRelayTls::Implicit => RelayTls::Implicit,
         };
-        let built_in = |local: &str, name: &str| {
-            let address = Address::parse(&format!("{local}@example.jp")).ok();
-            address.map(|address| NamedAddress {
-                name: name.into(),
-                address,
-            })
-        };
-        let from = raw.from.value.clone().map(|Text(from)| from);
-        let from = from.or_else(|| built_in("mailer-daemon", "Mail filter"));
-        let reply_to = raw
-            .reply_to
-            .value
-            .clone()
-            .map(|Text(Mail(address))| address);
+        let Text(from) = raw.from.value.clone()?;
+        let reply_to = raw.reply_to.value.clone();
         let signature = raw.signature.section();
         Some(Relay {
             host: ip.to_owned(),
             port: port.unwrap_or(25),
             tls,
             auth: self.auth(&raw.auth, tls, ip),
-            timeout: self.span(&raw.timeout, 30),
-            max_connections: self.count(&raw.max_connections, 4),
-            min_interval: raw.min_interval.or(Text(Time(Duration::ZERO))).0.0,
-            per_minute: u32::try_from(raw.per_minute.or(600)).unwrap_or(u32::MAX),
+            timeout: self.span(&raw.timeout),
+            max_connections: self.count(&raw.max_connections),
+            min_interval: raw.min_interval.effective().0.0,
+            per_minute: u32::try_from(raw.per_minute.effective()).unwrap_or(u32::MAX),
             retry: self.retry(&raw.retry.section()),
-            from: from?,
-            reply_to: reply_to.or_else(|| built_in("postmaster", "").map(|n| n.address)),
+            from,
+            reply_to: reply_to.map(|Text(Mail(address))| address),
             signature: Signature {
-                ja: signature
-                    .ja
-                    .or("-- \nサンプルケーブル メールサービス".into()),
-                en: signature.en.or("-- \nSample Cable mail service".into()),
+                ja: signature.ja.effective(),
+                en: signature.en.effective(),
             },
         })
     }
 
     fn auth(&mut self, raw: &Field<RawAuth>, tls: RelayTls, host: &str) -> Option<RelayAuth> {
         let auth = raw.section();
-        let mechanism = match auth.mechanism.or(RawMechanism::None) {
+        let mechanism = match auth.mechanism.effective() {
             RawMechanism::None => return None,
             RawMechanism::Plain => Mechanism::Plain,
             RawMechanism::Login => Mechanism::Login,
             RawMechanism::Xoauth2 => Mechanism::Xoauth2,
         };
         let at = auth.mechanism.place();
-        let username = auth.username.or(String::new());
-        let password = auth.password_file.or(String::new());
+        let username = auth.username.effective();
+        let FilePath(password) = auth.password_file.effective();
         if username.is_empty() || password.is_empty() {
             let help = "set `username` and `password_file`, or `mechanism: none`";
             self.report
@@ -520,12 +480,12 @@ impl Compile<'_> {
     }
 
     fn retry(&mut self, raw: &RawRetry) -> Retry {
-        let factor = raw.factor.or(2.0);
+        let factor = raw.factor.effective();
         if !(1.0..=100.0).contains(&factor) {
             self.value(raw.factor.place(), "the factor is 1 to 100");
         }
-        let first = self.span(&raw.first, MINUTE);
-        let longest = self.span(&raw.longest, HOUR);
+        let first = self.span(&raw.first);
+        let longest = self.span(&raw.longest);
         if longest < first {
             let at = if raw.longest.is_given() {
                 raw.longest.place()
@@ -538,57 +498,57 @@ impl Compile<'_> {
             first,
             factor,
             longest,
-            give_up: self.span(&raw.give_up, 3 * DAY),
+            give_up: self.span(&raw.give_up),
         }
     }
 
     fn scanners(&mut self, raw: &RawScanners) -> Scanners {
         let virus = raw.virus.section();
         let upstream = virus.upstream.section();
-        let engine = match virus.engine.or(RawVirusEngine::Off) {
+        let engine = match virus.engine.effective() {
             RawVirusEngine::Upstream => Engine::Upstream {
-                header: self.field_name(&upstream.header, "X-Virus-Status"),
-                value: self.wanted(&upstream.infected, "Infected"),
+                header: self.field_name(&upstream.header),
+                value: self.wanted(&upstream.infected),
             },
             RawVirusEngine::Off | RawVirusEngine::Clamd => Engine::Off,
         };
         let virus = Scanner {
             engine,
-            max_size: self.octets(&virus.max_size, 50 * MIB),
-            timeout: self.span(&virus.timeout, MINUTE),
-            on_error: on_error(virus.on_error.or(RawOnError::Tempfail)),
-            keep_original: virus.keep_original.or(true),
+            max_size: self.octets(&virus.max_size),
+            timeout: self.span(&virus.timeout),
+            on_error: on_error(virus.on_error.effective()),
+            keep_original: virus.keep_original.effective(),
         };
         let spam = raw.spam.section();
         let upstream = spam.upstream.section();
-        let engine = match spam.engine.or(RawSpamEngine::Off) {
+        let engine = match spam.engine.effective() {
             RawSpamEngine::Upstream => Engine::Upstream {
-                header: self.field_name(&upstream.header, "X-Spam-Flag"),
-                value: self.wanted(&upstream.spam, "YES"),
+                header: self.field_name(&upstream.header),
+                value: self.wanted(&upstream.spam),
             },
             RawSpamEngine::Off | RawSpamEngine::Rspamd | RawSpamEngine::Spamd => Engine::Off,
         };
         let spam = Scanner {
             engine,
-            max_size: self.octets(&spam.max_size, 10 * MIB),
-            timeout: self.span(&spam.timeout, 30),
-            on_error: on_error(spam.on_error.or(RawOnError::Deliver)),
+            max_size: self.octets(&spam.max_size),
+            timeout: self.span(&spam.timeout),
+            on_error: on_error(spam.on_error.effective()),
             keep_original: true,
         };
         Scanners { virus, spam }
     }
 
     /// RFC 5322 3.6.8: printable ASCII but the colon.
-    fn field_name(&mut self, field: &Field<String>, built_in: &str) -> String {
-        let name = field.or(built_in.into());
+    fn field_name(&mut self, field: &Field<String>) -> String {
+        let name = field.effective();
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
             self.value(field.place(), "a header field name, without its colon");
         }
         name
     }
 
-    fn wanted(&mut self, field: &Field<String>, built_in: &str) -> String {
-        let text = field.or(built_in.into());
+    fn wanted(&mut self, field: &Field<String>) -> String {
+        let text = field.effective();
         if text.trim().is_empty() {
             self.report
                 .error("empty", field.key(), "an empty text would match every mail");
@@ -598,7 +558,7 @@ impl Compile<'_> {
 
     fn quarantine(&mut self, raw: &RawQuarantine) -> Quarantine {
         let notice = raw.notice.section();
-        let written = notice.daily_at.or("07:00".into());
+        let written = notice.daily_at.effective();
         let daily_at = jiff::civil::Time::strptime("%H:%M", &written).unwrap_or_else(|_| {
             self.value(
                 notice.daily_at.place(),
@@ -607,8 +567,8 @@ impl Compile<'_> {
             jiff::civil::Time::midnight()
         });
         Quarantine {
-            retention: self.span(&raw.retention, 7 * DAY),
-            max_size: self.octets(&raw.max_size, 20 * GIB),
+            retention: self.span(&raw.retention),
+            max_size: self.octets(&raw.max_size),
             notice: NoticeTime {
                 daily_at,
                 timezone: timezone(self.report, &notice.timezone),
@@ -618,23 +578,23 @@ impl Compile<'_> {
 
     fn limits(&mut self, raw: &RawLimits) -> Limits {
         Limits {
-            from_suffix_chars: self.range(&raw.from_suffix_chars, Range { min: 1, max: 320 }),
-            subject_chars: self.range(&raw.subject_chars, Range { min: 2, max: 320 }),
-            entries_total: raw.entries_total.or(0),
-            forwarding_rules: raw.forwarding_rules.or(10),
-            forwarding_targets: raw.forwarding_targets.or(10),
-            forwarding_pattern_bytes: self.octets(&raw.forwarding_pattern_bytes, 100 * KIB),
-            notify_addresses: raw.notify_addresses.or(3),
-            auto_reply_interval: self.span(&raw.auto_reply_interval, DAY),
-            auto_reply_message_bytes: self.octets(&raw.auto_reply_message_bytes, 64 * KIB),
+            from_suffix_chars: self.range(&raw.from_suffix_chars),
+            subject_chars: self.range(&raw.subject_chars),
+            entries_total: raw.entries_total.effective(),
+            forwarding_rules: raw.forwarding_rules.effective(),
+            forwarding_targets: raw.forwarding_targets.effective(),
+            forwarding_pattern_bytes: self.octets(&raw.forwarding_pattern_bytes),
+            notify_addresses: raw.notify_addresses.effective(),
+            auto_reply_interval: self.span(&raw.auto_reply_interval),
+            auto_reply_message_bytes: self.octets(&raw.auto_reply_message_bytes),
         }
     }
 
-    fn range(&mut self, raw: &Field<RawRange>, built_in: Range) -> Range {
+    fn range(&mut self, raw: &Field<RawRange>) -> Range {
         let section = raw.section();
         let range = Range {
-            min: section.min.or(built_in.min),
-            max: section.max.or(built_in.max),
+            min: section.min.effective(),
+            max: section.max.effective(),
         };
         if range.min > range.max {
             self.value(raw.key(), "`min` is more than `max`");
@@ -654,7 +614,7 @@ impl Compile<'_> {
     }
 
     fn control(&mut self, raw: &RawControl) -> Control {
-        let mode = raw.mode.or("0660".into());
+        let mode = raw.mode.effective();
         let octal = mode.len() <= 4 && mode.bytes().all(|b| (b'0'..=b'7').contains(&b));
         let bits = u32::from_str_radix(&mode, 8)
             .ok()
@@ -666,13 +626,13 @@ impl Compile<'_> {
             );
         }
         Control {
-            socket: self.path(&raw.socket, "control.sock"),
+            socket: self.path(&raw.socket),
             mode: bits.unwrap_or(0o660),
         }
     }
 
-    fn path(&mut self, field: &Field<String>, built_in: &str) -> PathBuf {
-        let written = field.or(built_in.into());
+    fn path(&mut self, field: &Field<FilePath>) -> PathBuf {
+        let FilePath(written) = field.effective();
         if written.is_empty() || written.contains('\0') {
             self.value(field.place(), "a path is wanted");
         }
@@ -680,11 +640,8 @@ impl Compile<'_> {
     }
 
     /// A time span that must not be zero.
-    fn span(&mut self, field: &Field<Text<Time>>, built_in: u64) -> Duration {
-        let span = field
-            .value
-            .clone()
-            .map_or(Duration::from_secs(built_in), |Text(Time(t))| t);
+    fn span(&mut self, field: &Field<Text<Time>>) -> Duration {
+        let Text(Time(span)) = field.effective();
         if span.is_zero() {
             self.value(field.place(), "more than 0 is wanted");
         }
@@ -692,11 +649,8 @@ impl Compile<'_> {
     }
 
     /// A size that must not be zero.
-    fn octets(&mut self, field: &Field<Text<Size>>, built_in: u64) -> u64 {
-        let size = field
-            .value
-            .clone()
-            .map_or(built_in, |Text(Size(size))| size);
+    fn octets(&mut self, field: &Field<Text<Size>>) -> u64 {
+        let Text(Size(size)) = field.effective();
         if size == 0 {
             self.value(field.place(), "more than 0 is wanted");
         }
@@ -704,19 +658,13 @@ impl Compile<'_> {
     }
 
     /// A number of things, 1 to 10 million.
-    fn count(&mut self, field: &Field<u64>, built_in: usize) -> usize {
-        const MOST: usize = 10_000_000;
-        match field
-            .get()
-            .map(|n| usize::try_from(*n).unwrap_or(usize::MAX))
-        {
-            None => built_in,
-            Some(n @ 1..=MOST) => n,
-            Some(_) => {
-                self.value(field.place(), "1 to 10000000 is wanted");
-                built_in
-            }
+    fn count(&mut self, field: &Field<u64>) -> usize {
+        const MOST: u64 = 10_000_000;
+        let count = field.effective();
+        if !(1..=MOST).contains(&count) {
+            self.value(field.place(), "1 to 10000000 is wanted");
         }
+        usize::try_from(count).unwrap_or(usize::MAX)
     }
 
     fn value(&mut self, at: Place, words: &str) {
@@ -743,22 +691,22 @@ fn on_error(word: RawOnError) -> OnError {
 
 fn logging(raw: &RawLogging) -> Logging {
     Logging {
-        target: match raw.target.or(RawLogTarget::Stderr) {
+        target: match raw.target.effective() {
             RawLogTarget::Journald => LogTarget::Journald,
             RawLogTarget::Stderr => LogTarget::Stderr,
         },
-        format: match raw.format.or(RawLogFormat::Logfmt) {
+        format: match raw.format.effective() {
             RawLogFormat::Logfmt => LogFormat::Logfmt,
             RawLogFormat::Json => LogFormat::Json,
         },
-        level: match raw.level.or(RawLogLevel::Info) {
+        level: match raw.level.effective() {
             RawLogLevel::Error => LogLevel::Error,
             RawLogLevel::Warn => LogLevel::Warn,
             RawLogLevel::Info => LogLevel::Info,
             RawLogLevel::Debug => LogLevel::Debug,
             RawLogLevel::Trace => LogLevel::Trace,
         },
-        redact: match raw.redact.or(RawRedact::None) {
+        redact: match raw.redact.effective() {
             RawRedact::None => Redact::None,
             RawRedact::Subject => Redact::Subject,
             RawRedact::Addresses => Redact::Addresses,

@@ -18,34 +18,23 @@ use crate::mail::Address;
 use crate::mail::fold::{fold, fold_address};
 use crate::policy::*;
 
-/// Built-in Subject of replies.
-const REPLY_SUBJECT: &str = "自動返信: %{subject}";
-/// Built-in mark.
-const MARK: &str = "[spam]";
-
 /// Checks `mailboxes.defaults`, whose errors belong to the daemon file.
 pub(crate) fn check_defaults(report: &mut Report, config: &Config, raw: &Field<RawMailbox>) {
     let Some(defaults) = raw.get() else { return };
-    for (given, at, key) in [
-        (
-            defaults.mailbox.is_given(),
-            defaults.mailbox.key(),
-            "mailbox",
-        ),
-        (
-            defaults.aliases.is_given(),
-            defaults.aliases.key(),
-            "aliases",
-        ),
-        (
-            defaults.version.is_given(),
-            defaults.version.key(),
-            "version",
-        ),
-    ] {
-        if given {
+    let own = [
+        &defaults.version.at,
+        &defaults.mailbox.at,
+        &defaults.aliases.at,
+    ];
+    for (key, at) in OWN_KEYS.iter().zip(own) {
+        if let Some(at) = at {
             let message = format!("`{key}` is no key of the defaults");
-            report.error_help("unknown-key", at, message, "it stands in a mailbox file");
+            report.error_help(
+                "unknown-key",
+                at.key,
+                message,
+                "it stands in a mailbox file",
+            );
         }
     }
     if let Ok(address) = Address::parse("nobody@localhost") {
@@ -75,14 +64,14 @@ pub(crate) fn compile(
         .chain(&aliases)
         .map(Address::key)
         .collect();
-    let announced = raw.announcements.or(true) && !config.announcement_senders.is_empty();
+    let announced = raw.announcements.effective() && !config.announcement_senders.is_empty();
     let reject = raw.reject.section();
     let from_suffixes = compile.reject_from(&reject);
     let subject_contains = compile.reject_subject(&reject);
     let allow = compile.allow(&raw.allow.section(), &from_suffixes);
     let policy = Policy {
         mailbox: address.clone(),
-        language: match raw.language.or(RawLanguage::Ja) {
+        language: match raw.language.effective() {
             RawLanguage::Ja => Language::Ja,
             RawLanguage::En => Language::En,
         },
@@ -91,7 +80,7 @@ pub(crate) fn compile(
         subject_contains,
         headers: compile.headers(&reject.headers),
         allow,
-        virus: raw.virus.section().scan.or(false) && config.scanners.virus.engine != Engine::Off,
+        virus: raw.virus.section().scan.effective() && config.scanners.virus.engine != Engine::Off,
         spam: compile.spam(
             &raw.spam.section(),
             config.scanners.spam.engine != Engine::Off,
@@ -101,7 +90,7 @@ pub(crate) fn compile(
         auto_reply: compile.auto_reply(&raw.auto_reply),
         aliases,
     };
-    let spam_notice = match raw.spam.section().notice.or(RawNotice::Off) {
+    let spam_notice = match raw.spam.section().notice.effective() {
         RawNotice::Off => SpamNotice::Off,
         RawNotice::Each => SpamNotice::Each,
         RawNotice::Daily => SpamNotice::Daily,
@@ -111,6 +100,7 @@ pub(crate) fn compile(
         timezone,
         spam_notice,
         path: None,
+        generation: config.generation.clone(),
     }
 }
 
@@ -176,7 +166,7 @@ impl Compile<'_> {
     }
 
     fn allow(&mut self, raw: &RawAllow, rejected: &SuffixSet) -> Allow {
-        let before_reject = raw.before_reject.or(false);
+        let before_reject = raw.before_reject.effective();
         let lists = [
             NamedList {
                 name: "senders",
@@ -229,12 +219,12 @@ impl Compile<'_> {
     }
 
     fn spam(&mut self, raw: &RawSpam, engine: bool) -> Option<Spam> {
-        let mark_subject = self.one_line(&raw.mark_subject, MARK);
-        let scan = raw.scan.or(false);
+        let mark_subject = self.one_line(&raw.mark_subject);
+        let scan = raw.scan.effective();
         (scan && engine).then(|| Spam {
             mark_subject,
-            quarantine: raw.quarantine.or(false),
-            notice_each: raw.notice.or(RawNotice::Off) == RawNotice::Each,
+            quarantine: raw.quarantine.effective(),
+            notice_each: raw.notice.effective() == RawNotice::Each,
         })
     }
 
@@ -251,7 +241,7 @@ impl Compile<'_> {
             .get()
             .map(|section| self.redirect(&section.to, &section.keep_copy, all, own));
         let listed = self.rules(&raw.rules, own);
-        let mode = raw.mode.or(RawMode::Off);
+        let mode = raw.mode.effective();
         if !raw.mode.is_given() && (raw.all.is_given() || raw.rules.is_given()) {
             let at = if raw.all.is_given() { all } else { rules };
             let help = "write `mode: all` or `mode: rules`";
@@ -315,8 +305,8 @@ impl Compile<'_> {
             .get()
             .and_then(|size| self.size(size, raw.size.key()));
         ForwardRule {
-            paused: raw.paused.or(false),
-            any: raw.matching.or(RawMatch::All) == RawMatch::Any,
+            paused: raw.paused.effective(),
+            any: raw.r#match.effective() == RawMatch::Any,
             subject_contains,
             from_suffixes,
             attachment: raw.attachment.value,
@@ -391,7 +381,7 @@ impl Compile<'_> {
         }
         Redirect {
             to: self.addresses(to),
-            keep_copy: keep_copy.or(true),
+            keep_copy: keep_copy.effective(),
         }
     }
 
@@ -408,17 +398,8 @@ impl Compile<'_> {
                     .warning("own-address", item.place(), message, help);
             }
         }
-        let fields = match raw.fields.get() {
-            None => vec![
-                NotifyField::From,
-                NotifyField::To,
-                NotifyField::Subject,
-                NotifyField::Attachment,
-                NotifyField::Size,
-            ],
-            Some(items) => self.notify_fields(items),
-        };
-        if fields.is_empty() && raw.fields.value.is_some() {
+        let fields = self.notify_fields(&raw.fields.section());
+        if fields.is_empty() {
             self.report
                 .error("empty", raw.fields.key(), "a notice that tells nothing");
         }
@@ -460,7 +441,7 @@ impl Compile<'_> {
             };
             self.report.error("range", at, "`end` is before `start`");
         }
-        let enabled = raw.enabled.or(false);
+        let enabled = raw.enabled.effective();
         let message = self.reply_text(&raw.message);
         if enabled
             && message.trim().is_empty()
@@ -477,7 +458,7 @@ impl Compile<'_> {
         let reply = AutoReply {
             start,
             end,
-            subject: self.one_line(&raw.subject, REPLY_SUBJECT),
+            subject: self.one_line(&raw.subject),
             message,
             per_sender: raw
                 .per_sender
@@ -520,7 +501,7 @@ impl Compile<'_> {
     }
 
     fn reply_text(&mut self, raw: &Field<String>) -> String {
-        let text = raw.or(String::new());
+        let text = raw.effective();
         let most = self.limits.auto_reply_message_bytes;
         if text.len() as u64 > most {
             let message = format!("a text of {} bytes, at most {most} are allowed", text.len());
@@ -549,8 +530,8 @@ impl Compile<'_> {
     }
 
     /// Text that goes into a header field: one line, no control characters.
-    fn one_line(&mut self, raw: &Field<String>, built_in: &str) -> String {
-        let text = raw.or(built_in.to_owned());
+    fn one_line(&mut self, raw: &Field<String>) -> String {
+        let text = raw.effective();
         let text = text.trim_end_matches('\n');
         if text.chars().any(char::is_control) {
             self.report.error(

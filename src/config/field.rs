@@ -48,15 +48,24 @@ impl<T> Field<T> {
 }
 
 impl<T: Clone> Field<T> {
-    /// The value, or the built-in one.
-    pub(crate) fn or(&self, built_in: T) -> T {
-        self.value.clone().unwrap_or(built_in)
+    /// With a built-in value that depends on other keys, where there is no value yet.
+    pub(crate) fn or_built_in(self, value: T) -> Self {
+        Self {
+            value: self.value.or(Some(value)),
+            at: self.at,
+        }
     }
 }
 
 impl<T: Clone + Default> Field<T> {
     /// The section, or one with nothing set.
     pub(crate) fn section(&self) -> T {
+        self.value.clone().unwrap_or_default()
+    }
+
+    /// The value that counts. Once it lies over the built-in layer only a key without a built-in
+    /// value has none: then what the type has for nothing.
+    pub(crate) fn effective(&self) -> T {
         self.value.clone().unwrap_or_default()
     }
 }
@@ -123,42 +132,3 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for FieldVisitor<T> {
         })
     }
 }
-
-/// The one merge rule: leaf by leaf the upper one counts, lists replace.
-pub(crate) trait Merge: Clone {
-    /// `self` over `below`. Leaves: `self`.
-    fn over(self, _below: &Self) -> Self {
-        self
-    }
-}
-
-impl<T: Merge> Merge for Field<T> {
-    fn over(self, below: &Self) -> Self {
-        let at = self.at.or(below.at);
-        let value = match (self.value, &below.value) {
-            (Some(upper), Some(lower)) => Some(upper.over(lower)),
-            (Some(upper), None) => Some(upper),
-            (None, lower) if self.at.is_none() => lower.clone(),
-            (None, _) => None,
-        };
-        Self { value, at }
-    }
-}
-
-impl Merge for bool {}
-impl Merge for u64 {}
-impl Merge for f64 {}
-impl Merge for String {}
-impl<T: Clone> Merge for Vec<T> {}
-
-/// `Merge` for a section: each of its fields on its own.
-macro_rules! merge_fields {
-    ($section:ident: $($field:ident),+ $(,)?) => {
-        impl Merge for $section {
-            fn over(self, below: &Self) -> Self {
-                Self { $($field: self.$field.over(&below.$field)),+ }
-            }
-        }
-    };
-}
-pub(crate) use merge_fields;

@@ -8,7 +8,6 @@ use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
 use saphyr_parser::ScalarStyle;
 
-use super::field::Merge;
 use super::source::{Place, Report};
 use super::tree::{Kind, Node, Scalar};
 use crate::mail::fold::fold;
@@ -33,8 +32,6 @@ impl PartialEq for Line {
         self.text == other.text
     }
 }
-
-impl Merge for Lines {}
 
 impl Lines {
     /// The entries as the matching sets take them.

@@ -21,6 +21,8 @@ pub(crate) mod mailbox;
 mod patterns;
 mod raw;
 mod read;
+pub mod ruletests;
+mod setting;
 pub mod settings;
 mod source;
 mod text;
@@ -34,8 +36,8 @@ pub use error::{Diagnostic, Severity, Snippet};
 pub use settings::*;
 pub use tls::Certificate;
 
-use self::field::Merge as _;
 use self::mailbox::RawMailbox;
+use self::setting::{Setting as _, Shape};
 use self::source::{Cursor, Place, Report};
 use self::text::{Mail, Text};
 use crate::mail::Address;
@@ -64,6 +66,9 @@ pub struct Mailbox {
     pub spam_notice: SpamNotice,
     /// Its file; `None` when it has none and the defaults alone count.
     pub path: Option<PathBuf>,
+    /// Names the contents of the daemon file, the mailbox file and the files of their lists: the same
+    /// for the same settings, whenever and by whom they were read. 16 hexadecimal digits.
+    pub generation: String,
 }
 
 /// `spam.notice`: when the owner is told of held spam.
@@ -113,6 +118,19 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
 /// All errors and warnings when there is an error.
 pub fn load_mailbox(config: &Config, path: &Path) -> Result<Mailbox, Vec<Diagnostic>> {
     read_mailbox(config, path, None).result()
+}
+
+/// Reads a mailbox file as the draft of settings for a mailbox, wherever it lies. Its `mailbox:` may
+/// be left out, and must not name another one.
+///
+/// # Errors
+/// All errors and warnings when there is an error.
+pub fn load_draft(
+    config: &Config,
+    path: &Path,
+    mailbox: &Address,
+) -> Result<Mailbox, Vec<Diagnostic>> {
+    read_mailbox(config, path, Some(mailbox)).result()
 }
 
 /// Every error and warning of the files, for `check`, in the order of files and lines: without
@@ -172,24 +190,20 @@ fn check_files(
 
 /// Whether the file has a mailbox file's key at its top. One that cannot be read has not.
 fn is_mailbox_file(path: &Path) -> bool {
-    const KEYS: [&str; 12] = [
-        "mailbox",
-        "aliases",
-        "language",
-        "timezone",
-        "announcements",
-        "reject",
-        "allow",
-        "virus",
-        "spam",
-        "forwarding",
-        "notify",
-        "auto_reply",
-    ];
+    let Shape::Section(section) = RawMailbox::shape() else {
+        return false;
+    };
+    let names = section.keys.iter().map(|key| key.name);
+    let own: Vec<&str> = names.filter(|name| *name != "version").collect();
+    has_key(path, &own)
+}
+
+/// Whether one of the keys stands at the top of a file, by its lines.
+fn has_key(path: &Path, keys: &[&str]) -> bool {
     let bytes = patterns::read_text(path, MOST_FILE_BYTES).unwrap_or_default();
     let is_key = |line: &[u8]| {
         let key = line.split(|b| *b == b':').next().unwrap_or_default();
-        key.len() < line.len() && KEYS.iter().any(|known| known.as_bytes() == key)
+        key.len() < line.len() && keys.iter().any(|known| known.as_bytes() == key)
     };
     bytes.split(|b| *b == b'\n').any(is_key)
 }
@@ -208,10 +222,9 @@ fn read_config(path: &Path, bytes: Vec<u8>) -> Result<Loaded, Vec<Diagnostic>> {
 /// finding the mailbox files only.
 fn attempt_config(path: &Path, bytes: Vec<u8>) -> (Option<Config>, Vec<Diagnostic>) {
     let mut report = Report::default();
-    let config = match patterns::add_text(&mut report, path, bytes) {
-        Some(_) => compile::config(&mut report, path),
-        None => None,
-    };
+    let config = patterns::add_text(&mut report, path, bytes)
+        .and_then(|_| compile::read(&mut report))
+        .and_then(|raw| compile::config(&mut report, path, &raw));
     (config, report.finish())
 }
 
@@ -260,7 +273,12 @@ fn read_mailbox_text(
     };
     let mut report = Report::beside(&config.path);
     let mailbox = mailbox_of(&mut report, config, path, bytes, address, &mut attempt);
-    attempt.mailbox = mailbox.filter(|_| !report.has_errors());
+    attempt.mailbox = mailbox
+        .filter(|_| !report.has_errors())
+        .map(|mailbox| Mailbox {
+            generation: report.generation(&config.generation),
+            ..mailbox
+        });
     attempt.octets = report.octets();
     attempt.found = report.finish();
     attempt
@@ -283,6 +301,15 @@ fn mailbox_of(
     }
     let named = raw.mailbox.value.clone().map(|Text(Mail(address))| address);
     let by_path = || location::address_of(path).filter(|_| below);
+    if let (Some(asked), Some(named)) = (address, &named)
+        && asked.key() != named.key()
+        // Of a file in its own place it is said already.
+        && by_path().is_none_or(|owner| owner.key() != asked.key())
+    {
+        let message = format!("these are the settings of {named}, not of {asked}");
+        let help = format!("write `mailbox: {asked}`, or leave the key out");
+        report.error_help("mailbox-other", raw.mailbox.place(), message, help);
+    }
     let address = address.cloned().or(named).or_else(by_path);
     if address.is_none() {
         let at = Place::top(file);

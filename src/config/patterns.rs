@@ -10,8 +10,8 @@ use super::field::Field;
 use super::lines::{self, Lines};
 use super::settings::Range;
 use super::source::{Place, Report};
+use super::text::FilePath;
 use crate::mail::Folded;
-use crate::policy::Pattern;
 
 /// A `<list>_file` is read up to this, octets.
 const MOST_LIST_BYTES: u64 = 64 << 20;
@@ -21,7 +21,7 @@ const MOST_LIST_BYTES: u64 = 64 << 20;
 pub(crate) struct NamedList<'a> {
     pub(crate) name: &'static str,
     pub(crate) here: &'a Field<Lines>,
-    pub(crate) file: &'a Field<String>,
+    pub(crate) file: &'a Field<FilePath>,
 }
 
 impl NamedList<'_> {
@@ -46,7 +46,7 @@ pub(crate) fn load(report: &mut Report, list: NamedList<'_>, files: &mut Vec<Pat
         let message = format!("`{0}` and `{0}_file` exclude each other", list.name);
         report.error_help("conflict", at, message, "keep one of them");
     }
-    let Some(written) = list.file.get() else {
+    let Some(FilePath(written)) = list.file.get() else {
         return list.here.section();
     };
     let path = report.folder(list.file.place()).join(written);
@@ -130,14 +130,6 @@ pub(crate) fn place_of(before: &str) -> Place {
         file: 0,
         line: number(line),
         col: number(last.chars().count() + 1),
-    }
-}
-
-/// A pattern that no file names.
-pub(crate) fn built_in(report: &Report, text: &str) -> Pattern {
-    Pattern {
-        text: text.to_owned(),
-        origin: report.origin(Place::top(0)),
     }
 }
 

@@ -1,298 +1,481 @@
-//! The daemon file as written. `config/sekimori.yaml` shows each key with its meaning.
-
-use serde::Deserialize;
+//! The keys of the daemon file.
 
 use super::field::Field;
 use super::lines::Lines;
 use super::mailbox::RawMailbox;
+use super::setting::{sections, words};
 use super::settings::{Endpoint, NamedAddress, SecretSource};
-use super::text::{Mail, Size, Text, Time};
+use super::text::{FilePath, Mail, Size, Text, Time};
 use crate::smtp::{Cidr, ListenAddress};
-
-macro_rules! sections {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$key_doc:meta])* $key:ident: $value:ty),+ $(,)? })+) => {
-        $(
-            $(#[$doc])*
-            #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-            #[serde(default, deny_unknown_fields)]
-            pub(crate) struct $name { $($(#[$key_doc])* pub(crate) $key: Field<$value>),+ }
-        )+
-    };
-}
-
-macro_rules! words {
-    ($($(#[$doc:meta])* $name:ident { $($word:ident),+ $(,)? })+) => {
-        $(
-            $(#[$doc])*
-            #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-            #[serde(rename_all = "snake_case")]
-            pub(crate) enum $name { $($word),+ }
-        )+
-    };
-}
 
 sections! {
     /// The whole file.
     RawConfig {
-        version: u64,
-        server: RawServer,
-        mailboxes: RawMailboxes,
-        announcement_senders: Lines,
-        announcement_senders_file: String,
-        delivery: RawDelivery,
-        relay: RawRelay,
-        trust: RawTrust,
-        scanners: RawScanners,
-        store: RawStore,
-        quarantine: RawQuarantine,
-        history: RawHistory,
-        limits: RawLimits,
-        logging: RawLogging,
-        metrics: RawMetrics,
-        control: RawControl,
-    }
+        /// the form of this file
+        version: u64 = required, like "1";
+        /// what comes in
+        server: RawServer;
+        /// whose mail, with which settings
+        mailboxes: RawMailboxes;
+        /// operator mail that mailboxes with `announcements: true` always get
+        announcement_senders: Lines = "|\n  @announce.example.jp";
+        /// the same from a text file, one a line
+        announcement_senders_file: FilePath;
+        /// kept mail
+        delivery: RawDelivery;
+        /// forwards, notices, auto-replies, reports
+        relay: RawRelay;
+        /// who sent it; not built yet
+        trust: RawTrust;
+        /// virus and spam
+        scanners: RawScanners;
+        /// what we keep
+        store: RawStore;
+        /// mail that is held
+        quarantine: RawQuarantine;
+        /// why-records
+        history: RawHistory;
+        /// from the manual; check, CLI and portal share them
+        limits: RawLimits;
+        /// events
+        logging: RawLogging;
+        /// counters
+        metrics: RawMetrics;
+        /// where the commands find the daemon
+        control: RawControl;
+    } lists(announcement_senders announcement_senders_file)
+
     /// `server`.
     RawServer {
-        hostname: String,
-        default_domain: String,
-        listeners: Vec<Field<RawListener>>,
-        tls: RawTls,
-        timeouts: RawTimeouts,
-        limits: RawServerLimits,
+        /// greeting, Received:, Message-ID of own mail
+        hostname: String = "mx.example.jp";
+        /// completes a bare local part
+        default_domain: String = "east.example.jp", like "example.jp";
+        /// at least one
+        listeners: Vec<Field<RawListener>> = "[{}]";
+        /// for listeners with TLS, PEM
+        tls: RawTls;
+        /// of a session
+        timeouts: RawTimeouts;
+        /// of a session and a mail
+        limits: RawServerLimits;
     }
+
     /// One of `server.listeners`.
     RawListener {
-        name: String,
-        protocol: RawProtocol,
-        listen: Text<ListenAddress>,
-        clients: Vec<Field<Text<Cidr>>>,
-        tls: RawListenerTls,
-        bare_newline: RawBareNewline,
-        max_connections: u64,
-    }
+        /// unique; else as `protocol`
+        name: String, like "lmtp";
+        /// what is spoken
+        protocol: RawProtocol = "lmtp";
+        /// host:port, [::1]:port, /path/to.sock or systemd:NAME
+        listen: Text<ListenAddress> = "127.0.0.1:2424";
+        /// who may connect (TCP); these are the trusted clients (XFORWARD, upstream headers)
+        clients: Vec<Field<Text<Cidr>>> = r#"[127.0.0.0/8, "::1"]"#;
+        /// for TCP
+        tls: RawListenerTls = "none";
+        /// a bare CR or LF in the data; else normalize for lmtp, reject for smtp
+        bare_newline: RawBareNewline, like "normalize";
+        /// further clients wait
+        max_connections: u64 = "200";
+    } then(by_protocol)
+
     /// `server.tls`.
     RawTls {
-        certificate_file: String,
-        key_file: String,
+        /// the chain, own certificate first
+        certificate_file: FilePath = r#""""#;
+        /// file, or credential:NAME
+        key_file: FilePath = r#""""#;
     }
+
     /// `server.timeouts`.
     RawTimeouts {
-        command: Text<Time>,
-        data_block: Text<Time>,
-        final_reply: Text<Time>,
-        shutdown_grace: Text<Time>,
+        /// for one command (RFC 5321 4.5.3.2)
+        command: Text<Time> = "5m";
+        /// between two blocks of data
+        data_block: Text<Time> = "3m";
+        /// then 451 4.4.5; far below Postfix lmtp_data_done_timeout (600 s)
+        final_reply: Text<Time> = "4m";
+        /// for open sessions after SIGTERM
+        shutdown_grace: Text<Time> = "60s";
     }
+
     /// `server.limits`.
     RawServerLimits {
-        message_size: Text<Size>,
-        recipients: u64,
-        mime_parts: u64,
-        mime_depth: u64,
-        header_fields: u64,
-        header_bytes: Text<Size>,
-        memory: Text<Size>,
-        errors: u64,
+        /// of one mail; over it 552 5.3.4
+        message_size: Text<Size> = "50MiB";
+        /// of one mail
+        recipients: u64 = "1000";
+        /// of one mail; over it the header fields alone decide
+        mime_parts: u64 = "1000";
+        /// nesting of parts
+        mime_depth: u64 = "64";
+        /// of one header
+        header_fields: u64 = "1000";
+        /// of one header
+        header_bytes: Text<Size> = "1MiB";
+        /// all mail in flight; beyond it mail waits, 60 s at most, then 452 4.3.1
+        memory: Text<Size> = "512MiB";
+        /// protocol errors before the connection is closed with 421
+        errors: u64 = "20";
     }
+
     /// `mailboxes`.
     RawMailboxes {
-        dir: String,
-        domains: Vec<Field<String>>,
-        writable: bool,
-        unknown: RawUnknown,
-        watch: bool,
-        address_extension: String,
-        cache: Text<Size>,
-        defaults: RawMailbox,
+        /// <dir>/<domain>/<localpart>.yaml
+        dir: FilePath = "mailboxes";
+        /// others are 550 5.1.2; empty = any
+        domains: Vec<Field<String>> = "[]", like "[example.jp]";
+        /// false = managed by you (git, Ansible); CLI and portal edits are refused
+        writable: bool = "true";
+        /// a mailbox without a settings file
+        unknown: RawUnknown = "accept";
+        /// a changed mailbox file counts from the next mail on
+        watch: bool = "true";
+        /// taro+news@ has taro's settings; "" turns it off
+        address_extension: String = r#""+""#;
+        /// compiled settings kept in memory
+        cache: Text<Size> = "64MiB";
+        /// below each mailbox file; same keys but version, mailbox and aliases
+        defaults: RawMailbox;
     }
+
     /// `delivery`.
     RawDelivery {
-        method: RawMethod,
-        lmtp: RawNextHop,
-        smtp: RawNextHop,
-        maildir: RawMaildir,
+        /// one of the three below
+        method: RawMethod = "maildir";
+        /// with `method: lmtp`
+        lmtp: RawNextHop = "{address: /run/dovecot/lmtp}";
+        /// with `method: smtp`
+        smtp: RawNextHop = "{address: 127.0.0.1:10026}";
+        /// with `method: maildir`
+        maildir: RawMaildir;
     }
+
     /// `delivery.lmtp`, `delivery.smtp`.
     RawNextHop {
-        address: Text<Endpoint>,
-        timeout: Text<Time>,
-        max_connections: u64,
+        /// path, or host:port
+        address: Text<Endpoint>;
+        /// for each of connect, command and reply
+        timeout: Text<Time> = "5m";
+        /// at the same time
+        max_connections: u64 = "20";
     }
+
     /// `delivery.maildir`.
     RawMaildir {
-        path: String,
-        fsync: bool,
+        /// of one mailbox
+        path: FilePath = r#""mail/%{domain}/%{localpart}""#;
+        /// files and folders are synced before the reply
+        fsync: bool = "true";
     }
+
     /// `relay`.
     RawRelay {
-        host: String,
-        port: u64,
-        tls: RawRelayTls,
-        auth: RawAuth,
-        timeout: Text<Time>,
-        max_connections: u64,
-        min_interval: Text<Time>,
-        per_minute: u64,
-        retry: RawRetry,
-        from: Text<NamedAddress>,
-        reply_to: Text<Mail>,
-        signature: RawSignature,
+        /// name or address of your MTA
+        host: String = "127.0.0.1";
+        /// 1-65535; usual: 25, 465 (tls: implicit), 587 (tls: starttls)
+        port: u64 = "25";
+        /// the certificate is checked by the last two
+        tls: RawRelayTls = "none";
+        /// log-in
+        auth: RawAuth;
+        /// for each of connect, command and reply
+        timeout: Text<Time> = "30s";
+        /// at the same time
+        max_connections: u64 = "4";
+        /// pause between two mails (send interval)
+        min_interval: Text<Time> = "0s";
+        /// mails; 0 = no limit
+        per_minute: u64 = "600";
+        /// when a try failed
+        retry: RawRetry;
+        /// From of own mail
+        from: Text<NamedAddress> = r#""Mail filter <mailer-daemon@example.jp>""#;
+        /// Reply-To of own mail
+        reply_to: Text<Mail> = "postmaster@example.jp";
+        /// text below own mail, by the owner's language
+        signature: RawSignature;
     }
+
     /// `relay.auth`.
     RawAuth {
-        mechanism: RawMechanism,
-        username: String,
-        password_file: String,
+        /// of SASL
+        mechanism: RawMechanism = "none";
+        /// who
+        username: String = r#""""#;
+        /// password or token: file, or credential:NAME
+        password_file: FilePath = r#""""#;
     }
+
     /// `relay.retry`.
     RawRetry {
-        first: Text<Time>,
-        factor: f64,
-        longest: Text<Time>,
-        give_up: Text<Time>,
+        /// pause after the first failure
+        first: Text<Time> = "1m";
+        /// each further pause is so many times the one before; 1 to 100
+        factor: f64 = "2";
+        /// no pause is longer
+        longest: Text<Time> = "1h";
+        /// after this it has failed for good
+        give_up: Text<Time> = "3d";
     }
+
     /// `relay.signature`.
     RawSignature {
-        ja: String,
-        en: String,
+        /// Japanese
+        ja: String = r#""-- \nサンプルケーブル メールサービス""#;
+        /// English
+        en: String = r#""-- \nSample Cable mail service""#;
     }
+
     /// `trust`.
     RawTrust {
-        srs: RawSrs,
-        sign: RawSign,
-        verify: RawVerify,
-        authserv_id: String,
+        /// forwards keep SPF; bounces find the way back
+        srs: RawSrs;
+        /// DKIM for own mail
+        sign: RawSign;
+        /// upstream: Authentication-Results of authserv_id; not built yet: only off
+        verify: RawVerify = "off";
+        /// whose Authentication-Results count
+        authserv_id: String = "mx.example.jp";
     }
+
     /// `trust.srs`.
     RawSrs {
-        enabled: bool,
-        domain: String,
-        secret_file: Text<SecretSource>,
+        /// not built yet: only false
+        enabled: bool = "false";
+        /// of the rewritten senders
+        domain: String = "srs.example.jp";
+        /// file, or credential:NAME
+        secret_file: Text<SecretSource> = "srs.secret";
     }
+
     /// `trust.sign`.
     RawSign {
-        enabled: bool,
-        domain: String,
-        selector: String,
-        key_file: Text<SecretSource>,
+        /// not built yet: only false
+        enabled: bool = "false";
+        /// d=
+        domain: String = "example.jp";
+        /// s=
+        selector: String = "s1";
+        /// file, or credential:NAME
+        key_file: Text<SecretSource> = "dkim.key";
     }
+
     /// `scanners`.
     RawScanners {
-        virus: RawVirusScanner,
-        spam: RawSpamScanner,
+        /// stage 5
+        virus: RawVirusScanner;
+        /// stage 6
+        spam: RawSpamScanner;
     }
+
     /// `scanners.virus`.
     RawVirusScanner {
-        engine: RawVirusEngine,
-        address: Text<Endpoint>,
-        timeout: Text<Time>,
-        max_size: Text<Size>,
-        on_error: RawOnError,
-        upstream: RawVirusUpstream,
-        keep_original: bool,
+        /// clamd is not built yet
+        engine: RawVirusEngine = "off";
+        /// of clamd: path, or host:port
+        address: Text<Endpoint> = "/run/clamav/clamd.ctl";
+        /// for one mail
+        timeout: Text<Time> = "60s";
+        /// larger mail is not scanned, its header says so
+        max_size: Text<Size> = "50MiB";
+        /// when the scanner fails
+        on_error: RawOnError = "tempfail";
+        /// the field that your MTA's scanner writes
+        upstream: RawVirusUpstream;
+        /// in quarantine class virus
+        keep_original: bool = "true";
     }
+
     /// `scanners.virus.upstream`.
     RawVirusUpstream {
-        header: String,
-        infected: String,
+        /// field name
+        header: String = "X-Virus-Status";
+        /// the value of a virus begins so
+        infected: String = "Infected";
     }
+
     /// `scanners.spam`.
     RawSpamScanner {
-        engine: RawSpamEngine,
-        address: String,
-        timeout: Text<Time>,
-        max_size: Text<Size>,
-        on_error: RawOnError,
-        upstream: RawSpamUpstream,
+        /// rspamd and spamd are not built yet
+        engine: RawSpamEngine = "off";
+        /// rspamd: http://host:port; spamd: path, or host:port
+        address: String = "http://127.0.0.1:11333";
+        /// for one mail
+        timeout: Text<Time> = "30s";
+        /// larger mail is not scanned
+        max_size: Text<Size> = "10MiB";
+        /// when the scanner fails
+        on_error: RawOnError = "deliver";
+        /// the field that your MTA's scanner writes
+        upstream: RawSpamUpstream;
     }
+
     /// `scanners.spam.upstream`.
     RawSpamUpstream {
-        header: String,
-        spam: String,
+        /// field name
+        header: String = "X-Spam-Flag";
+        /// the value of spam begins so
+        spam: String = r#""YES""#;
     }
+
     /// `store`.
     RawStore {
-        path: String,
+        /// sled and blob files
+        path: FilePath = "state";
     }
+
     /// `quarantine`.
     RawQuarantine {
-        retention: Text<Time>,
-        max_size: Text<Size>,
-        notice: RawNoticeTime,
+        /// exactly so long
+        retention: Text<Time> = "7d";
+        /// full: new quarantine verdicts answer 452 4.3.1
+        max_size: Text<Size> = "20GiB";
+        /// the daily notices
+        notice: RawNoticeTime;
     }
+
     /// `quarantine.notice`.
     RawNoticeTime {
-        daily_at: String,
-        timezone: String,
+        /// HH:MM
+        daily_at: String = r#""07:00""#;
+        /// IANA name
+        timezone: String = "Asia/Tokyo";
     }
+
     /// `history`.
     RawHistory {
-        retention: Text<Time>,
+        /// why-records are kept so long
+        retention: Text<Time> = "7d";
     }
+
     /// `limits`.
     RawLimits {
-        from_suffix_chars: RawRange,
-        subject_chars: RawRange,
-        entries_per_submission: u64,
-        entries_total: u64,
-        forwarding_rules: u64,
-        forwarding_targets: u64,
-        forwarding_pattern_bytes: Text<Size>,
-        notify_addresses: u64,
-        auto_reply_interval: Text<Time>,
-        auto_reply_message_bytes: Text<Size>,
+        /// code points of an entry
+        from_suffix_chars: RawRange = "{min: 1, max: 320}";
+        /// code points of an entry
+        subject_chars: RawRange = "{min: 2, max: 320}";
+        /// portal form; 0 = no limit
+        entries_per_submission: u64 = "20";
+        /// of one list; 0 = no limit
+        entries_total: u64 = "0";
+        /// of a mailbox
+        forwarding_rules: u64 = "10";
+        /// of a rule
+        forwarding_targets: u64 = "10";
+        /// each list of each rule
+        forwarding_pattern_bytes: Text<Size> = "100KiB";
+        /// of a mailbox
+        notify_addresses: u64 = "3";
+        /// a sender gets one reply in this time
+        auto_reply_interval: Text<Time> = "24h";
+        /// of one text
+        auto_reply_message_bytes: Text<Size> = "64KiB";
     }
+
     /// `limits.*_chars`.
     RawRange {
-        min: u64,
-        max: u64,
+        /// least
+        min: u64;
+        /// most
+        max: u64;
     }
+
     /// `logging`.
     RawLogging {
-        target: RawLogTarget,
-        format: RawLogFormat,
-        level: RawLogLevel,
-        redact: RawRedact,
+        /// where to
+        target: RawLogTarget = "stderr";
+        /// json: stderr only
+        format: RawLogFormat = "logfmt";
+        /// how much
+        level: RawLogLevel = "info";
+        /// what is left out
+        redact: RawRedact = "none";
     }
+
     /// `metrics`.
     RawMetrics {
-        listen: String,
+        /// Prometheus, as 127.0.0.1:9424; not built yet: "" is off
+        listen: String = r#""""#;
     }
+
     /// `control`.
     RawControl {
-        socket: String,
-        mode: String,
+        /// Unix socket
+        socket: FilePath = "control.sock";
+        /// of the socket, octal, in quotes
+        mode: String = r#""0660""#;
     }
 }
 
 words! {
     /// `protocol` of a listener.
-    RawProtocol { Lmtp, Smtp }
+    RawProtocol { Lmtp = "lmtp", Smtp = "smtp" }
     /// `tls` of a listener.
-    RawListenerTls { None, Starttls, Implicit }
+    RawListenerTls { None = "none", Starttls = "starttls", Implicit = "implicit" }
     /// `bare_newline` of a listener.
-    RawBareNewline { Normalize, Reject }
+    RawBareNewline {
+        /// to CRLF
+        Normalize = "normalize",
+        /// 550 5.6.11
+        Reject = "reject",
+    }
     /// `mailboxes.unknown`.
-    RawUnknown { Accept, Reject }
+    RawUnknown {
+        Accept = "accept",
+        /// 550 5.1.1
+        Reject = "reject",
+    }
     /// `delivery.method`.
-    RawMethod { Maildir, Lmtp, Smtp }
+    RawMethod { Maildir = "maildir", Lmtp = "lmtp", Smtp = "smtp" }
     /// `relay.tls`.
-    RawRelayTls { None, Opportunistic, Starttls, Implicit }
+    RawRelayTls {
+        None = "none",
+        Opportunistic = "opportunistic",
+        Starttls = "starttls",
+        Implicit = "implicit",
+    }
     /// `relay.auth.mechanism`.
-    RawMechanism { None, Plain, Login, Xoauth2 }
+    RawMechanism { None = "none", Plain = "plain", Login = "login", Xoauth2 = "xoauth2" }
     /// `trust.verify`.
-    RawVerify { Off, Upstream, Dns }
+    RawVerify { Off = "off", Upstream = "upstream", Dns = "dns" }
     /// `scanners.virus.engine`.
-    RawVirusEngine { Off, Upstream, Clamd }
+    RawVirusEngine { Off = "off", Upstream = "upstream", Clamd = "clamd" }
     /// `scanners.spam.engine`.
-    RawSpamEngine { Off, Upstream, Rspamd, Spamd }
+    RawSpamEngine { Off = "off", Upstream = "upstream", Rspamd = "rspamd", Spamd = "spamd" }
     /// `scanners.*.on_error`.
-    RawOnError { Tempfail, Deliver, Quarantine }
+    RawOnError { Tempfail = "tempfail", Deliver = "deliver", Quarantine = "quarantine" }
     /// `logging.target`.
-    RawLogTarget { Journald, Stderr }
+    RawLogTarget { Journald = "journald", Stderr = "stderr" }
     /// `logging.format`.
-    RawLogFormat { Logfmt, Json }
+    RawLogFormat { Logfmt = "logfmt", Json = "json" }
     /// `logging.level`.
-    RawLogLevel { Error, Warn, Info, Debug, Trace }
+    RawLogLevel {
+        Error = "error",
+        Warn = "warn",
+        /// and one event a recipient
+        Info = "info",
+        Debug = "debug",
+        Trace = "trace",
+    }
     /// `logging.redact`.
-    RawRedact { None, Subject, Addresses }
+    RawRedact {
+        None = "none",
+        Subject = "subject",
+        /// and Subjects
+        Addresses = "addresses",
+    }
+}
+
+/// A listener's name and its rule of bare line ends, where they are left out.
+fn by_protocol(listener: RawListener) -> RawListener {
+    let (name, bare_newline) = match listener.protocol.effective() {
+        RawProtocol::Lmtp => ("lmtp", RawBareNewline::Normalize),
+        RawProtocol::Smtp => ("smtp", RawBareNewline::Reject),
+    };
+    RawListener {
+        name: listener.name.or_built_in(name.to_owned()),
+        bare_newline: listener.bare_newline.or_built_in(bare_newline),
+        ..listener
+    }
 }

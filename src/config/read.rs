@@ -196,7 +196,10 @@ impl<'de> Deserializer<'de> for Value<'_, '_> {
     type Error = ReadError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        self.deserialize_str(visitor)
+        match &self.node.kind {
+            Kind::Seq(_) => self.deserialize_seq(visitor),
+            _ => self.deserialize_str(visitor),
+        }
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {

@@ -19,6 +19,8 @@ use crate::smtp::{BareNewline, Cidr, ListenAddress};
 pub struct Config {
     /// The file it came from; a made-up name for embedded text.
     pub path: PathBuf,
+    /// Names the contents of the file and of the files of its lists: 16 hexadecimal digits.
+    pub generation: String,
     /// `server`.
     pub server: Server,
     /// `mailboxes`.

@@ -177,14 +177,14 @@ impl Report {
             .unwrap_or(Path::new(""))
     }
 
-    /// The place as why-records name it.
+    /// The place as why-records name it. What is built in has the daemon file's first line.
     pub(crate) fn origin(&self, place: Place) -> Origin {
         let file = self
             .source(place.file)
             .map_or_else(|| "".into(), |s| Arc::clone(&s.name));
         Origin {
             file,
-            line: place.line,
+            line: place.line.max(1),
         }
     }
 
@@ -210,6 +210,16 @@ impl Report {
         help: impl Into<String>,
     ) {
         self.push(Severity::Warning, id, at, message.into(), Some(help.into()));
+    }
+
+    /// A name for the contents of all texts, and of what `base` names: 16 hexadecimal digits.
+    pub(crate) fn generation(&self, base: &str) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for text in std::iter::once(base).chain(self.sources.iter().map(Source::text)) {
+            hasher.update(&(text.len() as u64).to_be_bytes());
+            hasher.update(text.as_bytes());
+        }
+        hasher.finalize().to_hex().chars().take(16).collect()
     }
 
     /// Octets of all texts.

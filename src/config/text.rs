@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
 
-use super::field::Merge;
+use super::setting::{Setting, Shape, Shown, Written};
 use super::settings::{Endpoint, NamedAddress, SecretSource};
+use super::source::{Place, Report};
 use crate::mail::Address;
-use crate::smtp::ListenAddress;
+use crate::smtp::{Cidr, ListenAddress};
 
 /// A value that is read from text with [`FromStr`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Text<T>(pub(crate) T);
-
-impl<T: Clone> Merge for Text<T> {}
 
 impl<'de, T> Deserialize<'de> for Text<T>
 where
@@ -32,7 +32,7 @@ where
 }
 
 /// Octets, written with a unit: `B KiB MiB GiB`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) u64);
 
 impl FromStr for Size {
@@ -56,7 +56,7 @@ impl FromStr for Size {
 }
 
 /// A time span, written with a unit: `s m h d`. At most 100 years.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Time(pub(crate) Duration);
 
 impl FromStr for Time {
@@ -80,6 +80,49 @@ impl FromStr for Time {
     }
 }
 
+/// A number with the largest unit that divides it.
+fn with_unit(f: &mut fmt::Formatter<'_>, number: u64, units: &[(u64, &str)]) -> fmt::Result {
+    let fits = |(size, _): &&(u64, &str)| number > 0 && number.is_multiple_of(*size);
+    match units.iter().find(fits).or(units.last()) {
+        Some((size, unit)) => write!(f, "{}{unit}", number / size),
+        None => write!(f, "{number}"),
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [
+            (1 << 30, "GiB"),
+            (1 << 20, "MiB"),
+            (1 << 10, "KiB"),
+            (1, "B"),
+        ];
+        with_unit(f, self.0, &units)
+    }
+}
+
+impl Written for Size {
+    fn shape() -> Shape {
+        Shape::Text("^[0-9]+(B|KiB|MiB|GiB)$")
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_unit(
+            f,
+            self.0.as_secs(),
+            &[(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")],
+        )
+    }
+}
+
+impl Written for Time {
+    fn shape() -> Shape {
+        Shape::Text("^[0-9]+[smhd]$")
+    }
+}
+
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
@@ -97,6 +140,33 @@ impl FromStr for Mail {
         Address::parse(text)
             .map(Self)
             .map_err(|error| error.to_string())
+    }
+}
+
+impl fmt::Display for Mail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Written for Mail {
+    fn shape() -> Shape {
+        Shape::Text("^[^@]+@.+$|^\".*@.+$")
+    }
+}
+
+impl fmt::Display for NamedAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name.as_str() {
+            "" => self.address.fmt(f),
+            name => write!(f, "{name} <{}>", self.address),
+        }
+    }
+}
+
+impl Written for NamedAddress {
+    fn shape() -> Shape {
+        Shape::Text("@")
     }
 }
 
@@ -184,17 +254,22 @@ impl FromStr for SecretSource {
     }
 }
 
-/// A listener's place with a relative socket path joined to `folder`.
-pub(crate) fn listen_below(listen: ListenAddress, folder: &Path) -> ListenAddress {
-    match listen {
-        ListenAddress::Unix(path) => ListenAddress::Unix(folder.join(path).display().to_string()),
-        other => other,
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => path.display().fmt(f),
+        }
     }
 }
 
-impl Endpoint {
-    /// With a relative socket path joined to `folder`.
-    pub(crate) fn below(self, folder: &Path) -> Self {
+impl Written for Endpoint {
+    fn shape() -> Shape {
+        Shape::Text("^[^/]+:[0-9]+$|/|\\.sock$")
+    }
+
+    fn below(self, folder: &Path) -> Self {
         match self {
             Self::Unix(path) => Self::Unix(folder.join(path)),
             other => other,
@@ -202,13 +277,64 @@ impl Endpoint {
     }
 }
 
-impl SecretSource {
-    /// With a relative path joined to `folder`.
-    pub(crate) fn below(self, folder: &Path) -> Self {
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Credential(name) => write!(f, "credential:{name}"),
+        }
+    }
+}
+
+impl Written for SecretSource {
+    fn shape() -> Shape {
+        Shape::Free
+    }
+
+    fn below(self, folder: &Path) -> Self {
         match self {
             Self::File(path) => Self::File(folder.join(path)),
             other => other,
         }
+    }
+}
+
+impl Written for ListenAddress {
+    fn shape() -> Shape {
+        Shape::Text(":[0-9]+$|/|\\.sock$|^systemd:")
+    }
+
+    fn below(self, folder: &Path) -> Self {
+        match self {
+            Self::Unix(path) => Self::Unix(folder.join(path).display().to_string()),
+            other => other,
+        }
+    }
+}
+
+impl Written for Cidr {
+    fn shape() -> Shape {
+        Shape::Text("^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$")
+    }
+}
+
+/// The path of a file, or what is named instead of one (`credential:NAME`); may be empty.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(crate) struct FilePath(pub(crate) String);
+
+impl Setting for FilePath {
+    fn shape() -> Shape {
+        Shape::Free
+    }
+
+    fn shown(&self, report: &Report, place: Place) -> Shown {
+        let Self(written) = self;
+        let is_path = !written.is_empty() && !written.starts_with("credential:");
+        let shown = match is_path {
+            true => report.folder(place).join(written).display().to_string(),
+            false => written.clone(),
+        };
+        Shown::Leaf(shown.into())
     }
 }
 

@@ -14,8 +14,10 @@ use rustls::sign::CertifiedKey;
 use super::field::Field;
 use super::patterns::read_text;
 use super::raw::RawTls;
+use super::setting::Written as _;
 use super::settings::SecretSource;
 use super::source::Report;
+use super::text::FilePath;
 
 /// A chain of certificates or a key is read up to this, octets.
 const MOST_PEM_BYTES: u64 = 1 << 20;
@@ -30,8 +32,8 @@ pub(crate) fn is_given(raw: &Field<RawTls>) -> bool {
     is_named(&section.certificate_file) || is_named(&section.key_file)
 }
 
-fn is_named(file: &Field<String>) -> bool {
-    file.get().is_some_and(|text| !text.is_empty())
+fn is_named(file: &Field<FilePath>) -> bool {
+    file.get().is_some_and(|FilePath(path)| !path.is_empty())
 }
 
 /// `None` when `server.tls` names nothing, or when there is an error in it.
@@ -48,12 +50,12 @@ pub(crate) fn certificate(report: &mut Report, raw: &Field<RawTls>) -> Option<Ce
             return None;
         }
     }
-    let chain_path = report.folder(chain.place()).join(chain.or(String::new()));
+    let chain_path = report.folder(chain.place()).join(chain.effective().0);
     let chain_bytes = match read(report, chain, &chain_path)? {
         Ok(bytes) => bytes,
         Err(why) => return Some(Err(why)),
     };
-    let source = match key.or(String::new()).parse::<SecretSource>() {
+    let source = match key.effective().0.parse::<SecretSource>() {
         Ok(source) => source.below(report.folder(key.place())),
         Err(words) => {
             report.error("value", key.place(), words);
@@ -75,7 +77,7 @@ pub(crate) fn certificate(report: &mut Report, raw: &Field<RawTls>) -> Option<Ce
 /// `None` when the file is no good, `Err` when it is not ours to read.
 fn read(
     report: &mut Report,
-    field: &Field<String>,
+    field: &Field<FilePath>,
     path: &Path,
 ) -> Option<Result<Vec<u8>, String>> {
     match read_text(path, MOST_PEM_BYTES) {
@@ -94,7 +96,7 @@ fn read(
     }
 }
 
-fn warn_of_open_key(report: &mut Report, field: &Field<String>, path: &Path) {
+fn warn_of_open_key(report: &mut Report, field: &Field<FilePath>, path: &Path) {
     let mode = path
         .metadata()
         .map(|metadata| metadata.permissions().mode());
@@ -106,10 +108,10 @@ fn warn_of_open_key(report: &mut Report, field: &Field<String>, path: &Path) {
 
 fn certified(
     report: &mut Report,
-    (chain_field, chain): (&Field<String>, &[u8]),
-    (key_field, key): (&Field<String>, &[u8]),
+    (chain_field, chain): (&Field<FilePath>, &[u8]),
+    (key_field, key): (&Field<FilePath>, &[u8]),
 ) -> Option<Arc<CertifiedKey>> {
-    let mut fault = |field: &Field<String>, message: String| {
+    let mut fault = |field: &Field<FilePath>, message: String| {
         report.error("certificate", field.place(), message);
         None
     };

@@ -3,14 +3,17 @@
 //! Lists are one object a line (`application/x-ndjson`); an error is `{"error": …}` with a status
 //! that the CLI turns into its exit code. Who may connect is the socket file's mode.
 
+mod history;
 mod quarantine;
+mod query;
 mod queue;
+mod stream;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::extract::{Path as UrlPath, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -50,7 +53,10 @@ pub async fn serve(
         .route("/v1/status", get(status))
         .route("/v1/reload", post(reload))
         .route("/v1/store/verify", post(verify))
-        .route("/v1/why/{id}", get(why))
+        .route("/v1/why/{id}", get(history::why))
+        .route("/v1/history", get(history::list))
+        .route("/v1/tail", get(history::tail))
+        .route("/v1/facts", get(history::facts))
         .route(
             "/v1/quarantine",
             get(quarantine::list).delete(quarantine::purge),
@@ -166,13 +172,4 @@ async fn verify(State(shared): Daemon) -> Result<Json<Value>, Problem> {
     Ok(Json(crate::view::verify(
         &blocking(move || store.verify()).await?,
     )))
-}
-
-async fn why(State(shared): Daemon, UrlPath(id): UrlPath<String>) -> Result<Json<Value>, Problem> {
-    let id = parse_id(&id)?;
-    let store = shared.store().clone();
-    let record = blocking(move || store.history_get(id)).await?;
-    let record =
-        record.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("no such id: {id}")))?;
-    Ok(Json(crate::view::why(&record)))
 }

@@ -7,14 +7,12 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use jiff::{Span, Timestamp, civil, tz::TimeZone};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Problem, blocking, lines, parse_id};
+use super::{Problem, blocking, lines, parse_id, query};
 use crate::daemon::Shared;
 use crate::mail::Address;
-use crate::policy::Stage;
 use crate::store::{QuarantineEntry, QuarantineFilter, Shelf};
 use crate::view;
 
@@ -30,27 +28,14 @@ pub(super) struct Filter {
 
 impl Filter {
     fn compile(self, default_domain: &str) -> Result<QuarantineFilter, Problem> {
-        let bad = |message: String| Problem::new(StatusCode::BAD_REQUEST, message);
-        let mailbox = self.mailbox.map(|text| {
-            let whole = if text.contains('@') {
-                text
-            } else {
-                format!("{text}@{default_domain}")
-            };
-            Address::parse(&whole)
-                .map_err(|error| bad(format!("mailbox {}: {error}", whole.escape_debug())))
-        });
-        if let Some(stage) = self
-            .stage
-            .as_deref()
-            .filter(|id| Stage::named(id).is_none())
-        {
-            return Err(bad(format!("no such stage: {}", stage.escape_debug())));
-        }
+        let mailbox = self
+            .mailbox
+            .map(|text| query::address(&text, default_domain));
+        self.stage.as_deref().map(query::stage).transpose()?;
         Ok(QuarantineFilter {
             mailbox: mailbox.transpose()?.map(|mailbox| mailbox.key()),
             stage: self.stage,
-            since: self.since.as_deref().map(since).transpose()?,
+            since: self.since.as_deref().map(query::since).transpose()?,
             sender: self.sender,
         })
     }
@@ -99,18 +84,19 @@ pub(super) async fn release(
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
-    let bad = |message: String| Problem::new(StatusCode::BAD_REQUEST, message);
     // `curl -X POST` sends no body and no type.
     let release: Release = match body.is_empty() {
         true => Release::default(),
-        false => serde_json::from_slice(&body).map_err(|error| bad(format!("body: {error}")))?,
+        false => {
+            serde_json::from_slice(&body).map_err(|error| query::bad(format!("body: {error}")))?
+        }
     };
     let to = release
         .to
         .as_deref()
         .map(Address::parse)
         .transpose()
-        .map_err(|error| bad(format!("--to: {error}")))?;
+        .map_err(|error| query::bad(format!("--to: {error}")))?;
     let id = parse_id(&id)?;
     let allowed = match release.allow_sender {
         true => Some(shared.allow_sender(id).await?),
@@ -156,45 +142,4 @@ async fn entry(shared: &Shared, id: &str) -> Result<QuarantineEntry, Problem> {
     let store = shared.store().clone();
     let found = blocking(move || store.quarantine_get(id)).await?;
     found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("no such id: {id}")))
-}
-
-/// RFC 3339, a date (its midnight in the system's time zone), or a span back from now (`12h`,
-/// `2d`), as unix milliseconds.
-fn since(text: &str) -> Result<i64, Problem> {
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(time.as_millisecond());
-    }
-    if let Ok(time) = text
-        .parse::<civil::Date>()
-        .and_then(|date| date.to_zoned(TimeZone::system()))
-    {
-        return Ok(time.timestamp().as_millisecond());
-    }
-    let back = text
-        .parse::<Span>()
-        .and_then(|span| jiff::Zoned::now().checked_sub(span));
-    back.map(|time| time.timestamp().as_millisecond())
-        .map_err(|_| {
-            let shown = text.escape_debug();
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                format!("since: not a time: {shown} (RFC 3339, a date, 12h or 2d)"),
-            )
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::since;
-
-    #[test]
-    fn three_ways_to_say_since() {
-        assert_eq!(since("1970-01-01T00:00:01Z").ok(), Some(1000));
-        assert!(since("2026-11-22").is_ok());
-        let now = jiff::Timestamp::now().as_millisecond();
-        assert!(since("2d").is_ok_and(|time| (now - time - 172_800_000).abs() < 7_300_000));
-        for bad in ["", "yesterday", "12", "d2"] {
-            assert!(since(bad).is_err(), "{bad:?}");
-        }
-    }
 }

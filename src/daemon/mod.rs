@@ -101,6 +101,7 @@ impl Daemon {
         )
         .await?;
         let control_socket = control_socket(&config.control)?;
+        let (stop, stopping) = watch::channel(false);
         let shared = Arc::new(Shared {
             config_path,
             active,
@@ -111,9 +112,9 @@ impl Daemon {
             started_at: now(),
             running: config.clone(),
             reloading: Mutex::new(()),
+            stopping: stopping.clone(),
             releasing: tokio::sync::Mutex::new(()),
         });
-        let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(courier.run(stopped(stopping.clone())));
         tasks.spawn(control::serve(

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use super::{now, settings};
@@ -17,8 +18,8 @@ use crate::policy::Class;
 use crate::relay::{Courier, Hops};
 use crate::server::CurrentCertificate;
 use crate::store::{
-    Batch, FileEntry, Id, OutgoingItem, OutgoingKind, QuarantineEntry, QuarantineState, Shelf,
-    Store, StoreError, blocking,
+    Batch, EffectState, FileEntry, Id, OutgoingItem, OutgoingKind, QuarantineEntry,
+    QuarantineState, Shelf, Store, StoreError, blocking,
 };
 use crate::view;
 
@@ -73,6 +74,8 @@ pub struct Shared {
     /// The settings at the start: what only a restart changes is still theirs.
     pub(super) running: Arc<Config>,
     pub(super) reloading: Mutex<()>,
+    /// Turns true when the daemon stops.
+    pub(super) stopping: watch::Receiver<bool>,
     /// Held from a release's record to its place in the queue.
     pub(super) releasing: tokio::sync::Mutex<()>,
 }
@@ -86,6 +89,11 @@ impl Shared {
     /// The courier.
     pub fn courier(&self) -> &Courier {
         &self.courier
+    }
+
+    /// Until the daemon stops: what has no end of its own ends then.
+    pub async fn stopping(&self) {
+        super::stopped(self.stopping.clone()).await;
     }
 
     /// The settings of the moment.
@@ -188,7 +196,7 @@ impl Shared {
         reach(Point::ReleaseBegun);
         if let Err(error) = self.queue_release(entry, to).await {
             let store = self.store.clone();
-            blocking(move || store.release_end(id, false)).await?;
+            blocking(move || store.release_end(id, false, None)).await?;
             return Err(error);
         }
         Ok(())
@@ -305,8 +313,8 @@ impl Shared {
                 return Err(StoreError::Conflict(format!("{id} is being sent")));
             }
             match item.kind {
-                OutgoingKind::Release => store.release_end(id, false),
-                _ => store.outgoing_remove(id, None),
+                OutgoingKind::Release => store.release_end(id, false, None),
+                _ => store.outgoing_remove(&item, EffectState::Dropped),
             }
         })
         .await

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::letters;
 use super::replies::{Replies, Turn};
 use super::{Mail, Task};
+use crate::deliver::Accepted;
 use crate::mail::Address;
 use crate::policy::{Action, Class, Verdict};
 use crate::store::{
@@ -33,6 +34,8 @@ pub struct Effects {
     /// For each auto-reply the 24 h mark that goes into the ledger with the commit, and its place
     /// in this hour.
     claims: Vec<(Claim, Turn)>,
+    /// Where the mail lies, once it is in the mailbox.
+    pub delivered: Option<Accepted>,
     /// Letters that are not written: what, to whom, why not.
     left_out: Vec<(OutgoingKind, Vec<String>, &'static str)>,
 }
@@ -214,8 +217,8 @@ impl Effects {
         }
     }
 
-    /// All of it as the why-record lists it, before anything is sent.
-    pub fn listed(&self) -> Vec<Value> {
+    /// All of it as the why-record lists it, before anything is sent; the delivery comes last.
+    pub fn listed(&self, mailbox: &str) -> Vec<Value> {
         let held = self.held.iter().map(|held| {
             json!({"id": held.id, "kind": "quarantine", "to": [held.mailbox], "state": "held", "reply": null})
         });
@@ -225,7 +228,13 @@ impl Effects {
         let left_out = self.left_out.iter().map(|(kind, to, reason)| {
             json!({"id": null, "kind": kind, "to": to, "state": "left_out", "reply": reason})
         });
-        held.chain(sent).chain(left_out).collect()
+        let delivered = self.delivered.iter().map(|accepted| {
+            json!({
+                "id": null, "kind": "delivery", "to": [mailbox], "state": "delivered",
+                "reply": accepted.reply.as_ref().map(ToString::to_string), "place": accepted.place,
+            })
+        });
+        held.chain(sent).chain(left_out).chain(delivered).collect()
     }
 }
 

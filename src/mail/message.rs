@@ -111,12 +111,18 @@ impl Message {
 
     /// A message that nobody looked into, as if it had no header.
     pub fn unread(raw: &[u8]) -> Self {
+        let size = u64::try_from(raw.len()).unwrap_or(u64::MAX);
+        Self::known(FromField::Missing, SubjectField::Missing, false, size)
+    }
+
+    /// A message of which only this is known.
+    pub fn known(from: FromField, subject: SubjectField, attachment: bool, size: u64) -> Self {
         Self {
-            from: FromField::Missing,
+            from,
             from_text: String::new(),
-            subject: SubjectField::Missing,
-            attachment: false,
-            size: u64::try_from(raw.len()).unwrap_or(u64::MAX),
+            subject,
+            attachment,
+            size,
             header: Header::default(),
             body_start: 0,
             exceeded: None,

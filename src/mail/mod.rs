@@ -13,6 +13,7 @@ pub mod envelope;
 pub mod fold;
 pub mod header;
 mod letter;
+pub mod locate;
 mod mailbox;
 pub mod message;
 pub mod prescan;

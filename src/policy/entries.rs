@@ -1,5 +1,6 @@
 //! The entries of one list, compact: a million of them are a few arenas, not a million strings.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Hit, Origin, Pattern};
@@ -65,6 +66,21 @@ impl Entries {
                 line: *self.lines.get(index)?,
             }),
         })
+    }
+
+    /// The entries of these indexes, each once, the first `most` in file order.
+    pub(super) fn first_hits(&self, indexes: impl Iterator<Item = u32>, most: usize) -> Vec<Hit> {
+        let mut first = BTreeSet::new();
+        for index in indexes {
+            first.insert(index);
+            if first.len() > most {
+                first.pop_last();
+            }
+        }
+        first
+            .into_iter()
+            .filter_map(|index| self.hit(index))
+            .collect()
     }
 
     #[cfg(test)]

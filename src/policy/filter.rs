@@ -78,7 +78,7 @@ impl Policy {
         arrival.looping || message.header.all("Received").nth(RECEIVED_LIMIT).is_some()
     }
 
-    fn virus_stage(&self, plan: &mut Plan, scan: &VirusScan) {
+    pub(super) fn virus_stage(&self, plan: &mut Plan, scan: &VirusScan) {
         let name = match scan {
             VirusScan::NotScanned => None,
             _ if !self.virus => None,
@@ -105,7 +105,7 @@ impl Policy {
     }
 
     /// A notice that comes back and is held itself is not told of by another one.
-    fn spam_stage(&self, plan: &mut Plan, scan: &SpamScan, exempt: bool, looping: bool) {
+    pub(super) fn spam_stage(&self, plan: &mut Plan, scan: &SpamScan, exempt: bool, looping: bool) {
         let asked = self
             .spam
             .as_ref()
@@ -132,7 +132,7 @@ impl Policy {
 
     /// Runs also for a mail that is replaced or forwarded. Mail of robots triggers no notice
     /// (RFC 5436), which also keeps notices of notices away.
-    fn notify_stage(&self, plan: &mut Plan, message: &Message, arrival: &Arrival<'_>) {
+    pub(super) fn notify_stage(&self, plan: &mut Plan, message: &Message, arrival: &Arrival<'_>) {
         let robot = robot::is_auto_submitted(message) || Self::is_looping(message, arrival);
         let Some(notify) = self.notify.as_ref().filter(|_| !robot) else {
             plan.trail.push(self.unasked(Stage::Notify));

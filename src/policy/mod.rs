@@ -1,7 +1,10 @@
 //! What to do with a message: one mailbox's compiled settings and the two pure calls
 //! [`Policy::screen`] (stages 1-4) and [`Policy::decide`] (the rest).
 
+pub mod alone;
 mod entries;
+pub mod evidence;
+pub mod facts;
 pub mod filter;
 pub mod forward;
 pub mod pattern;
@@ -14,6 +17,8 @@ pub mod suffix;
 
 use std::sync::Arc;
 
+pub use alone::Alone;
+pub use facts::{Facts, Redecided};
 pub use pattern::{Origin, Pattern};
 pub use plan::{
     Action, AuthReport, Class, Hit, NoReply, NotifyField, Outcome, Plan, ScanReport, SpamScan,

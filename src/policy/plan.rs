@@ -115,6 +115,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All.
+    pub const ALL: [Self; 4] = [Self::Match, Self::Pass, Self::Off, Self::Skipped];
+
+    /// The outcome of that word.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|outcome| outcome.as_str() == word)
+    }
+
     /// The word of JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -264,6 +274,32 @@ pub enum NoReply {
 }
 
 impl NoReply {
+    /// All.
+    pub const ALL: [Self; 17] = [
+        Self::Off,
+        Self::Quarantined,
+        Self::Virus,
+        Self::Spam,
+        Self::NotStarted,
+        Self::Ended,
+        Self::NullSender,
+        Self::AutoSubmitted,
+        Self::MailingList,
+        Self::Precedence,
+        Self::Suppressed,
+        Self::Report,
+        Self::RoleSender,
+        Self::OwnAddress,
+        Self::NotAddressed,
+        Self::Loop,
+        Self::Unread,
+    ];
+
+    /// The reason of that word.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+
     /// The word of JSON.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
 //! Stages 1-4: what the header fields alone decide.
 
-use super::{Arrival, Class, HeaderCondition, Hit, Plan, Policy, Stage, Step, Verdict};
+use super::{AllowSet, Arrival, Class, HeaderCondition, Hit, Plan, Policy, Stage, Step, Verdict};
 use crate::mail::{Folded, FromField, Message, SubjectField};
 
 /// The first half's result.
@@ -33,37 +33,52 @@ impl Policy {
         let allowed = self.allow_hit(message, arrival);
         let exempt = announced || (self.allow.before_reject && allowed.is_some());
 
-        let mut trail = Vec::with_capacity(Stage::ALL.len());
+        let mut plan = Plan::keep(Vec::with_capacity(Stage::ALL.len()));
         for stage in [
             Stage::RejectFromSuffixes,
             Stage::RejectSubjectContains,
             Stage::RejectHeaders,
         ] {
-            if exempt || !self.is_on(stage) {
-                trail.push(self.unasked(stage));
+            if exempt {
+                plan.trail.push(self.unasked(stage));
                 continue;
             }
-            let hit = self.reject_hit(stage, message);
-            trail.push(Step::asked(stage, hit.clone()));
-            if let Some(hit) = hit {
-                let mut plan = Plan::keep(trail);
-                plan.settle(Verdict::Quarantine, stage, Class::UserRule, hit);
+            self.reject_stage(&mut plan, stage, message);
+            if plan.verdict == Verdict::Quarantine {
                 return Screening::Settled(Box::new(self.close(plan)));
             }
         }
 
         let skip_spam = announced || allowed.is_some();
-        trail.push(if self.is_on(Stage::Allow) {
-            Step::asked(Stage::Allow, allowed)
-        } else {
-            self.unasked(Stage::Allow)
-        });
+        self.allow_stage(&mut plan, allowed);
         Screening::Passed(Passed {
-            trail,
+            trail: plan.trail,
             skip_spam,
             wants_virus: self.virus,
             wants_spam: self.spam.is_some() && !skip_spam,
         })
+    }
+
+    /// One of stages 1-3.
+    pub(super) fn reject_stage(&self, plan: &mut Plan, stage: Stage, message: &Message) {
+        if !self.is_on(stage) {
+            plan.trail.push(self.unasked(stage));
+            return;
+        }
+        let hit = self.reject_hit(stage, message);
+        plan.trail.push(Step::asked(stage, hit.clone()));
+        if let Some(hit) = hit {
+            plan.settle(Verdict::Quarantine, stage, Class::UserRule, hit);
+        }
+    }
+
+    /// Stage 4, with what [`Policy::allow_hit`] found.
+    pub(super) fn allow_stage(&self, plan: &mut Plan, allowed: Option<Hit>) {
+        plan.trail.push(if self.is_on(Stage::Allow) {
+            Step::asked(Stage::Allow, allowed)
+        } else {
+            self.unasked(Stage::Allow)
+        });
     }
 
     /// A mail of the operator's that this mailbox wants in any case. The header From is anyone's
@@ -74,28 +89,57 @@ impl Policy {
         senders.is_some_and(|senders| senders.find_any(from_addresses(message)).is_some())
     }
 
-    fn allow_hit(&self, message: &Message, arrival: &Arrival<'_>) -> Option<Hit> {
-        let senders = self.allow.senders.find_any(from_addresses(message));
-        senders.or_else(|| {
-            let verified = Some(&self.allow.verified_senders).filter(|_| arrival.auth.dmarc_pass);
-            verified?.find_any(from_addresses(message))
-        })
+    pub(super) fn allow_hit(&self, message: &Message, arrival: &Arrival<'_>) -> Option<Hit> {
+        self.allow_sets(arrival)
+            .find_map(|set| set.find_any(from_addresses(message)))
+    }
+
+    /// The lists of stage 4 that count for this mail.
+    fn allow_sets(&self, arrival: &Arrival<'_>) -> impl Iterator<Item = &AllowSet> {
+        let verified = Some(&self.allow.verified_senders).filter(|_| arrival.auth.dmarc_pass);
+        std::iter::once(&self.allow.senders).chain(verified)
     }
 
     fn reject_hit(&self, stage: Stage, message: &Message) -> Option<Hit> {
         match stage {
             Stage::RejectFromSuffixes => self.from_suffixes.find_any(from_addresses(message)),
             Stage::RejectSubjectContains => self.subject_contains.find_any(subjects(message)),
-            Stage::RejectHeaders => self
-                .headers
-                .iter()
-                .find(|rule| rule.condition.holds(message))
-                .map(|rule| Hit {
-                    entry: rule.condition.as_str().to_owned(),
-                    origin: Some(rule.origin.clone()),
-                }),
+            Stage::RejectHeaders => self.header_hits(message).next(),
             _ => None,
         }
+    }
+
+    /// Every entry of a list stage (1-4) that matches, the first `most` in file order; the one that
+    /// the stage names is the first. Other stages have none.
+    pub(super) fn list_hits(
+        &self,
+        stage: Stage,
+        message: &Message,
+        arrival: &Arrival<'_>,
+        most: usize,
+    ) -> Vec<Hit> {
+        match stage {
+            Stage::RejectFromSuffixes => self.from_suffixes.find_all(from_addresses(message), most),
+            Stage::RejectSubjectContains => self.subject_contains.find_all(subjects(message), most),
+            Stage::RejectHeaders => self.header_hits(message).take(most).collect(),
+            Stage::Allow => self
+                .allow_sets(arrival)
+                .flat_map(|set| set.find_all(from_addresses(message), most))
+                .take(most)
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn header_hits(&self, message: &Message) -> impl Iterator<Item = Hit> {
+        let held = self
+            .headers
+            .iter()
+            .filter(|rule| rule.condition.holds(message));
+        held.map(|rule| Hit {
+            entry: rule.condition.as_str().to_owned(),
+            origin: Some(rule.origin.clone()),
+        })
     }
 }
 

@@ -87,6 +87,23 @@ impl SubstringSet {
         self.entries.hit(first?)
     }
 
+    /// Every entry that any of the texts contains, the first `most` in file order.
+    pub fn find_all<'a>(
+        &self,
+        texts: impl IntoIterator<Item = &'a Folded>,
+        most: usize,
+    ) -> Vec<Hit> {
+        let texts = texts.into_iter();
+        let places = texts.flat_map(|text| {
+            let text = text.as_str();
+            let rests = text.char_indices().filter_map(|(at, _)| text.get(at..));
+            rests.flat_map(|rest| self.longest_of_each_lead(rest))
+        });
+        let shorter = |node: &&Node| self.node(node.parent);
+        let nodes = places.flat_map(|longest| std::iter::successors(Some(longest), shorter));
+        self.entries.first_hits(nodes.map(|node| node.index), most)
+    }
+
     /// Appends the next entry in sorted order.
     fn append(&mut self, index: u32, entries: &Entries) {
         let text = entries.folded(index);
@@ -118,13 +135,9 @@ impl SubstringSet {
 
     fn first_in(&self, text: &str) -> Option<u32> {
         let mut best: Option<u32> = None;
-        for (at, lead) in text.char_indices() {
+        for (at, _) in text.char_indices() {
             let rest = text.get(at..).unwrap_or_default();
-            let pair = rest.chars().nth(1).map(|second| (lead, Some(second)));
-            let found = [Some((lead, None)), pair]
-                .into_iter()
-                .flatten()
-                .filter_map(|key| self.first_at(rest, self.leads.get(&key)?));
+            let found = self.longest_of_each_lead(rest).map(|node| node.first);
             best = found.chain(best).min();
             if best == Some(0) {
                 break;
@@ -133,9 +146,20 @@ impl SubstringSet {
         best
     }
 
-    /// The smallest index of the entries in `range` that `rest` begins with and of the shorter
-    /// ones that those begin with.
-    fn first_at(&self, rest: &str, range: &Range<u32>) -> Option<u32> {
+    /// Of the entries of one character and of those with two first characters the longest that
+    /// `rest` begins with.
+    fn longest_of_each_lead<'a>(&'a self, rest: &'a str) -> impl Iterator<Item = &'a Node> {
+        let mut chars = rest.chars();
+        let lead = chars.next();
+        let single = lead.map(|lead| (lead, None));
+        let pair = lead.zip(chars.next()).map(|(a, b)| (a, Some(b)));
+        let keys = [single, pair].into_iter().flatten();
+        keys.filter_map(move |key| self.longest_at(rest, self.leads.get(&key)?))
+    }
+
+    /// The longest of the entries in `range` and of those that they begin with that `rest` begins
+    /// with.
+    fn longest_at(&self, rest: &str, range: &Range<u32>) -> Option<&Node> {
         let nodes = self.sorted.get(range.start as usize..range.end as usize)?;
         let after = nodes.partition_point(|node| self.entries.folded(node.index) <= rest);
         let mut node = nodes.get(after.checked_sub(1)?)?;
@@ -148,7 +172,7 @@ impl SubstringSet {
         while self.entries.folded(node.index).len() > common {
             node = self.node(node.parent)?;
         }
-        Some(node.first)
+        Some(node)
     }
 
     fn node(&self, place: Option<u32>) -> Option<&Node> {
@@ -222,6 +246,18 @@ mod tests {
             let set = SubstringSet::build(lines(&texts));
             let found = set.find(&folded).map(|hit| hit.entry);
             prop_assert_eq!(found.as_deref(), expected);
+            let mut all: Vec<&str> = Vec::new();
+            for entry in texts.iter().copied().filter(within) {
+                // Of two that fold alike the first stands for both.
+                if !all.iter().any(|known| fold(known).as_str() == fold(entry).as_str()) {
+                    all.push(entry);
+                }
+            }
+            for most in [0, 1, 3, 20] {
+                let found = set.find_all([&folded], most);
+                let found: Vec<&str> = found.iter().map(|hit| hit.entry.as_str()).collect();
+                prop_assert_eq!(found, all.iter().copied().take(most).collect::<Vec<_>>());
+            }
         }
     }
 }

@@ -54,8 +54,17 @@ impl SuffixSet {
     }
 
     /// The first entry in file order that any of the addresses ends with.
-    pub fn find_any<'a>(&self, addresses: impl IntoIterator<Item = &'a Folded>) -> Option<Hit> {
+    pub fn find_any<'a>(&'a self, addresses: impl IntoIterator<Item = &'a Folded>) -> Option<Hit> {
         self.find_any_where(addresses, |_, _| true)
+    }
+
+    /// Every entry that any of the addresses ends with, the first `most` in file order.
+    pub fn find_all<'a>(
+        &'a self,
+        addresses: impl IntoIterator<Item = &'a Folded>,
+        most: usize,
+    ) -> Vec<Hit> {
+        self.find_all_where(addresses, most, |_, _| true)
     }
 
     /// Octets on the heap.
@@ -102,27 +111,39 @@ impl SuffixSet {
 
     /// As [`SuffixSet::find_any`], counting only what `counts(address, entry)` accepts, both folded.
     fn find_any_where<'a>(
-        &self,
+        &'a self,
         addresses: impl IntoIterator<Item = &'a Folded>,
-        counts: impl Fn(&str, &str) -> bool,
+        counts: impl Fn(&str, &str) -> bool + Copy,
     ) -> Option<Hit> {
-        let mut first = None;
-        for address in addresses {
+        self.entries.hit(self.matching(addresses, counts).min()?)
+    }
+
+    fn find_all_where<'a>(
+        &'a self,
+        addresses: impl IntoIterator<Item = &'a Folded>,
+        most: usize,
+        counts: impl Fn(&str, &str) -> bool + Copy,
+    ) -> Vec<Hit> {
+        self.entries
+            .first_hits(self.matching(addresses, counts), most)
+    }
+
+    /// The indexes of the entries that fit, in no order, one perhaps several times.
+    fn matching<'a>(
+        &'a self,
+        addresses: impl IntoIterator<Item = &'a Folded>,
+        counts: impl Fn(&str, &str) -> bool + Copy,
+    ) -> impl Iterator<Item = u32> {
+        addresses.into_iter().flat_map(move |address| {
             let text = address.as_str();
             let table = self
                 .suffix_hashes(text)
                 .filter_map(|hash| self.table.get(&hash));
-            let best = table
-                .chain(&self.collided)
-                .copied()
-                .filter(|&index| {
-                    let entry = self.entries.folded(index);
-                    text.ends_with(entry) && counts(text, entry)
-                })
-                .min();
-            first = first.into_iter().chain(best).min();
-        }
-        self.entries.hit(first?)
+            table.chain(&self.collided).copied().filter(move |&index| {
+                let entry = self.entries.folded(index);
+                text.ends_with(entry) && counts(text, entry)
+            })
+        })
     }
 
     /// The hashes of those suffixes of `text` that are as long as some entry, the shortest first.
@@ -173,11 +194,23 @@ impl AllowSet {
     }
 
     /// The first entry in file order that covers any of the addresses.
-    pub fn find_any<'a>(&self, addresses: impl IntoIterator<Item = &'a Folded>) -> Option<Hit> {
-        self.0.find_any_where(addresses, |address, entry| {
-            entry.len() == address.len() || entry.rfind('@').is_none_or(|at| at == 0)
-        })
+    pub fn find_any<'a>(&'a self, addresses: impl IntoIterator<Item = &'a Folded>) -> Option<Hit> {
+        self.0.find_any_where(addresses, covers)
     }
+
+    /// Every entry that covers any of the addresses, the first `most` in file order.
+    pub fn find_all<'a>(
+        &'a self,
+        addresses: impl IntoIterator<Item = &'a Folded>,
+        most: usize,
+    ) -> Vec<Hit> {
+        self.0.find_all_where(addresses, most, covers)
+    }
+}
+
+/// Whether an entry that `address` ends with is one of its domain, or the address itself.
+fn covers(address: &str, entry: &str) -> bool {
+    entry.len() == address.len() || entry.rfind('@').is_none_or(|at| at == 0)
 }
 
 /// The Mersenne prime 2^61 - 1: with a base drawn at random for each set, two texts of n octets
@@ -354,6 +387,16 @@ mod tests {
             let set = SuffixSet::with_base(lines(&texts), base);
             let found = set.find(&folded).map(|hit| hit.entry);
             prop_assert_eq!(found.as_deref(), expected);
+            // Of two that fold alike the first may stand for both.
+            let once = |all: &mut dyn Iterator<Item = String>| {
+                let mut folded: Vec<Folded> = all.map(|entry| fold_address(&entry)).collect();
+                let mut seen = std::collections::HashSet::new();
+                folded.retain(|entry| seen.insert(entry.as_str().to_owned()));
+                folded
+            };
+            let expected = once(&mut texts.iter().copied().filter(ends).map(str::to_owned));
+            let found = set.find_all([&folded], 20);
+            prop_assert_eq!(once(&mut found.into_iter().map(|hit| hit.entry)), expected);
         }
     }
 }

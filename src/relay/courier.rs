@@ -8,9 +8,9 @@
 //! a forward that its own mailbox refuses for good as well stays dead until the operator decides,
 //! since there is no other copy of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use crate::failpoint::{Point, reach};
 use crate::mail::{Address, ReversePath, edit};
 use crate::smtp::Reply;
 use crate::store::{
-    Id, OutgoingItem, OutgoingKind, OutgoingState, Shelf, Store, StoreError, WhyRecord, blocking,
+    EffectState, Id, OutgoingItem, OutgoingKind, OutgoingState, Shelf, Store, StoreError, blocking,
 };
 
 /// The field of a mail whose forwarding failed: the target and its last words.
@@ -67,7 +67,6 @@ pub struct Courier {
     wake: Arc<Notify>,
     loop_secret: [u8; 32],
     clock: fn() -> i64,
-    telling: Arc<Telling>,
     room: Semaphore,
 }
 
@@ -87,7 +86,6 @@ impl Courier {
             wake,
             loop_secret,
             clock,
-            telling: Arc::default(),
             room: Semaphore::new(ROOM as usize),
         }
     }
@@ -203,15 +201,8 @@ impl Courier {
     /// Writes down what became of the item: first for its owner, then for the queue.
     async fn record(&self, item: OutgoingItem, fate: Settled) -> Result<(), StoreError> {
         loop {
-            let (telling, store, filed) = (self.telling.clone(), self.store.clone(), item.clone());
-            let recorded = blocking(move || {
-                let _one_at_a_time = telling.of(&filed);
-                let told = told(&store, &filed, fate).unwrap_or_else(|error| {
-                    tracing::warn!(id = %filed.id, %error, "a why-record is not up to date");
-                    None
-                });
-                file(&store, &filed, fate, told.as_ref())
-            });
+            let (store, filed) = (self.store.clone(), item.clone());
+            let recorded = blocking(move || file(&store, &filed, fate));
             match recorded.await {
                 // What stays as being sent is not tried before a restart, and then sent again.
                 Err(
@@ -450,19 +441,6 @@ impl Parcel {
     }
 }
 
-/// A why-record is read, changed and written by one task at a time; those of other mails go on, so
-/// that they share a sync.
-#[derive(Debug, Default)]
-struct Telling([Mutex<()>; 32]);
-
-impl Telling {
-    fn of(&self, item: &OutgoingItem) -> MutexGuard<'_, ()> {
-        let first = item.handoff.map_or(0, |key| key.as_bytes()[0]);
-        let lock = &self.0[usize::from(first) % self.0.len()];
-        lock.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// What became of an item by a try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Settled {
@@ -473,7 +451,8 @@ enum Settled {
     Dead,
 }
 
-/// What a try left behind. The words are those of a final refusal where there is one.
+/// What a try left behind. The words are those of a final refusal where there is one, else of a
+/// refusal, else of the acceptance.
 #[derive(Debug, Default, PartialEq)]
 struct Sorted {
     open: Vec<String>,
@@ -490,10 +469,14 @@ fn sort(item: &OutgoingItem, outcomes: &[Outcome], retry: &Retry, now: i64) -> S
     let age = millis(now.saturating_sub(item.created_at));
     let mut sorted = Sorted::default();
     let mut final_words = None;
+    let mut accepted = BTreeSet::new();
     for (recipient, outcome) in item.recipients.iter().zip(outcomes) {
         let words = outcome.as_ref().err();
         let words = words.map(|error| format!("{recipient}: {}", error.reply));
         sorted.last_reply = words.clone().or(sorted.last_reply);
+        if let Ok(reply) = outcome.as_ref().map(|accepted| &accepted.reply) {
+            accepted.extend(reply.as_ref().map(ToString::to_string));
+        }
         match retry.fate(outcome, item.kind.at_most_once(), item.attempts, age) {
             Fate::Sent => {}
             Fate::Again(wait) => {
@@ -511,7 +494,10 @@ fn sort(item: &OutgoingItem, outcomes: &[Outcome], retry: &Retry, now: i64) -> S
             }
         }
     }
-    sorted.last_reply = final_words.or(sorted.last_reply);
+    // Taken by all who were left: the next hop's words, one for each of its answers.
+    let taken = Some(accepted).filter(|accepted| !accepted.is_empty());
+    let taken = taken.map(|words| words.into_iter().collect::<Vec<_>>().join("; "));
+    sorted.last_reply = final_words.or(sorted.last_reply).or(taken);
     sorted
 }
 
@@ -580,59 +566,21 @@ fn log(item: &OutgoingItem, outcomes: &[Outcome]) {
     }
 }
 
-/// The item's way on from a try.
-fn file(
-    store: &Store,
-    item: &OutgoingItem,
-    fate: Settled,
-    told: Option<&WhyRecord>,
-) -> Result<(), StoreError> {
+/// The item's way on from a try, told in its why-record.
+fn file(store: &Store, item: &OutgoingItem, fate: Settled) -> Result<(), StoreError> {
     let is_release = item.kind == OutgoingKind::Release;
     match fate {
-        Settled::Waiting => store.outgoing_update(item, told),
+        Settled::Waiting if is_release => store.outgoing_update(item, EffectState::Releasing),
+        Settled::Waiting => store.outgoing_update(item, EffectState::Waiting),
         // It carries the id of the entry that it releases.
-        _ if is_release => store.release_end(item.id, fate == Settled::Sent),
-        Settled::Dead => store.outgoing_update(item, told),
-        Settled::Sent | Settled::InMailbox => store.outgoing_remove(item.id, told),
+        _ if is_release => {
+            let words = item.last_reply.as_deref();
+            store.release_end(item.id, fate == Settled::Sent, words)
+        }
+        Settled::Dead => store.outgoing_update(item, EffectState::Dead),
+        Settled::Sent => store.outgoing_remove(item, EffectState::Sent),
+        Settled::InMailbox => store.outgoing_remove(item, EffectState::InMailbox),
     }
-}
-
-/// The why-record of the mail, with what became of this effect; `None` where there is none (any more).
-fn told(
-    store: &Store,
-    item: &OutgoingItem,
-    fate: Settled,
-) -> Result<Option<WhyRecord>, StoreError> {
-    let Some(key) = item.handoff else {
-        return Ok(None);
-    };
-    let why = store
-        .handoff_get(&key)?
-        .map(|handoff| store.history_get(handoff.answer.id));
-    let Some(mut why) = why.transpose()?.flatten() else {
-        return Ok(None);
-    };
-    let effects = why
-        .body
-        .get_mut("effects")
-        .and_then(|effects| effects.as_array_mut());
-    let id = item.id.to_string();
-    let Some(effect) = effects
-        .into_iter()
-        .flatten()
-        .find(|effect| effect["id"] == id.as_str())
-    else {
-        return Ok(None);
-    };
-    effect["state"] = match fate {
-        Settled::Sent => "sent",
-        Settled::InMailbox => "in_mailbox",
-        Settled::Waiting => "waiting",
-        Settled::Dead => "dead",
-    }
-    .into();
-    effect["reply"] = item.last_reply.clone().into();
-    Ok(Some(why))
 }
 
 fn unreadable(error: &StoreError) -> DeliverError {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::record::{self, Handoff, OutgoingItem, QuarantineEntry, Record, WhyRecord};
 use super::seen::{self, Claim, SeenKey};
-use super::{HandoffKey, Id, InflightGuard, StoreError};
+use super::{FactsRecord, HandoffKey, Id, InflightGuard, StoreError, facts};
 
 /// First octet of a key: what lies under it. All kinds share sled's default tree, because one
 /// `sled::Batch` is atomic over one tree only.
@@ -15,6 +15,8 @@ pub(crate) mod tag {
     pub(crate) const OUTGOING: u8 = b'O';
     /// Why-record: id.
     pub(crate) const HISTORY: u8 = b'H';
+    /// Facts of a decision: mailbox, id.
+    pub(crate) const FACTS: u8 = b'F';
     /// Hand-off: key.
     pub(crate) const HANDOFF: u8 = b'K';
     /// Seen mark: key.
@@ -36,6 +38,8 @@ pub(crate) type Change = (Vec<u8>, Option<Vec<u8>>);
 pub struct Batch {
     pub(crate) changes: Vec<Change>,
     pub(crate) claims: Vec<Claim>,
+    /// The decisions in it, for those who follow.
+    pub(crate) decisions: Vec<Id>,
     /// Until its outcome is known no retry of these hand-offs goes on, even where nobody waits for
     /// it any more.
     _under_way: Option<Arc<[InflightGuard]>>,
@@ -83,6 +87,17 @@ impl Batch {
     /// Adds or replaces a why-record.
     pub fn put_why(&mut self, why: &WhyRecord) -> &mut Self {
         self.put(tag::HISTORY, why.id.as_str().as_bytes(), why)
+    }
+
+    /// Adds a new decision: its why-record, the facts that it was made on, and the news of it.
+    pub fn put_decision(&mut self, why: &WhyRecord, facts: &FactsRecord) -> &mut Self {
+        self.decisions.push(why.id);
+        let key = facts::key(&why.mailbox, facts.id);
+        match record::encode(facts) {
+            Ok(value) => self.changes.push((key, Some(value))),
+            Err(error) => self.error = Some(error),
+        }
+        self.put_why(why)
     }
 
     /// Adds or replaces a hand-off.

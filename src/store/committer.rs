@@ -95,6 +95,12 @@ impl Committer {
     }
 
     fn tell(&self, job: Job, result: &Result<(), StoreError>) {
+        if result.is_ok() {
+            for id in &job.batch.decisions {
+                // Perhaps nobody follows.
+                let _ = self.shared.decisions.send(*id);
+            }
+        }
         match job.waiter {
             Waiter::Task(task) => drop(task.send(result.clone())),
             Waiter::Thread(thread) => drop(thread.send(result.clone())),
@@ -138,7 +144,7 @@ impl Committer {
             let mut batch = sled::Batch::default();
             for (key, value) in changes {
                 let old = match key.first() {
-                    Some(&(tag::HISTORY | tag::EXPIRY)) => None,
+                    Some(&(tag::HISTORY | tag::FACTS | tag::EXPIRY)) => None,
                     _ => db.get(key).map_err(failed)?,
                 };
                 count(&mut totals, key, old.as_deref(), *value);

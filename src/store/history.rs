@@ -60,13 +60,22 @@ impl Store {
         filter: HistoryFilter,
     ) -> impl Iterator<Item = Result<WhyRecord, StoreError>> + Send + use<> {
         let from = Id::since(filter.since);
-        let all = self.0.index.records(tag::HISTORY, from.as_str().as_bytes());
+        let all: Box<dyn Iterator<Item = Result<WhyRecord, StoreError>> + Send> = match filter
+            .mailbox
+        {
+            None => Box::new(self.0.index.records(tag::HISTORY, from.as_str().as_bytes())),
+            Some(mailbox) => {
+                let store = self.clone();
+                let found = self.ids_of(&mailbox, from);
+                Box::new(
+                    found.filter_map(move |id| id.and_then(|id| store.history_get(id)).transpose()),
+                )
+            }
+        };
+        let since = filter.since;
         all.filter(move |why: &Result<WhyRecord, _>| {
-            why.as_ref().map_or(true, |why| {
-                let mailbox = filter.mailbox.as_ref();
-                filter.since.is_none_or(|since| why.received_at >= since)
-                    && mailbox.is_none_or(|name| name.to_lowercase() == why.mailbox.to_lowercase())
-            })
+            let in_time = |why: &WhyRecord| since.is_none_or(|since| why.received_at >= since);
+            why.as_ref().map_or(true, in_time)
         })
     }
 }

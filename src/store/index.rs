@@ -20,6 +20,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use sled::IVec;
+use tokio::sync::broadcast;
 
 use super::batch::{self, Batch, tag};
 use super::committer::Committer;
@@ -33,6 +34,8 @@ const CACHE: u64 = 64 << 20;
 const CHUNK: usize = 256;
 /// Batches that nobody waits for, at most; more are dropped, so that a slow disk costs no memory.
 const MAX_UNWAITED: u64 = 10_000;
+/// Decisions that one who follows may be behind.
+const FOLLOWED: usize = 4096;
 /// sled's threads may still hold its lock for a moment after it was closed.
 const LOCK_TRIES: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -129,6 +132,8 @@ pub(crate) struct Shared {
     pub(crate) unwaited: AtomicU64,
     /// The hand-offs in them: a retry must find its first try at once.
     unwaited_handoffs: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
+    /// The decisions as they come in.
+    pub(crate) decisions: broadcast::Sender<Id>,
 }
 
 impl Shared {
@@ -142,6 +147,7 @@ impl Shared {
             outgoing_of: Mutex::default(),
             unwaited: AtomicU64::new(0),
             unwaited_handoffs: Mutex::default(),
+            decisions: broadcast::Sender::new(FOLLOWED),
         }
     }
 
@@ -331,6 +337,10 @@ impl Index {
         let _ = self.send(batch, Waiter::None);
     }
 
+    pub(crate) fn follow(&self) -> broadcast::Receiver<Id> {
+        self.shared.decisions.subscribe()
+    }
+
     pub(crate) fn quarantine_bytes(&self) -> u64 {
         self.shared.quarantine_bytes.load(Ordering::Relaxed)
     }
@@ -419,7 +429,16 @@ impl Index {
         tag: u8,
         from: &[u8],
     ) -> impl Iterator<Item = Result<R, StoreError>> + Send + use<R> {
-        let scan = self.scan(batch::key(tag, from), vec![tag + 1]);
+        self.records_between(batch::key(tag, from), vec![tag + 1])
+    }
+
+    /// All records from a key up to but without another.
+    pub(crate) fn records_between<R: Record>(
+        &self,
+        from: Vec<u8>,
+        to: Vec<u8>,
+    ) -> impl Iterator<Item = Result<R, StoreError>> + Send + use<R> {
+        let scan = self.scan(from, to);
         scan.map(|pair| pair.and_then(|(_, value)| record::decode(&value)))
     }
 

@@ -13,6 +13,7 @@ mod batch;
 mod committer;
 mod doubt;
 mod error;
+mod facts;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -30,9 +31,11 @@ mod report;
 mod seen;
 mod suspects;
 mod sweep;
+mod told;
 
 pub use batch::Batch;
 pub use error::StoreError;
+pub use facts::{Absent, FactsRecord, Virus};
 pub use handoff::{HandoffKey, HandoffKeyError, InflightGuard, MailDigest};
 pub use id::{Id, IdError};
 pub use mailfile::{FileEntry, MailHeader, Shelf};
@@ -45,6 +48,7 @@ pub use report::{
 };
 pub use seen::{Claim, SeenKey};
 pub use suspects::Reading;
+pub use told::EffectState;
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -79,6 +83,7 @@ struct Inner {
     suspects: suspects::Suspects,
     /// One for each last character of an id: a state is read and changed by one at a time.
     moves: [Mutex<()>; 32],
+    telling: told::Telling,
     sweeper: Mutex<sweep::Sweeper>,
     /// Ends behind the index, and before the lock.
     doubt: doubt::Doubt,
@@ -127,6 +132,7 @@ impl Store {
             prepared,
             suspects,
             moves: std::array::from_fn(|_| Mutex::new(())),
+            telling: told::Telling::default(),
             sweeper: Mutex::default(),
             doubt,
             _lock: lock,
@@ -213,6 +219,12 @@ impl Store {
     /// next commit. For why-records of mail that is only kept. An error is logged.
     pub fn submit(&self, batch: Batch) {
         self.0.index.submit(batch);
+    }
+
+    /// The ids of decisions from now on, as they come into the index. Who falls behind by more than
+    /// 4,096 is told how many he missed.
+    pub fn follow(&self) -> tokio::sync::broadcast::Receiver<Id> {
+        self.0.index.follow()
     }
 
     /// Waits until no identical hand-off is under way, and holds that until the guard goes. A task

@@ -1,7 +1,7 @@
 //! Outgoing mail: what is due, and its way from ready over sending to gone.
 
 use super::batch::{split_timed_key, tag, timed_key};
-use super::{Batch, Id, OutgoingItem, OutgoingState, Shelf, Store, StoreError, WhyRecord};
+use super::{Batch, EffectState, Id, OutgoingItem, OutgoingState, Shelf, Store, StoreError};
 use crate::failpoint::{Point, reach};
 
 impl Store {
@@ -108,39 +108,40 @@ impl Store {
     }
 
     /// Sending or transmitting → ready again at `item.next_attempt_at`, or dead until then: stores the courier's
-    /// changed `item` (open recipients, `last_reply`, `fallback`, `state`), and with it the why-record
-    /// that tells of it.
+    /// changed `item` (open recipients, `last_reply`, `fallback`, `state`), and in its why-record how
+    /// the effect stands.
     ///
     /// # Errors
     /// As [`Store::commit`]; [`StoreError::NotFound`] when it was dropped meanwhile.
     pub fn outgoing_update(
         &self,
         item: &OutgoingItem,
-        told: Option<&WhyRecord>,
+        effect: EffectState,
     ) -> Result<(), StoreError> {
         let _moving = self.move_lock(item.id);
         self.outgoing_item(item.id)?;
         let mut batch = Batch::new();
         batch.put_outgoing(item);
-        if let Some(why) = told {
-            batch.put_why(why);
-        }
+        let _telling = self.tell_of_item(&mut batch, item, effect);
         self.commit_blocking(batch)
     }
 
-    /// Done with it, sent or dropped: removes item and file, and stores the why-record that tells of
-    /// it in the same commit.
+    /// Done with it, sent or dropped: removes item and file, and in the same commit its why-record
+    /// says what became of the effect, with the last reply and the open recipients of `item`.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    pub fn outgoing_remove(&self, id: Id, told: Option<&WhyRecord>) -> Result<(), StoreError> {
+    pub fn outgoing_remove(
+        &self,
+        item: &OutgoingItem,
+        effect: EffectState,
+    ) -> Result<(), StoreError> {
+        let id = item.id;
         let _moving = self.move_lock(id);
         self.outgoing_item(id)?;
         let mut batch = Batch::new();
         batch.remove_outgoing(id);
-        if let Some(why) = told {
-            batch.put_why(why);
-        }
+        let _telling = self.tell_of_item(&mut batch, item, effect);
         self.commit_blocking(batch)?;
         reach(Point::OutgoingRemoved);
         self.leave_outgoing_file(id);

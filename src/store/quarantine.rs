@@ -2,7 +2,8 @@
 
 use super::batch::tag;
 use super::{
-    Batch, Id, QuarantineEntry, QuarantineFilter, QuarantineState, Shelf, Store, StoreError,
+    Batch, EffectState, Id, QuarantineEntry, QuarantineFilter, QuarantineState, Shelf, Store,
+    StoreError,
 };
 use crate::failpoint::{Point, reach};
 
@@ -101,21 +102,24 @@ impl Store {
     }
 
     /// Releasing → released (`done`), or back to held; its outgoing item goes in the same commit, so
-    /// that it is not sent once more, nor sent after it was dropped. An entry or item that has gone
-    /// meanwhile is no error.
+    /// that it is not sent once more, nor sent after it was dropped; `reply` is what the why-record
+    /// tells of it. An entry or item that has gone meanwhile is no error.
     ///
     /// # Errors
     /// As [`Store::commit`].
-    pub fn release_end(&self, id: Id, done: bool) -> Result<(), StoreError> {
+    pub fn release_end(&self, id: Id, done: bool, reply: Option<&str>) -> Result<(), StoreError> {
         let _moving = self.move_lock(id);
         let mut batch = Batch::new();
+        let mut telling = None;
         if let Some(mut entry) = self.quarantine_get(id)? {
-            entry.state = if done {
-                QuarantineState::Released
+            let (state, effect) = if done {
+                (QuarantineState::Released, EffectState::Released)
             } else {
-                QuarantineState::Held
+                (QuarantineState::Held, EffectState::Held)
             };
+            entry.state = state;
             batch.put_quarantine(&entry);
+            telling = Some(self.tell_of_held(&mut batch, id, effect, reply));
         }
         if self.outgoing_get(id)?.is_some() {
             batch.remove_outgoing(id);
@@ -124,6 +128,7 @@ impl Store {
             return Ok(());
         }
         self.commit_blocking(batch)?;
+        drop(telling);
         reach(Point::ReleaseEnded);
         self.leave_outgoing_file(id);
         Ok(())
@@ -164,8 +169,10 @@ impl Store {
             return Ok(());
         }
         let mut batch = Batch::new();
+        let _telling = self.0.telling.all();
         for id in ids {
             batch.remove_quarantine(*id);
+            self.tell_of_held_unlocked(&mut batch, *id, EffectState::Deleted, None);
         }
         self.commit_blocking(batch)?;
         ids.iter()

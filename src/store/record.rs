@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Id, StoreError};
 
@@ -20,6 +20,10 @@ const VERSION: u8 = 1;
 const OVERHEAD: usize = 5;
 /// Free texts are not shortened below this; what is then still too long is refused.
 const MIN_TEXT: usize = 16;
+/// Texts of a why-record are not shortened below this: ids, times and words stay whole.
+const MIN_WHY_TEXT: usize = 64;
+/// The lists of a why-record that go last.
+const KEPT_LISTS: [&str; 2] = ["/effects", "/steps"];
 
 /// Where a quarantined mail is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -228,7 +232,8 @@ pub struct WhyRecord {
     /// When the mail came in.
     pub received_at: i64,
     /// The rest, as `why ID --json` shows it. Its long texts and then its long lists are shortened
-    /// until the record fits.
+    /// until the record fits: a text then ends with `…`, and `left_out` has the length that a list
+    /// had, under its name.
     pub body: Value,
 }
 
@@ -259,6 +264,9 @@ pub struct Handoff {
 
 /// What can lie in the index as a checked value.
 pub(crate) trait Record: Serialize + DeserializeOwned + Clone {
+    /// It does not fit and is about to be shortened.
+    fn shorten(&mut self) {}
+
     /// The texts that may be shortened.
     fn texts(&mut self) -> Vec<&mut String>;
 
@@ -285,15 +293,22 @@ impl Record for WhyRecord {
     fn texts(&mut self) -> Vec<&mut String> {
         let mut texts = Vec::new();
         collect_texts(&mut self.body, &mut texts);
+        texts.retain(|text| text.len() > MIN_WHY_TEXT);
         texts
     }
 
     fn reduce(&mut self) -> bool {
         let mut lists = Vec::new();
         collect_lists(&self.body, String::new(), &mut lists);
-        let longest = lists.into_iter().max_by_key(|(len, _)| *len);
-        if let Some(list) = longest.and_then(|(_, at)| self.body.pointer_mut(&at)?.as_array_mut()) {
-            list.truncate(list.len() / 2);
+        let rank = |at: &str| KEPT_LISTS.iter().position(|kept| *kept == at);
+        let next = lists
+            .into_iter()
+            .max_by_key(|(len, at)| (std::cmp::Reverse(rank(at).map(|rank| rank + 1)), *len));
+        if let Some((len, at)) = next
+            && let Some(list) = self.body.pointer_mut(&at).and_then(Value::as_array_mut)
+        {
+            list.truncate(len / 2);
+            note_left_out(&mut self.body, &at, len);
             return true;
         }
         let had = !self.body.is_null();
@@ -364,6 +379,7 @@ fn fits(json: &[u8]) -> bool {
 
 /// Cuts all texts to half as long, again and again, and then drops the rest bit by bit.
 fn to_short_json<R: Record>(mut record: R) -> Result<Vec<u8>, StoreError> {
+    record.shorten();
     let mut limit = MAX_VALUE / 2;
     while limit >= MIN_TEXT {
         record.texts().into_iter().for_each(|text| cut(text, limit));
@@ -406,6 +422,18 @@ fn collect_texts<'a>(value: &'a mut Value, found: &mut Vec<&'a mut String>) {
     }
 }
 
+/// Says how long a list was before it was cut for the first time.
+fn note_left_out(body: &mut Value, at: &str, len: usize) {
+    let Some(members) = body.as_object_mut() else {
+        return;
+    };
+    let noted = members.entry("left_out").or_insert_with(|| json!({}));
+    if let Some(noted) = noted.as_object_mut() {
+        let name = at.trim_start_matches('/').replace('/', ".");
+        noted.entry(name).or_insert_with(|| len.into());
+    }
+}
+
 /// Length and JSON pointer (RFC 6901) of every list that is not empty.
 fn collect_lists(value: &Value, at: String, found: &mut Vec<(usize, String)>) {
     match value {
@@ -429,11 +457,9 @@ fn collect_lists(value: &Value, at: String, found: &mut Vec<(usize, String)>) {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
     use super::*;
     use crate::store::{HandoffKey, MailDigest};
+    use proptest::prelude::*;
 
     fn entry(texts: [&str; 4]) -> QuarantineEntry {
         let [entry, origin, from, subject] = texts.map(str::to_owned);

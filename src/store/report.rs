@@ -31,7 +31,8 @@ pub struct QuarantineFilter {
 /// Which why-records; `None` matches all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HistoryFilter {
-    /// Mailbox key, compared without case.
+    /// As [`WhyRecord::mailbox`](super::WhyRecord), compared without case. Its records are found by
+    /// their facts.
     pub mailbox: Option<String>,
     /// Received at or after.
     pub since: Option<i64>,

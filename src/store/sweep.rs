@@ -7,8 +7,8 @@ use std::time::UNIX_EPOCH;
 use super::batch::{split_timed_key, tag, timed_key};
 use super::committer::{handoff_expiry, outgoing_expiry};
 use super::{
-    Batch, FileEntry, Handoff, Id, OutgoingItem, QuarantineEntry, Shelf, Store, StoreError, Swept,
-    record, seen,
+    Batch, EffectState, FileEntry, Handoff, Id, OutgoingItem, QuarantineEntry, Shelf, Store,
+    StoreError, Swept, WhyRecord, facts, record, seen,
 };
 use crate::failpoint::{Point, reach};
 
@@ -120,6 +120,7 @@ impl Store {
         let mut batch = Batch::new();
         let mut files = Vec::new();
         let mut seen = 0;
+        let _telling = self.0.telling.all();
         for pair in self.0.index.scan(vec![tag::EXPIRY], end).take(CHUNK) {
             let (timed, _) = pair?;
             seen += 1;
@@ -130,7 +131,15 @@ impl Store {
             };
             if self.expired(key, now)? {
                 batch.remove_key(key.to_vec());
-                files.extend(count(key, swept));
+                let file = count(key, swept);
+                match file {
+                    Some((Shelf::Quarantine, id)) if id.millis() > self.oldest_history(now) => {
+                        let state = EffectState::Expired;
+                        self.tell_of_held_unlocked(&mut batch, id, state, None);
+                    }
+                    _ => {}
+                }
+                files.extend(file);
             }
         }
         if seen == 0 {
@@ -168,8 +177,14 @@ impl Store {
         Ok(at.map_or(true, |at| at.is_some_and(|at| at <= now)))
     }
 
+    /// What was received up to then has no why-record any more.
+    fn oldest_history(&self, now: i64) -> i64 {
+        now.saturating_sub(self.0.settings.history_retention_ms)
+    }
+
+    /// Why-records, and with each its facts.
     fn sweep_history(&self, now: i64, swept: &mut Swept) -> Result<bool, StoreError> {
-        let oldest = now.saturating_sub(self.0.settings.history_retention_ms);
+        let oldest = self.oldest_history(now);
         let end = super::batch::key(
             tag::HISTORY,
             Id::floor(oldest.saturating_add(1)).as_str().as_bytes(),
@@ -177,7 +192,11 @@ impl Store {
         let mut batch = Batch::new();
         let mut seen = 0;
         for pair in self.0.index.scan(vec![tag::HISTORY], end).take(CHUNK) {
-            batch.remove_key(pair?.0.to_vec());
+            let (key, value) = pair?;
+            if let Ok(why) = record::decode::<WhyRecord>(&value) {
+                batch.remove_key(facts::key(&why.mailbox, why.id));
+            }
+            batch.remove_key(key.to_vec());
             seen += 1;
         }
         if seen > 0 {

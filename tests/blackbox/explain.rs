@@ -450,3 +450,175 @@ fn the_daemon_and_explain_agree() {
         }
     }
 }
+
+/// The object of `--all-stages` for a mail.
+fn all_stages(site: &Site, raw: &str) -> serde_json::Value {
+    let arguments = ["explain", "--mailbox", TARO, "-", "--json", "--all-stages"];
+    let mut values = site
+        .cli_with_input(&arguments, raw.as_bytes())
+        .success()
+        .json();
+    values.remove(0)
+}
+
+#[test]
+fn all_stages_adds_one_member() {
+    let raw = "From: x@a.bulk.example, y@spam.example\nTo: taro@east.example.jp\n\
+        Subject: #1 offer [広告] 請求書\nReturn-Path: <p@b.example>\nX-Spam-Flag: YES\n\nx\n";
+    let found = all_stages(&site(), raw);
+    let mut rest = found.as_object().unwrap().clone();
+    let stages = rest.remove("all_stages").unwrap();
+    assert_eq!(
+        explain(&site(), "p@b.example", raw).as_object().unwrap(),
+        &rest
+    );
+    let entry =
+        |entry: &str, line: u32| json!({"entry": entry, "origin": format!("taro.yaml:{line}")});
+    assert_eq!(
+        stages,
+        json!([
+            {"stage": "reject.from_suffixes", "outcome": "match", "entry": "@spam.example",
+             "origin": "taro.yaml:10", "verdict": "quarantine",
+             "entries": [entry("@spam.example", 10), entry(".bulk.example", 11)]},
+            {"stage": "reject.subject_contains", "outcome": "match", "entry": "[広告]",
+             "origin": "taro.yaml:15", "verdict": "quarantine",
+             "entries": [entry("[広告]", 15), entry("#1 offer", 16)]},
+            {"stage": "reject.headers", "outcome": "pass"},
+            {"stage": "allow", "outcome": "pass"},
+            {"stage": "virus", "outcome": "pass"},
+            {"stage": "spam", "outcome": "match", "entry": "spam", "origin": null, "mark": "[spam]"},
+            {"stage": "forwarding", "outcome": "match", "entry": "請求書", "origin": "taro.yaml:40",
+             "forward": {"rule": "forwarding.rules[1]", "to": ["keiri@else.example"], "keep": false}},
+            {"stage": "notify", "outcome": "match", "notify": ["mobile@else.example"]},
+            {"stage": "auto_reply", "outcome": "match", "auto_reply": {"would_send": true, "reason": null}},
+        ])
+    );
+}
+
+/// The text for a mail, in a language that is asked for or in that of the locale.
+fn told(site: &Site, options: &[&str], raw: &str) -> String {
+    let arguments = [&["explain", "--mailbox", TARO, "-"], options].concat();
+    site.cli_with_input(&arguments, raw.as_bytes())
+        .success()
+        .text()
+}
+
+#[test]
+fn an_owner_reads_what_would_hold_it_next() {
+    let two = "From: a@spam.example\nSubject: [広告] #1 offer\n\nx\n";
+    let one = "From: a@spam.example\nSubject: x\n\nx\n";
+    let spam = "From: a@spam.example\nSubject: x\nX-Spam-Flag: YES\n\nx\n";
+    let english = ["--all-stages", "--language", "en"];
+    let japanese = ["--all-stages", "--language", "ja"];
+    let text = told(&site(), &english, two);
+    assert!(
+        text.ends_with(
+            "\nWithout this entry the mail would still be stopped by:\n  \
+             Subject reject list (reject.subject_contains) \"[広告]\" (taro.yaml:15)\n  \
+             Subject reject list (reject.subject_contains) \"#1 offer\" (taro.yaml:16)\n"
+        ),
+        "{text}"
+    );
+    let text = told(&site(), &japanese, two);
+    assert!(
+        text.ends_with(
+            "\nこの登録を外しても、次のものがこのメールを止めます:\n  \
+             Subject受信拒否 (reject.subject_contains) 「[広告]」 (taro.yaml:15)\n  \
+             Subject受信拒否 (reject.subject_contains) 「#1 offer」 (taro.yaml:16)\n"
+        ),
+        "{text}"
+    );
+    let nothing = "Without this entry nothing would stop the mail.\n";
+    let text = told(&site(), &english, one);
+    assert!(text.ends_with(nothing), "{text}");
+    // Spam is marked here, not held.
+    let text = told(&site(), &english, spam);
+    assert!(text.ends_with(nothing), "{text}");
+    let holding =
+        "reject: {from_suffixes: [\"@spam.example\"]}\nspam: {scan: true, quarantine: true}\n";
+    let text = told(&Site::new().with_mailbox(TARO, holding), &english, spam);
+    assert!(
+        text.ends_with("stopped by:\n  spam scan (spam) \"spam\"\n"),
+        "{text}"
+    );
+    let allowed = format!("{holding}allow: {{senders: [\"@spam.example\"]}}\n");
+    let text = told(&Site::new().with_mailbox(TARO, &allowed), &english, spam);
+    assert!(text.ends_with(nothing), "{text}");
+    let text = told(&site(), &["--language", "en"], two);
+    assert!(!text.contains("Without this entry"), "{text}");
+}
+
+#[test]
+fn the_text_is_in_the_language_of_the_owner() {
+    let check = |variables: &[(&str, &str)], options: &[&str], japanese: bool| {
+        let site = site();
+        let mut command = std::process::Command::new(crate::harness::PROGRAM);
+        command
+            .arg("--config")
+            .arg(site.path("sekimori.yaml"))
+            .args(["explain", "--mailbox", TARO, "-"])
+            .args(options)
+            .envs(["LC_ALL", "LC_MESSAGES", "LANG"].map(|name| (name, "")))
+            .envs(variables.iter().copied());
+        let done = crate::harness::Done::of(&mut command, b"From: a@spam.example\n\nx\n").success();
+        let expected = if japanese {
+            "このメールは隔離されます。 [verdict: quarantine]\n  \
+             決め手: From受信拒否 (reject.from_suffixes) 「@spam.example」 (taro.yaml:10)\n"
+        } else {
+            "This mail would be held in quarantine. [verdict: quarantine]\n  \
+             Decided by: From reject list (reject.from_suffixes) \"@spam.example\" (taro.yaml:10)\n"
+        };
+        let text = done.text();
+        assert!(
+            text.starts_with(expected),
+            "{variables:?} {options:?}: {text}"
+        );
+    };
+    check(&[], &[], false);
+    check(&[("LANG", "ja_JP.UTF-8")], &[], true);
+    check(
+        &[("LANG", "ja_JP.UTF-8"), ("LC_ALL", "C.UTF-8")],
+        &[],
+        false,
+    );
+    check(
+        &[("LANG", "de_DE.UTF-8"), ("LC_MESSAGES", "ja_JP")],
+        &[],
+        true,
+    );
+    check(&[("LC_MESSAGES", "C"), ("LC_ALL", "ja")], &[], true);
+    check(&[("LANG", "ja_JP.UTF-8")], &["--language", "en"], false);
+    check(&[("LANG", "C")], &["--language", "ja"], true);
+}
+
+#[test]
+fn why_tells_what_was_done() {
+    let daemon = site().start();
+    let raw = crlf("From: a@b.example\nTo: taro@east.example.jp\nSubject: x\n\nx\n");
+    let id = daemon.give("a@b.example", TARO, &raw).id();
+    let told = |language: &str| {
+        let arguments = ["why", &id, "--language", language];
+        daemon.cli(&arguments).success().text()
+    };
+    let (english, japanese) = (told("en"), told("ja"));
+    for words in [
+        "This mail was delivered to the mailbox. [verdict: deliver]\n",
+        "\nsender: a@b.example\n",
+        "  8 receipt notice (notify): match\n",
+        "\nreceipt notice: to mobile@else.example\n",
+        "\nwhat was sent and kept:\n  receipt notice to mobile@else.example: ",
+        "\n  auto-reply to a@b.example: ",
+    ] {
+        assert!(english.contains(words), "{words:?} in {english}");
+    }
+    for words in [
+        "このメールはメールボックスに届きました。 [verdict: deliver]\n",
+        "\n差出人: a@b.example\n",
+        "  8 受信通知 (notify): 一致\n",
+        "\n受信通知: mobile@else.example へ\n",
+        "\n送信と保存の状況:\n  受信通知: mobile@else.example 宛て: ",
+        "\n  自動返信: a@b.example 宛て: ",
+    ] {
+        assert!(japanese.contains(words), "{words:?} in {japanese}");
+    }
+}

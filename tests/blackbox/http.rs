@@ -32,7 +32,32 @@ pub(crate) fn request(site: &Site, method: &str, path: &str, body: &str) -> (u16
         .unwrap();
     let head = std::str::from_utf8(&answer[..end]).unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, answer[end + 4..].to_vec())
+    let body = &answer[end + 4..];
+    match head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked")
+    {
+        true => (status, unchunked(body)),
+        false => (status, body.to_vec()),
+    }
+}
+
+/// The octets of a chunked body (RFC 9112 7.1).
+fn unchunked(mut rest: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let line = rest
+            .windows(2)
+            .position(|window| window == b"\r\n")
+            .unwrap();
+        let length = std::str::from_utf8(&rest[..line]).unwrap();
+        let length = usize::from_str_radix(length, 16).unwrap();
+        if length == 0 {
+            return body;
+        }
+        body.extend_from_slice(&rest[line + 2..line + 2 + length]);
+        rest = &rest[line + 2 + length + 2..];
+    }
 }
 
 /// The objects of a 200.

@@ -1,11 +1,15 @@
 //! The JSON forms of decisions and stored entries (CONTRACT section 4), one place for the CLI, the
 //! control socket and the why-records.
 
+mod facts;
+
+pub use facts::{facts, facts_line, facts_record, targets};
+
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde_json::{Value, json};
 
-use crate::policy::{Action, Hit, Plan, Step, Verdict};
+use crate::policy::{Action, Alone, Hit, Plan, Stage, Step, Verdict};
 use crate::store::{OutgoingItem, QuarantineEntry, VerifyReport, WhyRecord};
 
 /// A decision as `explain --json` and `why --json` show it, without `schema`.
@@ -24,6 +28,47 @@ pub fn plan(mailbox: &str, plan: &Plan) -> Value {
         "auto_reply": auto_reply(plan),
         "steps": plan.trail.iter().map(step).collect::<Vec<_>>(),
     })
+}
+
+/// What each stage would say if nothing before it counted, `all_stages` of `explain --all-stages`:
+/// the step, with all `entries` of a list stage that match, the `verdict` of a stage that would
+/// hold or replace the mail, and what the stage would do beside it.
+pub fn all_stages(stages: &[Alone]) -> Value {
+    stages.iter().map(alone).collect()
+}
+
+fn alone(alone: &Alone) -> Value {
+    let plan = &alone.plan;
+    let mut value: Value = plan.trail.iter().map(step).next().unwrap_or_default();
+    let Some(members) = value.as_object_mut() else {
+        return value;
+    };
+    if !alone.entries.is_empty() {
+        members.insert("entries".into(), alone.entries.iter().map(entry).collect());
+    }
+    if plan.stage.is_some() {
+        members.insert("verdict".into(), plan.verdict.as_str().into());
+    }
+    match alone.stage {
+        Stage::Spam => {
+            members.insert("mark".into(), json!(plan.mark));
+        }
+        Stage::Forwarding => {
+            members.insert("forward".into(), forward(plan));
+        }
+        Stage::Notify => {
+            members.insert("notify".into(), notify(plan).into());
+        }
+        Stage::AutoReply => {
+            members.insert("auto_reply".into(), auto_reply(plan));
+        }
+        _ => {}
+    }
+    value
+}
+
+fn entry(hit: &Hit) -> Value {
+    json!({"entry": hit.entry, "origin": origin(Some(hit))})
 }
 
 fn origin(hit: Option<&Hit>) -> Option<String> {

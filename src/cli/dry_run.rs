@@ -1,0 +1,181 @@
+//! What `explain` and `test` share: a mail, the settings of its mailbox, and the daemon's own
+//! decision, with nothing carried out.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Exit, Failure, check};
+use crate::agent;
+use crate::config::{self, Config, Directory, Lookup, Mailbox};
+use crate::mail::{Address, AddressError, Message, ReversePath};
+use crate::policy::{Alone, Arrival, AuthReport, Plan, ScanReport};
+
+/// The settings that mail is tried on.
+pub(super) struct DryRun {
+    pub(super) config: Arc<Config>,
+    directory: Directory,
+}
+
+impl DryRun {
+    pub(super) fn new(config: Config) -> Self {
+        let config = Arc::new(config);
+        let directory = Directory::new(config.clone());
+        Self { config, directory }
+    }
+
+    /// The recipient that `--mailbox` names, completed as one of a hand-off, and its settings.
+    ///
+    /// # Errors
+    /// No address, and as [`DryRun::mailbox`].
+    pub(super) fn named(&self, name: &str) -> Result<(Address, Arc<Mailbox>), Failure> {
+        let complete = match name.contains('@') {
+            true => Address::parse(name),
+            false => Address::parse(&format!("{name}@{}", self.config.server.default_domain)),
+        };
+        let address = complete
+            .map_err(|error| Failure::new(Exit::Usage, format!("--mailbox {name}: {error}")))?;
+        let mailbox = self.mailbox(&address)?;
+        Ok((address, mailbox))
+    }
+
+    /// The settings that a recipient's mail would meet.
+    ///
+    /// # Errors
+    /// No such mailbox, or its file is bad: the daemon would have its settings from before, or the
+    /// defaults.
+    pub(super) fn mailbox(&self, recipient: &Address) -> Result<Arc<Mailbox>, Failure> {
+        let mut found = self.directory.lookup(recipient);
+        let own_file = matches!(&found, Lookup::Found(mailbox) if mailbox.path.is_some());
+        if !own_file {
+            // Only an alias can need the other files.
+            self.directory.index_now();
+            found = self.directory.lookup(recipient);
+        }
+        match found {
+            Lookup::Found(mailbox) => {
+                if let Some(path) = self.directory.path_of(recipient) {
+                    config::load_mailbox(&self.config, &path)
+                        .map_err(|errors| check::refused(&errors))?;
+                }
+                Ok(mailbox)
+            }
+            Lookup::UnknownDomain => Err(Failure::new(
+                Exit::NoUser,
+                format!("{recipient}: not one of mailboxes.domains"),
+            )),
+            Lookup::UnknownMailbox => Err(Failure::new(
+                Exit::NoUser,
+                format!("{recipient}: no such mailbox"),
+            )),
+            Lookup::Unavailable(reason) => Err(Failure::new(Exit::Io, reason)),
+        }
+    }
+
+    /// A mail; its line ends count as CRLF, as they would come over SMTP.
+    pub(super) fn message(&self, raw: &[u8]) -> Message {
+        Message::parse(&crlf(raw), &agent::bounds(&self.config.server.limits))
+    }
+
+    /// What the scanners say of it.
+    pub(super) fn scan(&self, message: &Message, trusted: bool) -> ScanReport {
+        agent::scan(&self.config, message, trusted)
+    }
+}
+
+/// One mail as the MTA would hand it over.
+pub(super) struct Trial<'a> {
+    pub(super) message: &'a Message,
+    pub(super) recipient: &'a Address,
+    pub(super) sender: ReversePath,
+    /// Seconds since 1970-01-01T00:00:00Z.
+    pub(super) now: i64,
+    pub(super) trusted_client: bool,
+    pub(super) auth: AuthReport,
+    pub(super) scan: ScanReport,
+}
+
+impl Trial<'_> {
+    pub(super) fn decide(&self, mailbox: &Mailbox) -> Plan {
+        agent::decide(mailbox, self.message, &self.arrival(), &self.scan)
+    }
+
+    pub(super) fn all_stages(&self, mailbox: &Mailbox) -> Vec<Alone> {
+        let arrival = self.arrival();
+        mailbox
+            .policy
+            .all_stages(self.message, &arrival, &self.scan)
+    }
+
+    fn arrival(&self) -> Arrival<'_> {
+        Arrival {
+            now: self.now,
+            sender: &self.sender,
+            recipient: self.recipient,
+            trusted_client: self.trusted_client,
+            auth: &self.auth,
+            looping: false,
+        }
+    }
+}
+
+/// A reverse path with or without its angle brackets; nothing between them is the null path.
+pub(super) fn reverse_path(text: &str) -> Result<ReversePath, AddressError> {
+    let bare = text
+        .trim()
+        .trim_start_matches('<')
+        .trim_end_matches('>')
+        .trim();
+    if bare.is_empty() {
+        return Ok(ReversePath::Null);
+    }
+    Address::parse(bare).map(ReversePath::Address)
+}
+
+/// The first Return-Path field's; one that is no address counts as the null path. `None` without
+/// the field.
+pub(super) fn return_path(message: &Message) -> Option<ReversePath> {
+    let field = message.header.first("return-path")?;
+    Some(reverse_path(&field.text()).unwrap_or(ReversePath::Null))
+}
+
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| Failure::io(path.display(), &error))
+}
+
+/// Every line end as CRLF.
+fn crlf(raw: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(raw.len() + raw.len() / 16);
+    let mut last = 0;
+    for &byte in raw {
+        if last == b'\r' && byte != b'\n' {
+            out.push(b'\n');
+        }
+        if byte == b'\n' && last != b'\r' {
+            out.push(b'\r');
+        }
+        out.push(byte);
+        last = byte;
+    }
+    if last == b'\r' {
+        out.push(b'\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_line_end_counts_as_crlf() {
+        for (given, expected) in [
+            ("a\nb\r\nc\rd\r", "a\r\nb\r\nc\r\nd\r\n"),
+            ("\r\r\n\n", "\r\n\r\n\r\n"),
+            ("", ""),
+        ] {
+            assert_eq!(
+                super::crlf(given.as_bytes()),
+                expected.as_bytes(),
+                "{given:?}"
+            );
+        }
+    }
+}

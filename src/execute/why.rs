@@ -1,0 +1,96 @@
+//! What is written down of a decision: the why-record for a person, the facts for a replay.
+
+use serde_json::{Value, json};
+
+use super::{BYPASS_REASON, Effects, Mail, Task};
+use crate::policy::evidence;
+use crate::policy::{ScanReport, SpamScan, VirusScan};
+use crate::store::{FactsRecord, WhyRecord};
+use crate::view;
+
+/// Everything that is known of one mail for one mailbox at its commit.
+pub(super) fn record(task: &Task, mail: &Mail, effects: &Effects) -> WhyRecord {
+    let mailbox = task.mailbox.policy.mailbox.to_string();
+    let rest = json!({
+        "id": task.id,
+        "recipient": task.recipient.to_string(),
+        "received_at": view::time(mail.received_at),
+        "sender": mail.envelope.sender.to_string(),
+        "client": client(mail),
+        "message_id": mail.message.message_id(),
+        "from": mail.message.from_text,
+        "subject": mail.message.subject_text(),
+        "size": mail.message.size,
+        "bounds": mail.message.exceeded.map(|exceeded| format!("{exceeded:?}")),
+        "scan": scan(&mail.scan),
+        "auth": {"dmarc": mail.auth.dmarc_pass},
+        "generation": task.mailbox.generation,
+        "effects": effects.listed(&mailbox),
+    });
+    let mut body = view::with(view::plan(&mailbox, &task.plan), rest);
+    add_evidence(&mut body, task, mail);
+    if mail.unread {
+        body = view::with(body, json!({"bypass": BYPASS_REASON}));
+    }
+    WhyRecord {
+        id: task.id,
+        received_at: mail.received_at,
+        body,
+        mailbox,
+    }
+}
+
+/// What a later replay needs to decide again, for mail whose body is gone.
+pub(super) fn facts(task: &Task, mail: &Mail) -> FactsRecord {
+    let record = view::facts_record(
+        task.id,
+        &task.facts,
+        &task.mailbox.policy.mailbox,
+        &task.plan,
+    );
+    FactsRecord {
+        cut: mail.unread,
+        ..record
+    }
+}
+
+/// `matched`: what of the mail the entry was found in, beside each entry of the trail.
+fn add_evidence(body: &mut Value, task: &Task, mail: &Mail) {
+    let Some(steps) = body.get_mut("steps").and_then(Value::as_array_mut) else {
+        return;
+    };
+    let mut decisive = None;
+    for (step, shown) in task.plan.trail.iter().zip(steps) {
+        let Some(found) = evidence::matched(step, &mail.message) else {
+            continue;
+        };
+        shown["matched"] = found.into();
+        if Some(step.stage) == task.plan.stage {
+            decisive = Some(found);
+        }
+    }
+    body["matched"] = decisive.into();
+}
+
+fn scan(scan: &ScanReport) -> Value {
+    let virus = match &scan.virus {
+        VirusScan::NotScanned => "not_scanned",
+        VirusScan::Clean => "clean",
+        VirusScan::Infected(_) => "infected",
+    };
+    let spam = match scan.spam {
+        SpamScan::NotScanned => "not_scanned",
+        SpamScan::Ham => "ham",
+        SpamScan::Spam => "spam",
+    };
+    json!({"virus": virus, "spam": spam})
+}
+
+/// Where the mail came from, as far as it is known.
+pub(super) fn client(mail: &Mail) -> String {
+    let client = &mail.envelope.client;
+    client
+        .origin_ip
+        .or(client.ip)
+        .map_or_else(|| "unix".to_owned(), |ip| ip.to_string())
+}

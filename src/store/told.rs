@@ -1,0 +1,176 @@
+//! What becomes of an effect is told in its why-record, in the commit that makes it so.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+
+use super::{Batch, Id, OutgoingItem, OutgoingKind, Store, WhyRecord};
+
+/// The `state` of an effect once it has moved on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EffectState {
+    /// The next hop has it.
+    Sent,
+    /// A failed forward, kept for its owner.
+    InMailbox,
+    /// It is tried again.
+    Waiting,
+    /// Given up.
+    Dead,
+    /// The operator gave it up.
+    Dropped,
+    /// A release is tried again.
+    Releasing,
+    /// It was released.
+    Released,
+    /// Held again: its release failed.
+    Held,
+    /// Removed from the quarantine.
+    Deleted,
+    /// Its retention is over.
+    Expired,
+}
+
+impl EffectState {
+    /// The word of JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::InMailbox => "in_mailbox",
+            Self::Waiting => "waiting",
+            Self::Dead => "dead",
+            Self::Dropped => "dropped",
+            Self::Releasing => "releasing",
+            Self::Released => "released",
+            Self::Held => "held",
+            Self::Deleted => "deleted",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// A why-record is read, changed and written by one at a time; those of other mails go on, so that
+/// they share a sync. Taken behind the lock of an entry's move.
+#[derive(Debug)]
+pub(super) struct Telling([Mutex<()>; 32]);
+
+impl Default for Telling {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::new(())))
+    }
+}
+
+impl Telling {
+    fn of(&self, why: Id) -> MutexGuard<'_, ()> {
+        let last = why.as_str().bytes().last().unwrap_or_default();
+        hold(&self.0[usize::from(last) % self.0.len()])
+    }
+
+    /// Of all records, always in the same order.
+    pub(super) fn all(&self) -> Vec<MutexGuard<'_, ()>> {
+        self.0.iter().map(hold).collect()
+    }
+}
+
+fn hold(lock: &Mutex<()>) -> MutexGuard<'_, ()> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Store {
+    /// Puts the news of an outgoing item into the batch that makes them true; they are the newest
+    /// until the guard goes.
+    pub(super) fn tell_of_item(
+        &self,
+        batch: &mut Batch,
+        item: &OutgoingItem,
+        state: EffectState,
+    ) -> Option<MutexGuard<'_, ()>> {
+        let why = match (item.kind, item.handoff) {
+            // A release has the id of its quarantine entry, and that is the why-record's.
+            (OutgoingKind::Release, _) => Some(item.id),
+            (_, Some(key)) => self
+                .handoff_get(&key)
+                .ok()
+                .flatten()
+                .map(|handoff| handoff.answer.id),
+            (_, None) => None,
+        }?;
+        let telling = self.0.telling.of(why);
+        let open = Some(&item.recipients).filter(|_| {
+            matches!(
+                state,
+                EffectState::Waiting | EffectState::Dead | EffectState::Dropped
+            )
+        });
+        self.tell(batch, why, item.id, |effect| {
+            effect["state"] = state.as_str().into();
+            effect["reply"] = item.last_reply.clone().into();
+            set_open(effect, open.map(Vec::as_slice));
+        });
+        Some(telling)
+    }
+
+    /// Puts the news of a quarantine entry into the batch that makes them true.
+    pub(super) fn tell_of_held(
+        &self,
+        batch: &mut Batch,
+        id: Id,
+        state: EffectState,
+        reply: Option<&str>,
+    ) -> MutexGuard<'_, ()> {
+        let telling = self.0.telling.of(id);
+        self.tell_of_held_unlocked(batch, id, state, reply);
+        telling
+    }
+
+    /// As [`Store::tell_of_held`], for a caller that holds [`Telling::all`].
+    pub(super) fn tell_of_held_unlocked(
+        &self,
+        batch: &mut Batch,
+        id: Id,
+        state: EffectState,
+        reply: Option<&str>,
+    ) {
+        self.tell(batch, id, id, |effect| {
+            effect["state"] = state.as_str().into();
+            effect["reply"] = reply.into();
+        });
+    }
+
+    /// A record that is gone, or cannot be read, holds up nothing.
+    fn tell(&self, batch: &mut Batch, why: Id, effect: Id, change: impl FnOnce(&mut Value)) {
+        match self.history_get(why) {
+            Ok(Some(mut record)) => {
+                if let Some(effect) = effect_of(&mut record, effect) {
+                    change(effect);
+                    batch.put_why(&record);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(id = %why, %error, "a why-record is not up to date"),
+        }
+    }
+}
+
+fn effect_of(why: &mut WhyRecord, id: Id) -> Option<&mut Value> {
+    let effects = why.body.get_mut("effects")?.as_array_mut()?;
+    effects
+        .iter_mut()
+        .find(|effect| effect["id"] == id.as_str())
+}
+
+/// `open` names those of an effect's recipients who do not have it, where that is not all of them.
+fn set_open(effect: &mut Value, open: Option<&[String]>) {
+    let part = open.filter(|open| {
+        let all = effect["to"].as_array().map_or(0, Vec::len);
+        open.len() < all
+    });
+    let part = part.map(<[String]>::to_vec);
+    let Some(members) = effect.as_object_mut() else {
+        return;
+    };
+    match part {
+        Some(open) => members.insert("open".to_owned(), open.into()),
+        None => members.shift_remove("open"),
+    };
+}
