@@ -9,6 +9,7 @@ pub mod export;
 pub mod import;
 mod lexer;
 mod parser;
+mod period;
 mod rule;
 pub mod script;
 mod spelling;

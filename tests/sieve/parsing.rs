@@ -104,7 +104,11 @@ fn script() -> impl Strategy<Value = String> {
         (0_u64..4).prop_map(|n| format!("size :under {n}K")),
         Just("true".to_owned()),
         Just("false".to_owned()),
-        Just("currentdate :value \"ge\" \"date\" \"2026-12-28\"".to_owned()),
+        (prop::sample::select(vec!["ge", "gt", "le", "lt", "eq"]), 2025_u32..2028, 1_u32..13).prop_map(
+            |(relation, year, month)| format!(
+                "allof (currentdate :value \"{relation}\" \"date\" \"{year}-{month:02}-28\", currentdate :value \"le\" \"date\" \"2026-12-30\")"
+            )
+        ),
         Just(
             "currentdate :zone \"+0900\" :value \"lt\" \"iso8601\" \"2027-01-04T00:00:00Z\""
                 .to_owned()
@@ -127,6 +131,7 @@ fn script() -> impl Strategy<Value = String> {
         Just("fileinto \"Lists\";".to_owned()),
         Just("redirect :copy \"a@b.example\";".to_owned()),
         Just("redirect \"c@d.example\";".to_owned()),
+        Just("redirect :copy \"x@y.example\";".to_owned()),
         Just("addflag \"\\\\Seen\";".to_owned()),
         Just("notify \"mailto:a@b.example\";".to_owned()),
         text.clone().prop_map(|text| format!("redirect {text};")),
