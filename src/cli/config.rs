@@ -55,7 +55,13 @@ pub(super) fn config(global: &Global, command: &Command, out: &mut dyn Write) ->
     match command {
         Command::Show { origin, mailbox } => show(global, *origin, mailbox.as_deref(), out),
         Command::Example { file } => Ok(write!(out, "{}", config::example((*file).into()))?),
-        Command::Schema { file } => Ok(writeln!(out, "{:#}", config::schema((*file).into()))?),
+        Command::Schema { file } => {
+            let schema = config::schema((*file).into());
+            Ok(match global.json {
+                true => writeln!(out, "{schema}")?,
+                false => writeln!(out, "{schema:#}")?,
+            })
+        }
     }
 }
 

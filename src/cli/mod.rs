@@ -4,18 +4,27 @@
 //! streams and its exit code.
 
 mod admin;
+mod allow;
+mod auto_reply;
+mod change;
 mod check;
 mod client;
 mod config;
 mod decision;
 mod demo;
 mod dry_run;
+mod editor;
 mod explain;
 mod facts;
+mod forward;
 mod history;
+mod mailbox;
 mod manual;
+mod notify;
+mod reject;
 mod replay;
 mod run;
+mod sieve;
 mod store;
 mod test;
 mod text;
@@ -164,9 +173,30 @@ enum Command {
     /// Outgoing forwards, notices, replies, releases
     #[command(subcommand)]
     Queue(admin::Queue),
+    /// Which mailboxes have settings; one of them shown, changed, edited
+    #[command(subcommand)]
+    Mailbox(mailbox::Mailbox),
+    /// Mail that a mailbox does not want: by sender, Subject, missing header
+    #[command(subcommand)]
+    Reject(reject::Reject),
+    /// Senders whose mail skips a mailbox's spam stage
+    #[command(subcommand)]
+    Allow(allow::Allow),
+    /// Where a mailbox's mail is sent on to
+    #[command(subcommand)]
+    Forward(forward::Forward),
+    /// Who is told of a mailbox's new mail
+    #[command(subcommand)]
+    Notify(notify::Notify),
+    /// What a mailbox answers by itself
+    #[command(subcommand)]
+    AutoReply(auto_reply::AutoReply),
     /// The settings that count, an example of them, and their schema
     #[command(subcommand)]
     Config(config::Command),
+    /// Settings as Sieve (RFC 5228), and Sieve as settings
+    #[command(subcommand)]
+    Sieve(sieve::Command),
     /// What the daemon is doing
     Status,
     /// Reads the settings again; a bad file keeps the old ones
@@ -209,7 +239,14 @@ pub fn execute(cli: &Cli, out: &mut dyn Write) -> Done {
         Command::Replay(options) => replay::replay(global, options, out),
         Command::Quarantine(command) => admin::quarantine(global, command, out),
         Command::Queue(command) => admin::queue(global, command, out),
+        Command::Mailbox(command) => mailbox::mailbox(global, command, out),
+        Command::Reject(command) => reject::reject(global, command, out),
+        Command::Allow(command) => allow::allow(global, command, out),
+        Command::Forward(command) => forward::forward(global, command, out),
+        Command::Notify(command) => notify::notify(global, command, out),
+        Command::AutoReply(command) => auto_reply::auto_reply(global, command, out),
         Command::Config(command) => config::config(global, command, out),
+        Command::Sieve(command) => sieve::sieve(global, command, out),
         Command::Status => admin::status(global, out),
         Command::Reload { wait } => admin::reload(global, *wait, out),
         Command::Tail(filter) => history::tail(global, filter, out),

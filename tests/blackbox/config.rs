@@ -44,6 +44,9 @@ fn the_schema_is_json() {
         let schema: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
         assert_eq!(schema["additionalProperties"], false);
+        let line = bare(&["--json", "config", "schema", file]).success().text();
+        assert_eq!(line.lines().count(), 1);
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), schema);
     }
     for arguments in [
         &["config"][..],

@@ -22,6 +22,7 @@ mod check;
 mod config;
 mod demo;
 mod durability;
+mod editing;
 mod exit_codes;
 mod explain;
 mod forward;
