@@ -31,8 +31,8 @@ pub type Lately<'a> = dyn Fn(&Address, &mut dyn FnMut(&[&Folded])) + Sync + 'a;
 /// Every error and warning of the files, for `check`, in the order of files and lines: without
 /// `paths` the daemon file and all mailbox files below its `mailboxes.dir`, else those files. A
 /// folder stands for the files in it. A file is a mailbox file when it lies below `mailboxes.dir` or
-/// has a key of a mailbox file at its top; one with
-/// `cases` at its top holds rule tests; else it is a daemon file.
+/// has a key of a mailbox file at its top; one with `cases` there holds rule tests; else it is a daemon
+/// file.
 pub fn check(config: &Path, paths: &[PathBuf]) -> Vec<Diagnostic> {
     let mut all = Vec::new();
     // Keeping a finding cannot fail.
