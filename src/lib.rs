@@ -6,7 +6,8 @@
 //!
 //! * ring 0, pure: [`mail`] (what a message is), [`policy`] (what to do with it), [`smtp`]
 //!   (bytes in, events and replies out). No clock, socket, file, runtime or serde.
-//! * ring 1, settings: [`config`] turns the two kinds of YAML file into policies.
+//! * ring 1, settings: [`config`] turns the two kinds of YAML file into policies; [`sieve`] turns
+//!   policies into scripts and scripts into mailbox files.
 //! * ring 2, adapters: [`store`], [`scan`], [`deliver`], [`relay`]; each owns its error.
 //! * ring 3, the daemon: [`agent`] walks one message, [`execute`] carries out its plans,
 //!   [`server`] listens, [`control`] and [`cli`] are the operator's side.
@@ -18,6 +19,7 @@ pub mod policy;
 pub mod smtp;
 
 pub mod config;
+pub mod sieve;
 
 pub mod failpoint;
 

@@ -19,6 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("policy", &["mail"]),
     ("smtp", &["mail"]),
     ("config", &["policy", "smtp", "mail"]),
+    ("sieve", &["policy", "mail"]),
     ("failpoint", &[]),
     ("store", &["mail", "failpoint"]),
     ("scan", &["mail"]),
@@ -99,6 +100,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &[
             "config",
+            "sieve",
             "store",
             "policy",
             "relay",
@@ -120,7 +122,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
 ];
 
-const PURE: &[&str] = &["mail", "policy", "smtp"];
+const PURE: &[&str] = &["mail", "policy", "smtp", "sieve"];
 
 /// Paths that the pure ring has no use for.
 const IMPURE: &[&str] = &[
@@ -352,6 +354,7 @@ fn the_table_names_no_cycle_among_the_inner_rings() {
         "policy",
         "smtp",
         "config",
+        "sieve",
         "failpoint",
         "store",
         "scan",

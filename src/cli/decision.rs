@@ -308,7 +308,7 @@ fn effects(value: &Value, language: Language, out: &mut dyn Write) -> Result<()>
         let state = words::state(language, &state).unwrap_or(&state);
         let kind = match serde_json::from_value(effect["kind"].clone()) {
             Ok(kind) => words::outgoing(language, kind).to_owned(),
-            Err(_) => kept(&effect["kind"], language),
+            Err(_) => held_or_named(&effect["kind"], language),
         };
         let reply = if effect["reply"].is_null() {
             String::new()
@@ -323,14 +323,11 @@ fn effects(value: &Value, language: Language, out: &mut dyn Write) -> Result<()>
     Ok(())
 }
 
-/// What is no outgoing mail.
-fn kept(kind: &Value, language: Language) -> String {
-    match (kind.as_str(), language) {
-        (Some("quarantine"), Ja) => "隔離".to_owned(),
-        (Some("quarantine"), En) => "quarantine".to_owned(),
-        (Some("delivery"), Ja) => "配送".to_owned(),
-        (Some("delivery"), En) => "delivery".to_owned(),
-        _ => word(kind),
+fn held_or_named(kind: &Value, language: Language) -> String {
+    match (kind == Verdict::Quarantine.as_str(), language) {
+        (true, Ja) => "隔離".to_owned(),
+        (true, En) => "quarantine".to_owned(),
+        (false, _) => word(kind),
     }
 }
 
@@ -398,7 +395,7 @@ mod tests {
             json!({"verdict": "tomorrow", "stage": "later", "entry": null, "steps": [{}, 1, "x"]}),
             json!({"id": "x", "steps": null, "forward": [], "notify": "x", "auto_reply": 1,
                    "effects": [{}, {"kind": "flight", "to": null, "state": "away"}],
-                   "all_stages": [{"stage": "forwarding", "entries": {}}], "stage": "x", "matched": {"x": 1}}),
+                   "all_stages": [{"stage": "forwarding", "entries": {}}], "matched": {"from": 1}}),
         ] {
             for language in [Ja, En] {
                 assert!(told(&value, language).contains("verdict: "), "{value}");

@@ -24,6 +24,7 @@ mod notify;
 mod reject;
 mod replay;
 mod run;
+mod sieve;
 mod store;
 mod test;
 mod text;
@@ -193,6 +194,9 @@ enum Command {
     /// The settings that count, an example of them, and their schema
     #[command(subcommand)]
     Config(config::Command),
+    /// Settings as Sieve (RFC 5228), and Sieve as settings
+    #[command(subcommand)]
+    Sieve(sieve::Command),
     /// What the daemon is doing
     Status,
     /// Reads the settings again; a bad file keeps the old ones
@@ -242,6 +246,7 @@ pub fn execute(cli: &Cli, out: &mut dyn Write) -> Done {
         Command::Notify(command) => notify::notify(global, command, out),
         Command::AutoReply(command) => auto_reply::auto_reply(global, command, out),
         Command::Config(command) => config::config(global, command, out),
+        Command::Sieve(command) => sieve::sieve(global, command, out),
         Command::Status => admin::status(global, out),
         Command::Reload { wait } => admin::reload(global, *wait, out),
         Command::Tail(filter) => history::tail(global, filter, out),

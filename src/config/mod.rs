@@ -9,6 +9,7 @@
 //! settings of a recipient.
 
 mod aliases;
+mod check;
 mod compile;
 mod compile_mailbox;
 pub mod directory;
@@ -17,6 +18,7 @@ pub mod error;
 mod example;
 mod field;
 mod lines;
+mod lint;
 mod location;
 pub(crate) mod mailbox;
 mod patterns;
@@ -34,6 +36,7 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
+pub use check::{Lately, check, check_each};
 pub use directory::{Directory, DirectoryStats, Lookup};
 pub use error::{Diagnostic, Severity, Snippet};
 pub use example::example;
@@ -43,8 +46,9 @@ pub use show::{Leaf, Settings, show, show_mailbox};
 pub use tls::Certificate;
 
 use self::mailbox::RawMailbox;
+use self::raw::RawConfig;
 use self::setting::{Setting as _, Shape};
-use self::source::{Cursor, Place, Report};
+use self::source::{Place, Report};
 use self::text::{Mail, Text};
 use crate::mail::Address;
 use crate::policy::Policy;
@@ -157,61 +161,6 @@ pub fn load_draft(
     read_mailbox(config, path, Some(mailbox)).result()
 }
 
-/// Every error and warning of the files, for `check`, in the order of files and lines: without
-/// `paths` the daemon file and all mailbox files below its `mailboxes.dir`, else those files. A
-/// folder stands for the files in it. A file is a mailbox file when it lies below `mailboxes.dir` or
-/// has a key of a mailbox file at its top; else it is a daemon file.
-pub fn check(config: &Path, paths: &[PathBuf]) -> Vec<Diagnostic> {
-    let (daemon, mut found) = match read_file(config) {
-        Ok(bytes) => attempt_config(config, bytes),
-        Err(found) => (None, found),
-    };
-    let said = found.clone();
-    if paths.is_empty() {
-        if let Some(daemon) = daemon {
-            let files = aliases::files_below(&daemon.mailboxes.dir);
-            check_files(&daemon, &files, &said, &mut found);
-        }
-        return found;
-    }
-    found.retain(|d| paths.contains(&d.file));
-    // Without a daemon file the built-in limits count.
-    let daemon = daemon.or_else(|| attempt_config(config, b"version: 1".to_vec()).0);
-    let Some(daemon) = daemon else { return found };
-    for path in paths.iter().filter(|path| *path != config) {
-        let files = if path.is_dir() {
-            aliases::files_below(path)
-        } else {
-            vec![path.clone()]
-        };
-        check_files(&daemon, &files, &said, &mut found);
-    }
-    found
-}
-
-fn check_files(
-    config: &Config,
-    paths: &[PathBuf],
-    said: &[Diagnostic],
-    found: &mut Vec<Diagnostic>,
-) {
-    let mut claims = aliases::Claims::default();
-    for path in paths {
-        if !location::is_below(&config.mailboxes.dir, path) && !is_mailbox_file(path) {
-            found.extend(load(path).map_or_else(|found| found, |loaded| loaded.warnings));
-            continue;
-        }
-        let attempt = read_mailbox(config, path, None);
-        found.extend(claims.add(path, &attempt));
-        // What is wrong with the defaults was said of the daemon file.
-        let same = |a: &Diagnostic, b: &Diagnostic| {
-            (&a.file, a.line, a.col, &a.message) == (&b.file, b.line, b.col, &b.message)
-        };
-        let news = |d: &Diagnostic| d.file != config.path || !said.iter().any(|s| same(s, d));
-        found.extend(attempt.found.into_iter().filter(news));
-    }
-}
-
 /// Whether the file has a mailbox file's key at its top. One that cannot be read has not.
 fn is_mailbox_file(path: &Path) -> bool {
     let Shape::Section(section) = RawMailbox::shape() else {
@@ -245,10 +194,23 @@ fn read_config(path: &Path, bytes: Vec<u8>) -> Result<Loaded, Vec<Diagnostic>> {
 /// What could be made of a daemon file, and the findings: with an error among them it is fit for
 /// finding the mailbox files only.
 fn attempt_config(path: &Path, bytes: Vec<u8>) -> (Option<Config>, Vec<Diagnostic>) {
+    attempt_config_and(path, bytes, |_, _, _| ())
+}
+
+/// As [`attempt_config`]; `then` looks on at what was written and what was made of it.
+fn attempt_config_and(
+    path: &Path,
+    bytes: Vec<u8>,
+    then: impl FnOnce(&mut Report, &RawConfig, &Config),
+) -> (Option<Config>, Vec<Diagnostic>) {
     let mut report = Report::default();
-    let config = patterns::add_text(&mut report, path, bytes)
-        .and_then(|_| compile::read(&mut report))
-        .and_then(|raw| compile::config(&mut report, path, &raw));
+    let raw = patterns::add_text(&mut report, path, bytes).and_then(|_| compile::read(&mut report));
+    let config = raw
+        .as_ref()
+        .and_then(|raw| compile::config(&mut report, path, raw));
+    if let (Some(raw), Some(config)) = (&raw, &config) {
+        then(&mut report, raw, config);
+    }
     (config, report.finish())
 }
 
@@ -262,8 +224,6 @@ pub(crate) struct Attempt {
     pub(crate) files: Vec<PathBuf>,
     /// Octets of those files, for the cache.
     pub(crate) octets: usize,
-    /// Its aliases and where they stand.
-    pub(crate) aliases: Vec<(Address, Place, Option<Snippet>)>,
 }
 
 impl Attempt {
@@ -291,18 +251,32 @@ fn read_mailbox_text(
     bytes: Vec<u8>,
     address: Option<&Address>,
 ) -> Attempt {
+    read_mailbox_and(config, path, bytes, address, |_, _, _| ())
+}
+
+/// As [`read_mailbox_text`]; `then` looks on at what was written, over the defaults, and what was
+/// made of it.
+fn read_mailbox_and(
+    config: &Config,
+    path: &Path,
+    bytes: Vec<u8>,
+    address: Option<&Address>,
+    then: impl FnOnce(&mut Report, &RawMailbox, &Mailbox),
+) -> Attempt {
     let mut attempt = Attempt {
         files: vec![path.to_owned()],
         ..Attempt::default()
     };
     let mut report = Report::beside(&config.path);
-    let mailbox = mailbox_of(&mut report, config, path, bytes, address, &mut attempt);
-    attempt.mailbox = mailbox
-        .filter(|_| !report.has_errors())
-        .map(|mailbox| Mailbox {
-            generation: report.generation(&config.generation),
-            ..mailbox
-        });
+    let made = mailbox_of(&mut report, config, path, bytes, address, &mut attempt);
+    let good = !report.has_errors();
+    if let Some((merged, mailbox)) = &made {
+        then(&mut report, merged, mailbox);
+    }
+    attempt.mailbox = made.filter(|_| good).map(|(_, mailbox)| Mailbox {
+        generation: report.generation(&config.generation),
+        ..mailbox
+    });
     attempt.octets = report.octets();
     attempt.found = report.finish();
     attempt
@@ -315,21 +289,11 @@ fn mailbox_of(
     bytes: Vec<u8>,
     address: Option<&Address>,
     attempt: &mut Attempt,
-) -> Option<Mailbox> {
+) -> Option<(RawMailbox, Mailbox)> {
     let (merged, address) = merged(report, config, path, bytes, address)?;
-    let mut cursor = Cursor::default();
-    let alias = |item: &field::Field<Text<Mail>>| {
-        let Text(Mail(address)) = item.get()?;
-        let snippet = report.snippet(&mut cursor, item.place());
-        Some((address.clone(), item.place(), snippet))
-    };
-    let aliases = merged.aliases.section();
-    attempt.aliases = aliases.iter().filter_map(alias).collect();
     let mailbox = compile_mailbox::compile(report, config, &merged, &address, &mut attempt.files);
-    Some(Mailbox {
-        path: Some(path.to_owned()),
-        ..mailbox
-    })
+    let path = Some(path.to_owned());
+    Some((merged, Mailbox { path, ..mailbox }))
 }
 
 /// The text of a mailbox file over the defaults, and whose it is. `None` when there is too little to

@@ -49,6 +49,11 @@ impl Entries {
         self.folded.get(index as usize)
     }
 
+    /// Every entry as a person wrote it, in file order.
+    pub(super) fn hits(&self) -> impl Iterator<Item = Hit> {
+        (0..self.len() as u32).filter_map(|index| self.hit(index))
+    }
+
     /// Entry `index` as a person wrote it.
     pub(super) fn hit(&self, index: u32) -> Option<Hit> {
         let index = index as usize;

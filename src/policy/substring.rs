@@ -68,6 +68,11 @@ impl SubstringSet {
         self.entries.is_empty()
     }
 
+    /// All entries as written, in file order.
+    pub fn entries(&self) -> impl Iterator<Item = Hit> {
+        self.entries.hits()
+    }
+
     /// The first entry in file order that `text` contains.
     pub fn find(&self, text: &Folded) -> Option<Hit> {
         self.find_any([text])

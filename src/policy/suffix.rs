@@ -43,6 +43,11 @@ impl SuffixSet {
         self.entries.is_empty()
     }
 
+    /// All entries as written, in file order.
+    pub fn entries(&self) -> impl Iterator<Item = Hit> {
+        self.entries.hits()
+    }
+
     /// The first entry in file order that `address` ends with.
     pub fn find(&self, address: &Folded) -> Option<Hit> {
         self.find_any([address])
@@ -176,6 +181,11 @@ impl AllowSet {
     /// True when there is no entry.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// All entries as written, in file order.
+    pub fn entries(&self) -> impl Iterator<Item = Hit> {
+        self.0.entries()
     }
 
     /// The first entry in file order that covers `address`.

@@ -1,0 +1,376 @@
+//! A script of a webmail's rule editor as a mailbox file, and a list of what was not taken.
+//!
+//! The settings decide as the script does without the rules that are listed as not taken. So the
+//! order of the others counts: settings reject first and forward by the first rule that matches, and
+//! a rule that a script meets in another order is not taken. What is taken though it differs is
+//! listed too: above all, held mail here is not forwarded, told of or answered.
+
+mod actions;
+mod reply;
+mod stages;
+
+use self::actions::Actions;
+use super::period::{Period, period};
+use super::rule::{Condition, Fact, Refusal, condition, refuse};
+use super::script::{Argument, Node, Place, Script};
+use super::yaml::{self, Taken};
+use crate::mail::Address;
+
+/// The result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
+    /// The mailbox file.
+    pub settings: String,
+    /// What was not taken and what differs, in the order of the script.
+    pub notes: Vec<Note>,
+    /// Whether something was taken.
+    pub took: bool,
+}
+
+/// One remark about a place of the script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Where.
+    pub place: Place,
+    /// What kind.
+    pub kind: Kind,
+    /// Why.
+    pub reason: String,
+}
+
+/// The kinds of remarks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The settings have nothing of it.
+    NotTaken,
+    /// Taken, but for what is said.
+    Differs,
+}
+
+impl Kind {
+    /// For a person.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotTaken => "not taken",
+            Self::Differs => "differs",
+        }
+    }
+
+    /// For JSON.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::NotTaken => "not_taken",
+            Self::Differs => "differs",
+        }
+    }
+}
+
+/// Makes settings of a script; `mailbox` is written as their owner.
+pub fn import(script: &Script, mailbox: Option<&Address>) -> Import {
+    let mut importer = Importer {
+        owner: mailbox.map(Address::key),
+        taken: Taken {
+            mailbox: mailbox.map(ToString::to_string),
+            ..Taken::default()
+        },
+        ..Importer::default()
+    };
+    importer.variables = script
+        .commands
+        .iter()
+        .any(|node| node.name == "require" && strings(node).any(|name| name == "variables"));
+    let units = units(&script.commands);
+    for (at, unit) in units.iter().enumerate() {
+        importer.unit(unit, units.get(at + 1..).unwrap_or_default());
+    }
+    let Importer {
+        taken,
+        mut notes,
+        took,
+        ..
+    } = importer;
+    notes.sort_by_key(|note| note.place);
+    Import {
+        settings: yaml::write(&taken),
+        notes,
+        took,
+    }
+}
+
+/// What a script does in one go: a chain of `if`, or commands for every mail.
+enum Unit<'a> {
+    Chain(Vec<&'a Node>),
+    Always(Vec<&'a Node>),
+}
+
+fn units(commands: &[Node]) -> Vec<Unit<'_>> {
+    let mut units: Vec<Unit<'_>> = Vec::new();
+    for node in commands
+        .iter()
+        .filter(|node| node.name != "require" && !only_sets(node))
+    {
+        match (node.name.as_str(), units.last_mut()) {
+            ("elsif" | "else", Some(Unit::Chain(chain))) => chain.push(node),
+            ("if" | "elsif" | "else", _) => units.push(Unit::Chain(vec![node])),
+            (_, Some(Unit::Always(list))) => list.push(node),
+            _ => units.push(Unit::Always(vec![node])),
+        }
+    }
+    units
+}
+
+/// Keeps text of the mail for a Subject or a notice; does nothing to the mail.
+fn only_sets(node: &Node) -> bool {
+    node.name == "set"
+        || node.name == "if"
+            && node
+                .block
+                .as_ref()
+                .is_some_and(|block| !block.is_empty() && block.iter().all(only_sets))
+}
+
+#[derive(Default)]
+struct Importer {
+    taken: Taken,
+    owner: Option<String>,
+    notes: Vec<Note>,
+    took: bool,
+    variables: bool,
+    /// The line of a `stop` that every mail comes to.
+    ended: Option<u32>,
+    /// Lines of forwards that were taken: one that ends the script, one that does not.
+    closed: Option<u32>,
+    open: Option<u32>,
+    /// Rules without `stop`, which a later `keep` makes keep a copy.
+    open_rules: Vec<usize>,
+}
+
+impl Importer {
+    fn unit(&mut self, unit: &Unit<'_>, behind: &[Unit<'_>]) {
+        match unit {
+            Unit::Always(nodes) => self.always(nodes),
+            Unit::Chain(chain) => {
+                if let (Some(replies), Some(node)) = (self.replies_by_sender(chain), chain.first())
+                {
+                    self.finish(node, replies);
+                    return;
+                }
+                // Of one chain a mail meets one branch only.
+                let mut opened = None;
+                for node in chain {
+                    let before = self.open;
+                    let taken = self.branch(node, behind);
+                    opened = opened.or(self.open);
+                    self.open = before;
+                    self.finish(node, taken);
+                }
+                self.open = opened;
+            }
+        }
+    }
+
+    /// Notes a refusal.
+    fn finish(&mut self, node: &Node, taken: Result<(), Refusal>) {
+        let Err(Refusal { place, reason }) = taken else {
+            return;
+        };
+        let name = title(node)
+            .map(|name| format!("rule [{name}]: "))
+            .unwrap_or_default();
+        let off = node.inner().iter().any(|test| test.name == "false");
+        let stops = node
+            .block
+            .iter()
+            .flatten()
+            .any(|inner| inner.name == "stop");
+        let rest = if stops && !off {
+            "; its mail goes on to the rules behind it"
+        } else {
+            ""
+        };
+        self.notes.push(Note {
+            place,
+            kind: Kind::NotTaken,
+            reason: format!("{name}{reason}{rest}"),
+        });
+    }
+
+    fn differs(&mut self, node: &Node, reason: impl Into<String>) {
+        self.notes.push(Note {
+            place: node.place,
+            kind: Kind::Differs,
+            reason: reason.into(),
+        });
+    }
+
+    /// Commands without a condition, up to the next `if`.
+    fn always(&mut self, nodes: &[&Node]) {
+        let end = nodes.iter().position(|node| node.name == "stop");
+        let (nodes, dead) = nodes.split_at(end.unwrap_or(nodes.len()));
+        let mut actions = Actions::default();
+        for node in nodes {
+            let done = self
+                .reachable(node)
+                .and_then(|()| self.action(node, &mut actions));
+            self.finish(node, done);
+        }
+        if let Some((node, _)) = actions.held {
+            self.finish(node, refuse(node, "every mail would be held"));
+        }
+        if let Some(node) = actions.vacation {
+            let done = self.reply(node, Period::default());
+            self.finish(node, done);
+        }
+        for (node, to) in &actions.notices {
+            let done = self.notify(node, to);
+            self.finish(node, done);
+        }
+        if let Some((node, _)) = actions.redirects.first() {
+            let whole = Condition {
+                any: false,
+                facts: vec![Fact::True],
+            };
+            let done = self.forward(&whole, &actions, None);
+            self.finish(node, done);
+        } else if actions.keep {
+            for number in std::mem::take(&mut self.open_rules) {
+                if let Some(rule) = self.taken.rules.get_mut(number) {
+                    rule.keep_copy = true;
+                }
+            }
+        }
+        self.tell_flags(&actions);
+        if let Some((stop, rest)) = dead.split_first() {
+            self.ended = self.ended.or(Some(stop.place.line));
+            for node in rest {
+                let done = self.reachable(node);
+                self.finish(node, done);
+            }
+        }
+    }
+
+    fn branch(&mut self, node: &Node, behind: &[Unit<'_>]) -> Result<(), Refusal> {
+        let block = node.block.as_deref().unwrap_or_default();
+        let actions = self.actions(block.iter().filter(|inner| !only_sets(inner)));
+        let test = node.inner().first();
+        if let Some((first, others)) = actions.refused.split_first() {
+            for Refusal { place, reason } in others.iter().cloned() {
+                self.notes.push(Note {
+                    place,
+                    kind: Kind::NotTaken,
+                    reason,
+                });
+            }
+            return Err(first.clone());
+        }
+        if let (Some(vacation), Some(test)) = (actions.vacation, test)
+            && actions.held.is_none()
+            && actions.redirects.is_empty()
+        {
+            if actions.stop && !behind.is_empty() {
+                return refuse(
+                    vacation,
+                    "it ends the script; here what stands behind is done as well",
+                );
+            }
+            let period = period(test)?;
+            self.reply(vacation, period)?;
+            return Ok(());
+        }
+        let found = match test {
+            Some(test) => condition(test, self.variables)?,
+            None => Condition {
+                any: false,
+                facts: vec![Fact::True],
+            },
+        };
+        if let Some((notice, _)) = actions.notices.first() {
+            return refuse(notice, "a notice is sent of every mail or of none");
+        }
+        match (actions.held, actions.redirects.is_empty()) {
+            (Some((held, _)), false) => return refuse(held, "held mail is not forwarded"),
+            (Some(_), true) => self.reject(node, &found, &actions, behind)?,
+            (None, false) => {
+                self.forward(&found, &actions, title(node))?;
+            }
+            (None, true) if actions.stop => self.allow(node, &found, behind)?,
+            (None, true) if !actions.flags.is_empty() => {
+                return refuse(node, "flags are not set here");
+            }
+            (None, true) => return refuse(node, "it does nothing"),
+        }
+        self.tell_flags(&actions);
+        Ok(())
+    }
+
+    fn tell_flags(&mut self, actions: &Actions<'_>) {
+        for node in &actions.flags {
+            let reason = "flags are not set here".to_owned();
+            self.notes.push(Note {
+                place: node.place,
+                kind: Kind::NotTaken,
+                reason,
+            });
+        }
+    }
+
+    fn reachable(&self, node: &Node) -> Result<(), Refusal> {
+        match self.ended {
+            Some(line) => refuse(node, format!("never reached: line {line} ends the script")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An address for comparison.
+fn key(address: &str) -> String {
+    Address::parse(address).map_or_else(|_| address.to_owned(), |address| address.key())
+}
+
+/// The name that the editor gave the rule in a comment.
+fn title(node: &Node) -> Option<String> {
+    let line = node.comments.last()?;
+    let roundcube = line
+        .strip_prefix("rule:[")
+        .and_then(|name| name.strip_suffix(']'));
+    let mark = line.contains("###") || line.starts_with("FILTER:") || line.starts_with("DATA:");
+    let name = roundcube.or(Some(line.as_str()).filter(|_| !mark))?;
+    let name: String = name.chars().filter(|c| !c.is_control()).collect();
+    (!name.is_empty()).then_some(name)
+}
+
+fn strings(node: &Node) -> impl Iterator<Item = &str> {
+    node.arguments
+        .iter()
+        .flat_map(|argument| match argument {
+            Argument::Strings(texts) => texts.as_slice(),
+            _ => &[],
+        })
+        .map(String::as_str)
+}
+
+/// Whether the unit sends something.
+fn sends(unit: &Unit<'_>) -> bool {
+    seek(unit, &|node| {
+        matches!(
+            node.name.as_str(),
+            "redirect" | "vacation" | "notify" | "include"
+        )
+    })
+    .is_some()
+}
+
+fn seek(unit: &Unit<'_>, wanted: &dyn Fn(&Node) -> bool) -> Option<u32> {
+    let (Unit::Chain(nodes) | Unit::Always(nodes)) = unit;
+    nodes.iter().find_map(|node| seek_in(node, wanted))
+}
+
+fn seek_in(node: &Node, wanted: &dyn Fn(&Node) -> bool) -> Option<u32> {
+    if wanted(node) {
+        return Some(node.place.line);
+    }
+    node.block
+        .iter()
+        .flatten()
+        .find_map(|inner| seek_in(inner, wanted))
+}
