@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sekimori::store::{
-    Answer, Batch, EffectState, FileEntry, Handoff, HandoffKey, HistoryFilter, Id, MailDigest,
-    MailHeader, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry, QuarantineFilter,
-    QuarantineState, SeenKey, Settings, Shelf, Store, StoreError, WhyRecord,
+    Answer, Batch, EffectState, FactsRecord, FileEntry, Handoff, HandoffKey, HistoryFilter, Id,
+    MailDigest, MailHeader, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry,
+    QuarantineFilter, QuarantineState, SeenKey, Settings, Shelf, Store, StoreError, WhyRecord,
 };
 use tempfile::TempDir;
 
@@ -1172,4 +1172,120 @@ fn copy_folder(from: &Path, to: &Path) {
             false => drop(fs::copy(found.path(), to).unwrap()),
         }
     }
+}
+
+fn why(time: i64, mailbox: &str) -> WhyRecord {
+    WhyRecord {
+        id: Id::new(time),
+        mailbox: mailbox.to_owned(),
+        received_at: time,
+        body: serde_json::json!({"verdict": "deliver"}),
+    }
+}
+
+fn decide(store: &Store, time: i64, mailbox: &str) -> Id {
+    let why = why(time, mailbox);
+    let mut batch = Batch::new();
+    batch.put_decision(&why, &FactsRecord::new(why.id, 7));
+    store.commit_blocking(batch).unwrap();
+    why.id
+}
+
+#[test]
+fn one_mailboxs_history_and_facts_lie_apart_and_expire_together() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let early = decide(&store, NOW, "taro@example.jp");
+    let other = decide(&store, NOW + 1, "taro2@example.jp");
+    let late = decide(&store, NOW + DAY, "taro@example.jp");
+    // A record of an earlier version has no facts.
+    let old = why(NOW + 2, "taro@example.jp");
+    let mut batch = Batch::new();
+    batch.put_why(&old);
+    store.commit_blocking(batch).unwrap();
+    let history = |mailbox: Option<&str>, since| -> Vec<Id> {
+        let mailbox = mailbox.map(str::to_owned);
+        let found = store.history_list(HistoryFilter { mailbox, since });
+        found.map(|why| why.unwrap().id).collect()
+    };
+    let facts = |mailbox: &str, since| -> Vec<Id> {
+        let found = store.facts_list(mailbox, since);
+        found.map(|facts| facts.unwrap().id).collect()
+    };
+    assert_eq!(history(None, None), [early, other, old.id, late]);
+    assert_eq!(history(Some("TARO@example.jp"), None), [early, late]);
+    assert_eq!(history(Some("taro@example.jp"), Some(NOW + 1)), [late]);
+    assert!(history(Some("taro"), None).is_empty());
+    assert_eq!(facts("taro@example.jp", None), [early, late]);
+    assert_eq!(facts("Taro2@Example.jp", Some(NOW)), [other]);
+    assert!(facts("taro2@example.jp", Some(NOW + 2)).is_empty());
+    // The clocks agree within an hour from one sweep to the next.
+    store.sweep(NOW, 0).unwrap();
+    let swept = store.sweep(NOW + 7 * DAY + 2, 7 * DAY + 2).unwrap();
+    assert_eq!(swept.history, 3);
+    assert_eq!(history(None, None), [late]);
+    assert_eq!(facts("taro@example.jp", None), [late]);
+    assert!(facts("taro2@example.jp", None).is_empty());
+}
+
+#[test]
+fn who_follows_is_told_of_each_decision_once_or_how_many_he_missed() {
+    use tokio::sync::broadcast::error::TryRecvError;
+    const KEPT: u64 = 4096;
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    decide(&store, NOW, "before@example.jp");
+    let (mut quick, mut slow) = (store.follow(), store.follow());
+    let first = decide(&store, NOW, "taro@example.jp");
+    assert_eq!(quick.try_recv(), Ok(first));
+    // A change of a record is no decision.
+    let mut batch = Batch::new();
+    batch.put_why(&why(NOW, "taro@example.jp"));
+    store.commit_blocking(batch).unwrap();
+    assert_eq!(quick.try_recv(), Err(TryRecvError::Empty));
+    for _ in 0..8 {
+        let mut batch = Batch::new();
+        for _ in 0..KEPT / 8 {
+            let why = why(NOW, "taro@example.jp");
+            batch.put_decision(&why, &FactsRecord::new(why.id, 7));
+        }
+        store.commit_blocking(batch).unwrap();
+    }
+    assert_eq!(slow.try_recv(), Err(TryRecvError::Lagged(1)));
+    let rest = std::iter::from_fn(|| slow.try_recv().ok()).count();
+    assert_eq!(rest as u64, KEPT);
+    assert!(quick.try_recv().is_ok());
+}
+
+#[test]
+fn what_becomes_of_a_held_mail_is_told_in_its_record_unless_that_is_over_too() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let held = |time, expires_at| QuarantineEntry {
+        expires_at,
+        ..entry(time, "taro@example.jp")
+    };
+    let record = |entry: &QuarantineEntry| WhyRecord {
+        id: entry.id,
+        body: serde_json::json!({"effects": [{"id": entry.id, "state": "held", "reply": null}]}),
+        ..why(entry.received_at, "taro@example.jp")
+    };
+    let (short, whole) = (held(NOW, NOW + DAY), held(NOW, NOW + 7 * DAY));
+    for entry in [&short, &whole] {
+        hold(&store, entry);
+        let mut batch = Batch::new();
+        batch.put_decision(&record(entry), &FactsRecord::new(entry.id, 100));
+        store.commit_blocking(batch).unwrap();
+    }
+    let state = |id| {
+        let why = store.history_get(id).unwrap();
+        why.map(|why| why.body["effects"][0]["state"].as_str().unwrap().to_owned())
+    };
+    store.sweep(NOW, 0).unwrap();
+    store.sweep(NOW + DAY, DAY).unwrap();
+    assert_eq!(state(short.id).as_deref(), Some("expired"));
+    assert_eq!(state(whole.id).as_deref(), Some("held"));
+    store.sweep(NOW + 7 * DAY, 7 * DAY).unwrap();
+    assert!(list(&store).is_empty());
+    assert_eq!((state(short.id), state(whole.id)), (None, None));
 }

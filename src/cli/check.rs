@@ -2,12 +2,15 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use serde_json::json;
 
-use super::{Done, Exit, Failure, Global, text};
+use super::{Done, Exit, Failure, Global, facts, text};
 use crate::config::{self, Diagnostic, Severity};
+use crate::mail::{Address, Folded, SubjectField};
+use crate::view;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -26,10 +29,19 @@ pub(super) fn check(global: &Global, options: &Options, out: &mut dyn Write) -> 
     {
         std::fs::metadata(path).map_err(|error| Failure::io(path.display(), &error))?;
     }
-    let found = config::check(&global.config, &options.paths);
-    print(global, &found, out)?;
-    let errors = count(&found, Severity::Error);
-    let warnings = count(&found, Severity::Warning);
+    let (mut errors, mut warnings) = (0, 0);
+    // Without a daemon there is no history: asked for once, then no more.
+    let silent = AtomicBool::new(false);
+    let lately = |mailbox: &Address, each: &mut dyn FnMut(&[&Folded])| {
+        if !silent.load(Ordering::Relaxed) && lately(global, mailbox, each).is_err() {
+            silent.store(true, Ordering::Relaxed);
+        }
+    };
+    config::check_each(&global.config, &options.paths, &lately, &mut |found| {
+        errors += count(&found, Severity::Error);
+        warnings += count(&found, Severity::Warning);
+        print(global, &found, out)
+    })?;
     if !global.json && !global.quiet {
         writeln!(out, "{errors} errors, {warnings} warnings")?;
     }
@@ -40,6 +52,27 @@ pub(super) fn check(global: &Global, options: &Options, out: &mut dyn Write) -> 
         return Err(Failure::new(Exit::Failed, ""));
     }
     Ok(())
+}
+
+/// The Subjects of the mail that the daemon knows of.
+fn lately(global: &Global, mailbox: &Address, each: &mut dyn FnMut(&[&Folded])) -> Done {
+    let asked = facts::stream(global, &mailbox.to_string(), None, &mut |record| {
+        let facts = record.and_then(|record| view::facts(&record, mailbox));
+        if let Some(facts) = facts {
+            let texts = match &facts.message.subject {
+                SubjectField::Text(texts) => texts.as_slice(),
+                SubjectField::Empty | SubjectField::Missing => &[],
+            };
+            let folded: Vec<&Folded> = texts.iter().map(|text| &text.folded).collect();
+            each(&folded);
+        }
+        Ok(())
+    });
+    // A mailbox that the daemon does not know had no mail.
+    asked.or_else(|failure| match failure.exit {
+        Exit::NoUser => Ok(()),
+        _ => Err(failure),
+    })
 }
 
 /// Prints diagnostics as text or JSON lines; `--quiet` leaves warnings out.

@@ -30,9 +30,11 @@ pub(super) fn write(value: &Value, language: Language, out: &mut dyn Write) -> R
         writeln!(out, "  {number} {}", stage_line(step, language))?;
     }
     writeln!(out)?;
+    delivery(value, language, out)?;
     consequences(value, language, out)?;
     all_stages(value, language, out)?;
-    effects(value, language, out)
+    effects(value, language, out)?;
+    left_out(value, language, out)
 }
 
 fn headline(value: &Value, language: Language, told: Told) -> String {
@@ -91,6 +93,8 @@ fn circumstances(value: &Value, language: Language) -> Vec<String> {
         ("recipient", "宛先", "recipient"),
         ("received_at", "受信日時", "received"),
         ("sender", "差出人", "sender"),
+        ("from", "From", "from"),
+        ("subject", "件名", "subject"),
         ("client", "接続元", "client"),
         ("message_id", "Message-ID", "message-id"),
         ("size", "サイズ（バイト）", "size in bytes"),
@@ -100,7 +104,48 @@ fn circumstances(value: &Value, language: Language) -> Vec<String> {
         .filter_map(|(name, ja, en)| Some((value.get(name)?, ja, en)));
     given
         .map(|(value, ja, en)| format!("{} {}", label(language, ja, en), word(value)))
+        .chain(settings(value, language))
         .collect()
+}
+
+/// Which settings decided, and whether they still count.
+fn settings(value: &Value, language: Language) -> Option<String> {
+    let generation = clean(value["generation"].as_str()?);
+    let since = match (value["settings_changed"].as_bool(), language) {
+        (Some(true), Ja) => "（その後変更されています）",
+        (Some(true), En) => " (changed since then)",
+        (Some(false), Ja) => "（現在も同じ）",
+        (Some(false), En) => " (still the same)",
+        (None, _) => "",
+    };
+    let label = label(language, "判定時の設定", "settings");
+    Some(format!("{label} {generation}{since}"))
+}
+
+/// Where the mail lies.
+fn delivery(value: &Value, language: Language, out: &mut dyn Write) -> Result<()> {
+    let delivery = &value["delivery"];
+    if !delivery["place"].is_string() {
+        return Ok(());
+    }
+    let reply = match &delivery["reply"] {
+        Value::Null => String::new(),
+        reply => format!(" ({})", word(reply)),
+    };
+    let label = label(language, "配送先", "delivered to");
+    writeln!(out, "{label} {}{reply}", word(&delivery["place"]))
+}
+
+/// What did not fit into the record.
+fn left_out(value: &Value, language: Language, out: &mut dyn Write) -> Result<()> {
+    for (name, length) in value["left_out"].as_object().into_iter().flatten() {
+        let (name, length) = (clean(name), word(length));
+        match language {
+            Ja => writeln!(out, "記録が長いため省略: {name}（全{length}件）")?,
+            En => writeln!(out, "cut, the record is long: {name} ({length} in all)")?,
+        }
+    }
+    Ok(())
 }
 
 fn stage_line(step: &Value, language: Language) -> String {
@@ -361,9 +406,18 @@ mod tests {
     #[test]
     fn what_kept_us_from_looking_is_told() {
         let value = json!({"id": "x", "verdict": "deliver", "bounds": "MimeDepth", "bypass": "crash",
-                           "matched": "\u{1b}[2J広告"});
+                           "matched": "\u{1b}[2J広告", "left_out": {"forward.to": 10},
+                           "generation": "\u{1b}0a", "settings_changed": true,
+                           "delivery": {"place": "\u{1b}/m", "reply": "250 \u{1b}ok"}});
         let text = told(&value, En);
-        for words in ["MimeDepth", "(crash)", "In the mail: \"\u{fffd}[2J広告\""] {
+        for words in [
+            "forward.to (10 in all)",
+            "\u{fffd}0a (changed since then)",
+            "\u{fffd}/m (250 \u{fffd}ok)",
+            "MimeDepth",
+            "(crash)",
+            "In the mail: \"\u{fffd}[2J広告\"",
+        ] {
             assert!(text.contains(words), "{text}");
         }
         let text = told(&value, Ja);

@@ -28,11 +28,7 @@ impl DryRun {
     /// # Errors
     /// No address, and as [`DryRun::mailbox`].
     pub(super) fn named(&self, name: &str) -> Result<(Address, Arc<Mailbox>), Failure> {
-        let complete = match name.contains('@') {
-            true => Address::parse(name),
-            false => Address::parse(&format!("{name}@{}", self.config.server.default_domain)),
-        };
-        let address = complete
+        let address = complete(name, &self.config)
             .map_err(|error| Failure::new(Exit::Usage, format!("--mailbox {name}: {error}")))?;
         let mailbox = self.mailbox(&address)?;
         Ok((address, mailbox))
@@ -115,6 +111,14 @@ impl Trial<'_> {
             auth: &self.auth,
             looping: false,
         }
+    }
+}
+
+/// The address, or the mailbox of that name in `server.default_domain`.
+pub(super) fn complete(name: &str, config: &Config) -> Result<Address, AddressError> {
+    match name.contains('@') {
+        true => Address::parse(name),
+        false => Address::parse(&format!("{name}@{}", config.server.default_domain)),
     }
 }
 

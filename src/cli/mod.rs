@@ -4,14 +4,24 @@
 //! streams and its exit code.
 
 mod admin;
+mod allow;
+mod auto_reply;
+mod change;
 mod check;
 mod client;
+mod config;
 mod decision;
 mod demo;
 mod dry_run;
+mod editor;
 mod explain;
 mod facts;
+mod forward;
 mod history;
+mod mailbox;
+mod manual;
+mod notify;
+mod reject;
 mod replay;
 mod run;
 mod sieve;
@@ -25,7 +35,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Config, Loaded};
+use crate::config::{Config, Loaded};
 
 /// The exit codes of sysexits.h that we use (CONTRACT section 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +173,27 @@ enum Command {
     /// Outgoing forwards, notices, replies, releases
     #[command(subcommand)]
     Queue(admin::Queue),
+    /// Which mailboxes have settings; one of them shown, changed, edited
+    #[command(subcommand)]
+    Mailbox(mailbox::Mailbox),
+    /// Mail that a mailbox does not want: by sender, Subject, missing header
+    #[command(subcommand)]
+    Reject(reject::Reject),
+    /// Senders whose mail skips a mailbox's spam stage
+    #[command(subcommand)]
+    Allow(allow::Allow),
+    /// Where a mailbox's mail is sent on to
+    #[command(subcommand)]
+    Forward(forward::Forward),
+    /// Who is told of a mailbox's new mail
+    #[command(subcommand)]
+    Notify(notify::Notify),
+    /// What a mailbox answers by itself
+    #[command(subcommand)]
+    AutoReply(auto_reply::AutoReply),
+    /// The settings that count, an example of them, and their schema
+    #[command(subcommand)]
+    Config(config::Command),
     /// Settings as Sieve (RFC 5228), and Sieve as settings
     #[command(subcommand)]
     Sieve(sieve::Command),
@@ -179,6 +210,16 @@ enum Command {
     /// The store's files and index
     #[command(subcommand)]
     Store(store::Command),
+    /// What a shell needs to complete commands and options
+    Completions {
+        /// Whose
+        shell: manual::Shell,
+    },
+    /// The manual page of the program or of a command (`man quarantine list`)
+    Man {
+        /// Which command
+        command: Vec<String>,
+    },
 }
 
 /// Runs one command.
@@ -198,11 +239,20 @@ pub fn execute(cli: &Cli, out: &mut dyn Write) -> Done {
         Command::Replay(options) => replay::replay(global, options, out),
         Command::Quarantine(command) => admin::quarantine(global, command, out),
         Command::Queue(command) => admin::queue(global, command, out),
+        Command::Mailbox(command) => mailbox::mailbox(global, command, out),
+        Command::Reject(command) => reject::reject(global, command, out),
+        Command::Allow(command) => allow::allow(global, command, out),
+        Command::Forward(command) => forward::forward(global, command, out),
+        Command::Notify(command) => notify::notify(global, command, out),
+        Command::AutoReply(command) => auto_reply::auto_reply(global, command, out),
+        Command::Config(command) => config::config(global, command, out),
         Command::Sieve(command) => sieve::sieve(global, command, out),
         Command::Status => admin::status(global, out),
         Command::Reload { wait } => admin::reload(global, *wait, out),
         Command::Tail(filter) => history::tail(global, filter, out),
         Command::Store(command) => store::store(global, command, out),
+        Command::Completions { shell } => manual::completions(*shell, out),
+        Command::Man { command } => manual::man(command, out),
     }
 }
 
@@ -215,5 +265,5 @@ pub(crate) fn config_of(global: &Global) -> Result<Config, Failure> {
 pub(crate) fn load(global: &Global) -> Result<Loaded, Failure> {
     let path = &global.config;
     std::fs::metadata(path).map_err(|error| Failure::io(path.display(), &error))?;
-    config::load(path).map_err(|errors| check::refused(&errors))
+    crate::config::load(path).map_err(|errors| check::refused(&errors))
 }

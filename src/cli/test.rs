@@ -5,6 +5,7 @@ mod junit;
 mod outcome;
 mod report;
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -134,46 +135,56 @@ struct Ready<'a> {
 /// # Errors
 /// Everything that was not found, with the exit code of the first.
 fn prepare<'a>(dry_run: &DryRun, tests: &'a [RuleTests]) -> Result<Vec<Ready<'a>>, Failure> {
+    let mut mailboxes = HashMap::new();
     let mut ready = Vec::new();
     let mut failures: Vec<Failure> = Vec::new();
-    for tests in tests {
-        for case in &tests.cases {
-            let file = &tests.path;
-            let at = |line: u32, failure: Failure| match failure.exit {
-                // It shows the places of its own.
-                Exit::Config => failure,
-                exit => Failure::new(
-                    exit,
-                    format!("{}:{line}: {}", file.display(), failure.message),
-                ),
-            };
-            let raw = match &case.mail {
-                CaseMail::Text(raw) => Ok(raw.clone()),
-                CaseMail::File(path) => {
-                    dry_run::read(&path.value).map_err(|failure| at(path.line, failure))
-                }
-            };
-            let mailbox = dry_run
-                .mailbox(&case.mailbox.value)
-                .map_err(|failure| at(case.mailbox.line, failure));
-            match (raw, mailbox) {
-                (Ok(raw), Ok(mailbox)) => ready.push(Ready {
+    for (file, case) in tests.iter().flat_map(|tests| {
+        let file = tests.path.as_path();
+        tests.cases.iter().map(move |case| (file, case))
+    }) {
+        let raw = match &case.mail {
+            CaseMail::Text(raw) => Ok(raw.clone()),
+            CaseMail::File(path) => {
+                dry_run::read(&path.value).map_err(|failure| told_at(file, path.line, failure))
+            }
+        };
+        let address = &case.mailbox.value;
+        let mailbox = match mailboxes.get(&address.key()) {
+            Some(mailbox) => Ok(Arc::clone(mailbox)),
+            None => dry_run
+                .mailbox(address)
+                .map_err(|failure| told_at(file, case.mailbox.line, failure)),
+        };
+        match (raw, mailbox) {
+            (Ok(raw), Ok(mailbox)) => {
+                mailboxes.insert(address.key(), Arc::clone(&mailbox));
+                ready.push(Ready {
                     file,
                     case,
                     mailbox,
                     message: dry_run.message(&raw),
-                }),
-                (raw, mailbox) => failures.extend(raw.err().into_iter().chain(mailbox.err())),
+                });
             }
+            (raw, mailbox) => failures.extend(raw.err().into_iter().chain(mailbox.err())),
         }
     }
-    let Some(first) = failures.first() else {
+    let Some(exit) = failures.first().map(|first| first.exit) else {
         return Ok(ready);
     };
-    let exit = first.exit;
     let mut messages: Vec<String> = failures.into_iter().map(|f| f.message).collect();
     messages.dedup();
     Err(Failure::new(exit, messages.join("\n")))
+}
+
+/// A failure with the place in the test file; mistakes in settings show places of their own.
+fn told_at(file: &Path, line: u32, failure: Failure) -> Failure {
+    match failure.exit {
+        Exit::Config => failure,
+        exit => Failure::new(
+            exit,
+            format!("{}:{line}: {}", file.display(), failure.message),
+        ),
+    }
 }
 
 impl Ready<'_> {

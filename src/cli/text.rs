@@ -14,6 +14,13 @@ pub(super) fn clean(text: &str) -> String {
         .collect()
 }
 
+/// The same for one line of a settings file: its tabs and its end stay.
+pub(super) fn clean_line(line: &str) -> String {
+    let body = line.trim_end_matches(['\r', '\n']);
+    let pieces: Vec<String> = body.split('\t').map(clean).collect();
+    pieces.join("\t") + line.get(body.len()..).unwrap_or_default()
+}
+
 /// One line of JSON; the same characters stand in it as escapes (RFC 8259 7).
 pub(super) fn json(value: &Value) -> String {
     let mut line = String::new();

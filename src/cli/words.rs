@@ -189,7 +189,8 @@ pub(super) fn state(language: Language, word: &str) -> Option<&'static str> {
     })
 }
 
-const STATES: [(&str, &str, &str); 13] = [
+const STATES: [(&str, &str, &str); 14] = [
+    ("delivered", "配送済み", "delivered"),
     ("held", "隔離中", "held"),
     ("ready", "送信待ち", "waiting to be sent"),
     ("sending", "送信中", "being sent"),
@@ -216,6 +217,7 @@ const STATES: [(&str, &str, &str); 13] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::EffectState;
 
     #[test]
     fn every_word_is_there_in_both_languages() {
@@ -242,6 +244,21 @@ mod tests {
             both(&|language| state(language, word).unwrap());
         }
         assert_eq!(state(Language::Ja, "unheard of"), None);
+    }
+
+    #[test]
+    fn every_state_of_an_effect_has_a_word() {
+        use EffectState::*;
+        for it in [
+            Sent, InMailbox, Waiting, Dead, Dropped, Releasing, Released, Held, Deleted, Expired,
+        ] {
+            // A state that is added does not compile here: it needs a place in the list above too.
+            match it {
+                Sent | InMailbox | Waiting | Dead | Dropped | Releasing | Released | Held
+                | Deleted | Expired => {}
+            }
+            assert!(state(Language::Ja, it.as_str()).is_some(), "{it:?}");
+        }
     }
 
     #[test]

@@ -16,10 +16,9 @@ use memchr::memmem;
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecursiveMode, Watcher as _};
 
-use super::error::{Diagnostic, Severity};
 use super::source::Report;
 use super::tree::{self, Kind};
-use super::{Attempt, MOST_FILE_BYTES, location, patterns};
+use super::{MOST_FILE_BYTES, patterns};
 use crate::mail::Address;
 
 /// How long a look-up waits for the first index.
@@ -188,16 +187,21 @@ impl Index {
             return false;
         }
         let is_file = |path: &PathBuf| path.extension().is_some_and(|e| e == "yaml");
+        // What a writer has beside the file until its rename.
+        let is_hidden = |path: &&PathBuf| {
+            let name = path.file_name().unwrap_or_default();
+            name.as_encoded_bytes().starts_with(b".")
+        };
+        let paths: Vec<&PathBuf> = event.paths.iter().filter(|p| !is_hidden(p)).collect();
         if event.need_rescan()
-            || !event
-                .paths
+            || !paths
                 .iter()
                 .all(|p| is_file(p) || !p.is_dir() && p.exists())
         {
             self.build(dir);
             return true;
         }
-        for path in event.paths.iter().filter(|path| is_file(path)) {
+        for path in paths.into_iter().filter(|path| is_file(path)) {
             self.update(path);
         }
         false
@@ -282,35 +286,4 @@ pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
     }
     files.sort();
     files
-}
-
-/// Aliases of the files that `check` has seen.
-#[derive(Default)]
-pub(crate) struct Claims(HashMap<String, PathBuf>);
-
-impl Claims {
-    /// Adds a mailbox; an error for each alias that another file has already.
-    pub(crate) fn add(&mut self, path: &Path, read: &Attempt) -> Vec<Diagnostic> {
-        let mut found = Vec::new();
-        for (alias, place, snippet) in &read.aliases {
-            let Some(other) = self.0.insert(alias.key(), path.to_owned()) else {
-                continue;
-            };
-            let other = location::address_of(&other).map_or_else(
-                || other.display().to_string(),
-                |address| address.to_string(),
-            );
-            found.push(Diagnostic {
-                severity: Severity::Error,
-                id: "duplicate",
-                file: path.to_owned(),
-                line: place.line,
-                col: place.col,
-                message: format!("{alias} is an alias of {other} already"),
-                snippet: snippet.clone(),
-                help: Some("an alias belongs to one mailbox".to_owned()),
-            });
-        }
-        found
-    }
 }

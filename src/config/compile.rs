@@ -14,7 +14,7 @@ use super::raw::*;
 use super::setting::{Setting as _, Written as _};
 use super::settings::*;
 use super::source::{Place, Report};
-use super::text::{FilePath, Mail, Size, Text, Time, is_host};
+use super::text::{Count, FilePath, Mail, NonZero, Room, Size, Span, Text, Time, is_host};
 use super::{compile_mailbox, read, tls};
 use crate::mail::{Address, Protocol};
 use crate::policy::AllowSet;
@@ -44,7 +44,7 @@ pub(crate) fn config(report: &mut Report, path: &Path, raw: &RawConfig) -> Optio
         },
         quarantine: compile.quarantine(&raw.quarantine.section()),
         history: History {
-            retention: compile.span(&raw.history.section().retention),
+            retention: span(&raw.history.section().retention),
         },
         limits: compile.limits(&raw.limits.section()),
         logging: compile.logging(&raw.logging.section()),
@@ -157,8 +157,8 @@ impl Compile<'_> {
         }
         let timeouts = raw.timeouts.section();
         let limits = raw.limits.section();
-        let message_size = self.octets(&limits.message_size);
-        let memory = self.octets(&limits.memory);
+        let message_size = octets(&limits.message_size);
+        let memory = octets(&limits.memory);
         if memory < message_size {
             let at = [limits.message_size.place(), limits.memory.place()];
             let at = at.into_iter().max_by_key(|at| at.line > 0);
@@ -173,28 +173,28 @@ impl Compile<'_> {
             listeners: self.listeners(&raw.listeners, &raw.tls),
             tls: tls::certificate(self.report, &raw.tls),
             timeouts: Timeouts {
-                command: self.span(&timeouts.command),
-                data_block: self.span(&timeouts.data_block),
+                command: span(&timeouts.command),
+                data_block: span(&timeouts.data_block),
                 final_reply: self.final_reply(&timeouts.final_reply),
-                shutdown_grace: self.span(&timeouts.shutdown_grace),
+                shutdown_grace: span(&timeouts.shutdown_grace),
             },
             limits: ServerLimits {
                 message_size,
-                recipients: self.count(&limits.recipients),
-                mime_parts: self.count(&limits.mime_parts),
-                mime_depth: self.count(&limits.mime_depth),
-                header_fields: self.count(&limits.header_fields),
-                header_bytes: self.octets(&limits.header_bytes),
+                recipients: count(&limits.recipients),
+                mime_parts: count(&limits.mime_parts),
+                mime_depth: count(&limits.mime_depth),
+                header_fields: count(&limits.header_fields),
+                header_bytes: octets(&limits.header_bytes),
                 memory,
-                errors: self.count(&limits.errors),
+                errors: count(&limits.errors),
             },
         })
     }
 
     /// An MTA waits 10 minutes (RFC 5321 4.5.3.2.6); up to a minute each for memory and for a commit
     /// that has begun come on top of what is set.
-    fn final_reply(&mut self, raw: &Field<Text<Time>>) -> Duration {
-        let span = self.span(raw);
+    fn final_reply(&mut self, raw: &Field<Span>) -> Duration {
+        let span = span(raw);
         if span > Duration::from_mins(8) {
             let message = "an MTA may have hung up before its reply comes";
             let help = "let `final_reply` be at most 8m";
@@ -270,7 +270,7 @@ impl Compile<'_> {
                 RawBareNewline::Normalize => BareNewline::Normalize,
                 RawBareNewline::Reject => BareNewline::Reject,
             },
-            max_connections: self.count(&raw.max_connections),
+            max_connections: count(&raw.max_connections),
         })
     }
 
@@ -374,8 +374,8 @@ impl Compile<'_> {
         let Text(address) = raw.address.value.clone()?;
         Some(NextHop {
             address: address.below(self.report.folder(raw.address.place())),
-            timeout: self.span(&raw.timeout),
-            max_connections: self.count(&raw.max_connections),
+            timeout: span(&raw.timeout),
+            max_connections: count(&raw.max_connections),
         })
     }
 
@@ -406,11 +406,6 @@ impl Compile<'_> {
         if !is_host(&host) && ip.parse::<core::net::IpAddr>().is_err() {
             self.value(raw.host.place(), "a host name or an address");
         }
-        let port = raw.port.effective();
-        let port = u16::try_from(port).ok().filter(|port| *port > 0);
-        if port.is_none() {
-            self.value(raw.port.place(), "a port is 1-65535");
-        }
         let tls = match raw.tls.effective() {
             RawRelayTls::None => RelayTls::None,
             RawRelayTls::Opportunistic => RelayTls::Opportunistic,
@@ -422,11 +417,11 @@ impl Compile<'_> {
         let signature = raw.signature.section();
         Some(Relay {
             host: ip.to_owned(),
-            port: port.unwrap_or(25),
+            port: u16::try_from(raw.port.effective().0).ok()?,
             tls,
             auth: self.auth(&raw.auth, tls, ip),
-            timeout: self.span(&raw.timeout),
-            max_connections: self.count(&raw.max_connections),
+            timeout: span(&raw.timeout),
+            max_connections: count(&raw.max_connections),
             min_interval: raw.min_interval.effective().0.0,
             per_minute: u32::try_from(raw.per_minute.effective()).unwrap_or(u32::MAX),
             retry: self.retry(&raw.retry.section()),
@@ -480,12 +475,8 @@ impl Compile<'_> {
     }
 
     fn retry(&mut self, raw: &RawRetry) -> Retry {
-        let factor = raw.factor.effective();
-        if !(1.0..=100.0).contains(&factor) {
-            self.value(raw.factor.place(), "the factor is 1 to 100");
-        }
-        let first = self.span(&raw.first);
-        let longest = self.span(&raw.longest);
+        let first = span(&raw.first);
+        let longest = span(&raw.longest);
         if longest < first {
             let at = if raw.longest.is_given() {
                 raw.longest.place()
@@ -496,9 +487,9 @@ impl Compile<'_> {
         }
         Retry {
             first,
-            factor,
+            factor: raw.factor.effective().0,
             longest,
-            give_up: self.span(&raw.give_up),
+            give_up: span(&raw.give_up),
         }
     }
 
@@ -514,8 +505,8 @@ impl Compile<'_> {
         };
         let virus = Scanner {
             engine,
-            max_size: self.octets(&virus.max_size),
-            timeout: self.span(&virus.timeout),
+            max_size: octets(&virus.max_size),
+            timeout: span(&virus.timeout),
             on_error: on_error(virus.on_error.effective()),
             keep_original: virus.keep_original.effective(),
         };
@@ -530,8 +521,8 @@ impl Compile<'_> {
         };
         let spam = Scanner {
             engine,
-            max_size: self.octets(&spam.max_size),
-            timeout: self.span(&spam.timeout),
+            max_size: octets(&spam.max_size),
+            timeout: span(&spam.timeout),
             on_error: on_error(spam.on_error.effective()),
             keep_original: true,
         };
@@ -567,8 +558,8 @@ impl Compile<'_> {
             jiff::civil::Time::midnight()
         });
         Quarantine {
-            retention: self.span(&raw.retention),
-            max_size: self.octets(&raw.max_size),
+            retention: span(&raw.retention),
+            max_size: octets(&raw.max_size),
             notice: NoticeTime {
                 daily_at,
                 timezone: timezone(self.report, &notice.timezone),
@@ -583,10 +574,10 @@ impl Compile<'_> {
             entries_total: raw.entries_total.effective(),
             forwarding_rules: raw.forwarding_rules.effective(),
             forwarding_targets: raw.forwarding_targets.effective(),
-            forwarding_pattern_bytes: self.octets(&raw.forwarding_pattern_bytes),
+            forwarding_pattern_bytes: octets(&raw.forwarding_pattern_bytes),
             notify_addresses: raw.notify_addresses.effective(),
-            auto_reply_interval: self.span(&raw.auto_reply_interval),
-            auto_reply_message_bytes: self.octets(&raw.auto_reply_message_bytes),
+            auto_reply_interval: span(&raw.auto_reply_interval),
+            auto_reply_message_bytes: octets(&raw.auto_reply_message_bytes),
         }
     }
 
@@ -639,37 +630,24 @@ impl Compile<'_> {
         self.report.folder(field.place()).join(written)
     }
 
-    /// A time span that must not be zero.
-    fn span(&mut self, field: &Field<Text<Time>>) -> Duration {
-        let Text(Time(span)) = field.effective();
-        if span.is_zero() {
-            self.value(field.place(), "more than 0 is wanted");
-        }
-        span
-    }
-
-    /// A size that must not be zero.
-    fn octets(&mut self, field: &Field<Text<Size>>) -> u64 {
-        let Text(Size(size)) = field.effective();
-        if size == 0 {
-            self.value(field.place(), "more than 0 is wanted");
-        }
-        size
-    }
-
-    /// A number of things, 1 to 10 million.
-    fn count(&mut self, field: &Field<u64>) -> usize {
-        const MOST: u64 = 10_000_000;
-        let count = field.effective();
-        if !(1..=MOST).contains(&count) {
-            self.value(field.place(), "1 to 10000000 is wanted");
-        }
-        usize::try_from(count).unwrap_or(usize::MAX)
-    }
-
     fn value(&mut self, at: Place, words: &str) {
         self.report.error("value", at, words);
     }
+}
+
+fn span(field: &Field<Span>) -> Duration {
+    let Text(NonZero(Time(span))) = field.effective();
+    span
+}
+
+fn octets(field: &Field<Room>) -> u64 {
+    let Text(NonZero(Size(size))) = field.effective();
+    size
+}
+
+fn count(field: &Field<Count>) -> usize {
+    let Count(number) = field.effective();
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// A domain as [`Address::key`] folds it; `None` when it is no mail domain.

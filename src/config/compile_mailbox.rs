@@ -11,7 +11,7 @@ use super::field::Field;
 use super::mailbox::*;
 use super::patterns::{self, NamedList};
 use super::settings::{Config, Engine, Limits};
-use super::source::{Place, Report};
+use super::source::{DAEMON_FILE, Place, Report};
 use super::text::{Mail, Size, Text};
 use super::{Mailbox, SpamNotice, location};
 use crate::mail::Address;
@@ -295,8 +295,8 @@ impl Compile<'_> {
         let from_suffixes = self.condition(from, fold_address).map(SuffixSet::build);
         let free = !raw.attachment.is_given() && !raw.size.is_given();
         if item.value.is_some() && free && !subject.is_given() && !from.is_given() {
-            let help = "add a condition, or use `mode: all`";
-            let message = "a rule without conditions matches every mail";
+            let help = "add a condition, or use `mode: all` for every mail";
+            let message = "a rule without conditions applies to no mail";
             self.report
                 .warning("no-condition", item.place(), message, help);
         }
@@ -364,10 +364,12 @@ impl Compile<'_> {
     ) -> Redirect {
         self.check_targets(to, self.limits.forwarding_targets, "targets");
         for item in to.section() {
+            // The operator's defaults may name a mailbox, which then keeps its own mail.
+            let of_defaults = item.place().file == DAEMON_FILE;
             let is_own = item
                 .get()
                 .is_some_and(|Text(Mail(a))| own.contains(&a.key()));
-            if is_own {
+            if is_own && !of_defaults {
                 let help = "`keep_copy: true` keeps the mail";
                 let message = "a forward to the mailbox itself";
                 self.report
@@ -388,10 +390,11 @@ impl Compile<'_> {
     fn notify(&mut self, raw: &RawNotify, own: &[String]) -> Option<Notify> {
         self.check_targets(&raw.to, self.limits.notify_addresses, "addresses");
         for item in raw.to.section() {
-            if item
+            let of_defaults = item.place().file == DAEMON_FILE;
+            let is_own = item
                 .get()
-                .is_some_and(|Text(Mail(a))| own.contains(&a.key()))
-            {
+                .is_some_and(|Text(Mail(a))| own.contains(&a.key()));
+            if is_own && !of_defaults {
                 let help = "name an address that is read elsewhere";
                 let message = "a notice of each mail into the same mailbox";
                 self.report

@@ -165,6 +165,16 @@ impl Directory {
         std::iter::once(recipient).chain(&base).find_map(file)
     }
 
+    /// The mailbox whose file gives a recipient its settings; `None` when no file does.
+    pub fn owner_of(&self, recipient: &Address) -> Option<Address> {
+        let domain = recipient.key();
+        let domain = domain.rsplit_once('@').map_or("", |(_, domain)| domain);
+        if !self.domains.is_empty() && !self.domains.contains(domain) {
+            return None;
+        }
+        location::address_of(&self.path_of(recipient)?)
+    }
+
     /// `taro@` for `taro+news@`.
     fn without_extension(&self, address: &Address) -> Option<Address> {
         let sign = self.config.mailboxes.address_extension?;

@@ -46,6 +46,13 @@ impl Lines {
 
 /// The entries of a text file, one a line.
 pub(crate) fn of_file(report: &mut Report, file: u16) -> Lines {
+    let (entries, empty) = in_file(report, file);
+    complain(report, empty);
+    entries
+}
+
+/// The entries of a text file and the places of the empty ones.
+pub(crate) fn in_file(report: &Report, file: u16) -> (Lines, Vec<Place>) {
     let mut entries = Vec::new();
     let mut empty = Vec::new();
     if let Some(source) = report.source(file) {
@@ -53,8 +60,7 @@ pub(crate) fn of_file(report: &mut Report, file: u16) -> Lines {
             keep(Place { file, line, col: 1 }, text, &mut entries, &mut empty);
         }
     }
-    complain(report, empty);
-    Lines(entries)
+    (Lines(entries), empty)
 }
 
 /// The entries of a text value.

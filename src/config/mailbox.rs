@@ -19,7 +19,7 @@ sections! {
         /// the file lies at <domain>/<localpart>.yaml below mailboxes.dir
         mailbox: Text<Mail>, like "taro@example.jp";
         /// counts as "me" for auto-reply; mail to it has these settings
-        aliases: Vec<Field<Text<Mail>>> = "[]", like "[t.yamada@example.jp]";
+        aliases: Vec<Field<Text<Mail>>>, like "[t.yamada@example.jp]";
         /// notices, reports
         language: RawLanguage = "ja";
         /// IANA name, for times in notices and of auto_reply
@@ -47,11 +47,11 @@ sections! {
         /// header From address ends with
         from_suffixes: Lines, like "|\n  @spam.example\n  .bulk.example\n  noreply@shop.example";
         /// the same from a text file, one a line
-        from_suffixes_file: FilePath;
+        from_suffixes_file: FilePath, or "PATH";
         /// decoded Subject contains
         subject_contains: Lines, like "|\n  未承諾広告\n  [広告]\n  #1 offer";
         /// the same from a text file, one a line
-        subject_contains_file: FilePath;
+        subject_contains_file: FilePath, or "PATH";
         /// missing and empty header fields
         headers: Vec<Field<RawHeader>> = "[]",
             like "[from_missing, from_empty, from_empty_address, subject_missing, subject_empty]";
@@ -64,11 +64,11 @@ sections! {
         /// header From address ends with; an entry with a local part: equals
         senders: Lines, like "|\n  partner@example.com\n  @example.or.jp";
         /// the same from a text file, one a line
-        senders_file: FilePath;
+        senders_file: FilePath, or "PATH";
         /// counts only when DMARC-aligned and passing: needs `trust`, not built yet
-        verified_senders: Lines;
+        verified_senders: Lines, or "|\n  bank@example.net";
         /// the same from a text file, one a line
-        verified_senders_file: FilePath;
+        verified_senders_file: FilePath, or "PATH";
     } lists(senders senders_file, verified_senders verified_senders_file)
 
     /// `virus`.
@@ -113,16 +113,16 @@ sections! {
         name: String, like "invoices to accounting";
         /// true: not looked at
         paused: bool = "false";
-        /// of the conditions below
+        /// how many of the conditions below
         r#match: RawMatch = "all";
         /// decoded Subject contains
         subject_contains: Lines, like "|\n  請求書\n  invoice";
         /// the same from a text file, one a line
-        subject_contains_file: FilePath;
+        subject_contains_file: FilePath, or "PATH";
         /// header From address ends with
         from_suffixes: Lines, like "|\n  @supplier.example";
         /// the same from a text file, one a line
-        from_suffixes_file: FilePath;
+        from_suffixes_file: FilePath, or "PATH";
         /// has one, or has none
         attachment: bool, like "true";
         /// of the mail as received; one bound
@@ -138,7 +138,7 @@ sections! {
         /// so much or more
         at_least: Text<Size>, like "10KiB";
         /// so much or less
-        at_most: Text<Size>;
+        at_most: Text<Size>, or "5MiB";
     } either(at_least at_most)
 
     /// `notify`.
@@ -170,7 +170,7 @@ sections! {
         /// reverse path, as allow.senders
         senders: Lines, like "|\n  @supplier.example";
         /// the same from a text file, one a line
-        senders_file: FilePath;
+        senders_file: FilePath, or "PATH";
         /// the text
         message: String = required, like "|\n  お急ぎの場合は 03-0000-0000 へお電話ください。";
     } lists(senders senders_file)

@@ -9,21 +9,26 @@
 //! settings of a recipient.
 
 mod aliases;
+mod check;
 mod compile;
 mod compile_mailbox;
 pub mod directory;
 pub mod edit;
 pub mod error;
+mod example;
 mod field;
 mod lines;
+mod lint;
 mod location;
 pub(crate) mod mailbox;
 mod patterns;
 mod raw;
 mod read;
+mod schema;
 pub mod ruletests;
 mod setting;
 pub mod settings;
+mod show;
 mod source;
 mod text;
 mod tls;
@@ -31,14 +36,19 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
+pub use check::{Lately, check, check_each};
 pub use directory::{Directory, DirectoryStats, Lookup};
 pub use error::{Diagnostic, Severity, Snippet};
+pub use example::example;
+pub use schema::{Kind, schema};
 pub use settings::*;
+pub use show::{Leaf, Settings, show, show_mailbox};
 pub use tls::Certificate;
 
 use self::mailbox::RawMailbox;
+use self::raw::RawConfig;
 use self::setting::{Setting as _, Shape};
-use self::source::{Cursor, Place, Report};
+use self::source::{Place, Report};
 use self::text::{Mail, Text};
 use crate::mail::Address;
 use crate::policy::Policy;
@@ -120,6 +130,24 @@ pub fn load_mailbox(config: &Config, path: &Path) -> Result<Mailbox, Vec<Diagnos
     read_mailbox(config, path, None).result()
 }
 
+/// The mailbox files below `mailboxes.dir`, sorted; those of one domain when it is named.
+pub fn mailbox_files(config: &Config, domain: Option<&str>) -> Vec<PathBuf> {
+    let key = |domain: &str| {
+        let address = Address::parse(&format!("a@{domain}")).ok()?;
+        Some(address.key().rsplit_once('@')?.1.to_owned())
+    };
+    let wanted = domain.map(key);
+    let mut files = aliases::files_below(&config.mailboxes.dir);
+    files.retain(|path| match &wanted {
+        None => true,
+        Some(wanted) => {
+            let owner = location::address_of(path);
+            wanted.is_some() && owner.and_then(|owner| key(owner.domain())) == *wanted
+        }
+    });
+    files
+}
+
 /// Reads a mailbox file as the draft of settings for a mailbox, wherever it lies. Its `mailbox:` may
 /// be left out, and must not name another one.
 ///
@@ -131,61 +159,6 @@ pub fn load_draft(
     mailbox: &Address,
 ) -> Result<Mailbox, Vec<Diagnostic>> {
     read_mailbox(config, path, Some(mailbox)).result()
-}
-
-/// Every error and warning of the files, for `check`, in the order of files and lines: without
-/// `paths` the daemon file and all mailbox files below its `mailboxes.dir`, else those files. A
-/// folder stands for the files in it. A file is a mailbox file when it lies below `mailboxes.dir` or
-/// has a key of a mailbox file at its top; else it is a daemon file.
-pub fn check(config: &Path, paths: &[PathBuf]) -> Vec<Diagnostic> {
-    let (daemon, mut found) = match read_file(config) {
-        Ok(bytes) => attempt_config(config, bytes),
-        Err(found) => (None, found),
-    };
-    let said = found.clone();
-    if paths.is_empty() {
-        if let Some(daemon) = daemon {
-            let files = aliases::files_below(&daemon.mailboxes.dir);
-            check_files(&daemon, &files, &said, &mut found);
-        }
-        return found;
-    }
-    found.retain(|d| paths.contains(&d.file));
-    // Without a daemon file the built-in limits count.
-    let daemon = daemon.or_else(|| attempt_config(config, b"version: 1".to_vec()).0);
-    let Some(daemon) = daemon else { return found };
-    for path in paths.iter().filter(|path| *path != config) {
-        let files = if path.is_dir() {
-            aliases::files_below(path)
-        } else {
-            vec![path.clone()]
-        };
-        check_files(&daemon, &files, &said, &mut found);
-    }
-    found
-}
-
-fn check_files(
-    config: &Config,
-    paths: &[PathBuf],
-    said: &[Diagnostic],
-    found: &mut Vec<Diagnostic>,
-) {
-    let mut claims = aliases::Claims::default();
-    for path in paths {
-        if !location::is_below(&config.mailboxes.dir, path) && !is_mailbox_file(path) {
-            found.extend(load(path).map_or_else(|found| found, |loaded| loaded.warnings));
-            continue;
-        }
-        let attempt = read_mailbox(config, path, None);
-        found.extend(claims.add(path, &attempt));
-        // What is wrong with the defaults was said of the daemon file.
-        let same = |a: &Diagnostic, b: &Diagnostic| {
-            (&a.file, a.line, a.col, &a.message) == (&b.file, b.line, b.col, &b.message)
-        };
-        let news = |d: &Diagnostic| d.file != config.path || !said.iter().any(|s| same(s, d));
-        found.extend(attempt.found.into_iter().filter(news));
-    }
 }
 
 /// Whether the file has a mailbox file's key at its top. One that cannot be read has not.
@@ -221,10 +194,23 @@ fn read_config(path: &Path, bytes: Vec<u8>) -> Result<Loaded, Vec<Diagnostic>> {
 /// What could be made of a daemon file, and the findings: with an error among them it is fit for
 /// finding the mailbox files only.
 fn attempt_config(path: &Path, bytes: Vec<u8>) -> (Option<Config>, Vec<Diagnostic>) {
+    attempt_config_and(path, bytes, |_, _, _| ())
+}
+
+/// As [`attempt_config`]; `then` looks on at what was written and what was made of it.
+fn attempt_config_and(
+    path: &Path,
+    bytes: Vec<u8>,
+    then: impl FnOnce(&mut Report, &RawConfig, &Config),
+) -> (Option<Config>, Vec<Diagnostic>) {
     let mut report = Report::default();
-    let config = patterns::add_text(&mut report, path, bytes)
-        .and_then(|_| compile::read(&mut report))
-        .and_then(|raw| compile::config(&mut report, path, &raw));
+    let raw = patterns::add_text(&mut report, path, bytes).and_then(|_| compile::read(&mut report));
+    let config = raw
+        .as_ref()
+        .and_then(|raw| compile::config(&mut report, path, raw));
+    if let (Some(raw), Some(config)) = (&raw, &config) {
+        then(&mut report, raw, config);
+    }
     (config, report.finish())
 }
 
@@ -238,8 +224,6 @@ pub(crate) struct Attempt {
     pub(crate) files: Vec<PathBuf>,
     /// Octets of those files, for the cache.
     pub(crate) octets: usize,
-    /// Its aliases and where they stand.
-    pub(crate) aliases: Vec<(Address, Place, Option<Snippet>)>,
 }
 
 impl Attempt {
@@ -267,18 +251,32 @@ fn read_mailbox_text(
     bytes: Vec<u8>,
     address: Option<&Address>,
 ) -> Attempt {
+    read_mailbox_and(config, path, bytes, address, |_, _, _| ())
+}
+
+/// As [`read_mailbox_text`]; `then` looks on at what was written, over the defaults, and what was
+/// made of it.
+fn read_mailbox_and(
+    config: &Config,
+    path: &Path,
+    bytes: Vec<u8>,
+    address: Option<&Address>,
+    then: impl FnOnce(&mut Report, &RawMailbox, &Mailbox),
+) -> Attempt {
     let mut attempt = Attempt {
         files: vec![path.to_owned()],
         ..Attempt::default()
     };
     let mut report = Report::beside(&config.path);
-    let mailbox = mailbox_of(&mut report, config, path, bytes, address, &mut attempt);
-    attempt.mailbox = mailbox
-        .filter(|_| !report.has_errors())
-        .map(|mailbox| Mailbox {
-            generation: report.generation(&config.generation),
-            ..mailbox
-        });
+    let made = mailbox_of(&mut report, config, path, bytes, address, &mut attempt);
+    let good = !report.has_errors();
+    if let Some((merged, mailbox)) = &made {
+        then(&mut report, merged, mailbox);
+    }
+    attempt.mailbox = made.filter(|_| good).map(|(_, mailbox)| Mailbox {
+        generation: report.generation(&config.generation),
+        ..mailbox
+    });
     attempt.octets = report.octets();
     attempt.found = report.finish();
     attempt
@@ -291,7 +289,22 @@ fn mailbox_of(
     bytes: Vec<u8>,
     address: Option<&Address>,
     attempt: &mut Attempt,
-) -> Option<Mailbox> {
+) -> Option<(RawMailbox, Mailbox)> {
+    let (merged, address) = merged(report, config, path, bytes, address)?;
+    let mailbox = compile_mailbox::compile(report, config, &merged, &address, &mut attempt.files);
+    let path = Some(path.to_owned());
+    Some((merged, Mailbox { path, ..mailbox }))
+}
+
+/// The text of a mailbox file over the defaults, and whose it is. `None` when there is too little to
+/// look at.
+fn merged(
+    report: &mut Report,
+    config: &Config,
+    path: &Path,
+    bytes: Vec<u8>,
+    address: Option<&Address>,
+) -> Option<(RawMailbox, Address)> {
     let file = patterns::add_text(report, path, bytes)?;
     let raw: RawMailbox = read::settings(report, file)?;
     compile::version(report, &raw.version, file);
@@ -322,20 +335,7 @@ fn mailbox_of(
     }
     // Whosever the mailbox is, the rest of the file is looked at.
     let address = address.or_else(|| Address::parse("nobody@localhost").ok())?;
-    let merged = raw.over(&config.mailboxes.defaults);
-    let mut cursor = Cursor::default();
-    let alias = |item: &field::Field<Text<Mail>>| {
-        let Text(Mail(address)) = item.get()?;
-        let snippet = report.snippet(&mut cursor, item.place());
-        Some((address.clone(), item.place(), snippet))
-    };
-    let aliases = merged.aliases.section();
-    attempt.aliases = aliases.iter().filter_map(alias).collect();
-    let mailbox = compile_mailbox::compile(report, config, &merged, &address, &mut attempt.files);
-    Some(Mailbox {
-        path: Some(path.to_owned()),
-        ..mailbox
-    })
+    Some((raw.over(&config.mailboxes.defaults), address))
 }
 
 /// The mailbox of an address without a file.

@@ -64,6 +64,16 @@ pub(crate) fn load(report: &mut Report, list: NamedList<'_>, files: &mut Vec<Pat
     }
 }
 
+/// The entries once more, for the lints: what is wrong with them has been said.
+pub(crate) fn again(report: &Report, list: NamedList<'_>) -> Lines {
+    let Some(FilePath(written)) = list.file.get() else {
+        return list.here.section();
+    };
+    let path = report.folder(list.file.place()).join(written);
+    let file = report.file_of(&path);
+    file.map_or_else(Lines::default, |file| lines::in_file(report, file).0)
+}
+
 /// Reads a regular file of at most `most` octets.
 ///
 /// # Errors
@@ -139,13 +149,13 @@ pub(crate) fn check_length(report: &mut Report, lines: &Lines, range: Range) {
         let chars = line.text.chars().count() as u64;
         if chars < range.min {
             let message = format!(
-                "an entry of {chars} characters, at least {} are wanted",
+                "{chars} characters are too short for an entry, at least {} are wanted",
                 range.min
             );
             report.error("too-short", line.place, message);
         } else if chars > range.max {
             let message = format!(
-                "an entry of {chars} characters, at most {} are allowed",
+                "{chars} characters are too long for an entry, at most {} are allowed",
                 range.max
             );
             report.error("too-long", line.place, message);

@@ -5,7 +5,7 @@ use super::lines::Lines;
 use super::mailbox::RawMailbox;
 use super::setting::{sections, words};
 use super::settings::{Endpoint, NamedAddress, SecretSource};
-use super::text::{FilePath, Mail, Size, Text, Time};
+use super::text::{Count, Factor, FilePath, Mail, Port, Room, Size, Span, Text, Time};
 use crate::smtp::{Cidr, ListenAddress};
 
 sections! {
@@ -20,7 +20,7 @@ sections! {
         /// operator mail that mailboxes with `announcements: true` always get
         announcement_senders: Lines = "|\n  @announce.example.jp";
         /// the same from a text file, one a line
-        announcement_senders_file: FilePath;
+        announcement_senders_file: FilePath, or "PATH";
         /// kept mail
         delivery: RawDelivery;
         /// forwards, notices, auto-replies, reports
@@ -63,7 +63,7 @@ sections! {
 
     /// One of `server.listeners`.
     RawListener {
-        /// unique; else as `protocol`
+        /// unique; left out: as `protocol`
         name: String, like "lmtp";
         /// what is spoken
         protocol: RawProtocol = "lmtp";
@@ -71,12 +71,12 @@ sections! {
         listen: Text<ListenAddress> = "127.0.0.1:2424";
         /// who may connect (TCP); these are the trusted clients (XFORWARD, upstream headers)
         clients: Vec<Field<Text<Cidr>>> = r#"[127.0.0.0/8, "::1"]"#;
-        /// for TCP
+        /// for TCP; needs server.tls
         tls: RawListenerTls = "none";
-        /// a bare CR or LF in the data; else normalize for lmtp, reject for smtp
+        /// a bare CR or LF in the data; left out: normalize for lmtp, reject for smtp
         bare_newline: RawBareNewline, like "normalize";
-        /// further clients wait
-        max_connections: u64 = "200";
+        /// further clients are told 421
+        max_connections: Count = "200";
     } then(by_protocol)
 
     /// `server.tls`.
@@ -90,33 +90,33 @@ sections! {
     /// `server.timeouts`.
     RawTimeouts {
         /// for one command (RFC 5321 4.5.3.2)
-        command: Text<Time> = "5m";
+        command: Span = "5m";
         /// between two blocks of data
-        data_block: Text<Time> = "3m";
+        data_block: Span = "3m";
         /// then 451 4.4.5; far below Postfix lmtp_data_done_timeout (600 s)
-        final_reply: Text<Time> = "4m";
+        final_reply: Span = "4m";
         /// for open sessions after SIGTERM
-        shutdown_grace: Text<Time> = "60s";
+        shutdown_grace: Span = "60s";
     }
 
     /// `server.limits`.
     RawServerLimits {
         /// of one mail; over it 552 5.3.4
-        message_size: Text<Size> = "50MiB";
+        message_size: Room = "50MiB";
         /// of one mail
-        recipients: u64 = "1000";
+        recipients: Count = "1000";
         /// of one mail; over it the header fields alone decide
-        mime_parts: u64 = "1000";
+        mime_parts: Count = "1000";
         /// nesting of parts
-        mime_depth: u64 = "64";
+        mime_depth: Count = "64";
         /// of one header
-        header_fields: u64 = "1000";
+        header_fields: Count = "1000";
         /// of one header
-        header_bytes: Text<Size> = "1MiB";
+        header_bytes: Room = "1MiB";
         /// all mail in flight; beyond it mail waits, 60 s at most, then 452 4.3.1
-        memory: Text<Size> = "512MiB";
+        memory: Room = "512MiB";
         /// protocol errors before the connection is closed with 421
-        errors: u64 = "20";
+        errors: Count = "20";
     }
 
     /// `mailboxes`.
@@ -136,7 +136,8 @@ sections! {
         /// compiled settings kept in memory
         cache: Text<Size> = "64MiB";
         /// below each mailbox file; same keys but version, mailbox and aliases
-        defaults: RawMailbox;
+        defaults: RawMailbox,
+            like "language: ja\nspam: {scan: true, quarantine: true, notice: daily}\nvirus: {scan: true}";
     }
 
     /// `delivery`.
@@ -156,9 +157,9 @@ sections! {
         /// path, or host:port
         address: Text<Endpoint>;
         /// for each of connect, command and reply
-        timeout: Text<Time> = "5m";
+        timeout: Span = "5m";
         /// at the same time
-        max_connections: u64 = "20";
+        max_connections: Count = "20";
     }
 
     /// `delivery.maildir`.
@@ -174,15 +175,15 @@ sections! {
         /// name or address of your MTA
         host: String = "127.0.0.1";
         /// 1-65535; usual: 25, 465 (tls: implicit), 587 (tls: starttls)
-        port: u64 = "25";
-        /// the certificate is checked by the last two
+        port: Port = "25";
+        /// the last two check the certificate
         tls: RawRelayTls = "none";
-        /// log-in
+        /// left out: without a log-in
         auth: RawAuth;
         /// for each of connect, command and reply
-        timeout: Text<Time> = "30s";
+        timeout: Span = "30s";
         /// at the same time
-        max_connections: u64 = "4";
+        max_connections: Count = "4";
         /// pause between two mails (send interval)
         min_interval: Text<Time> = "0s";
         /// mails; 0 = no limit
@@ -199,9 +200,9 @@ sections! {
 
     /// `relay.auth`.
     RawAuth {
-        /// of SASL
+        /// of the log-in
         mechanism: RawMechanism = "none";
-        /// who
+        /// user name
         username: String = r#""""#;
         /// password or token: file, or credential:NAME
         password_file: FilePath = r#""""#;
@@ -210,13 +211,13 @@ sections! {
     /// `relay.retry`.
     RawRetry {
         /// pause after the first failure
-        first: Text<Time> = "1m";
+        first: Span = "1m";
         /// each further pause is so many times the one before; 1 to 100
-        factor: f64 = "2";
+        factor: Factor = "2";
         /// no pause is longer
-        longest: Text<Time> = "1h";
+        longest: Span = "1h";
         /// after this it has failed for good
-        give_up: Text<Time> = "3d";
+        give_up: Span = "3d";
     }
 
     /// `relay.signature`.
@@ -233,7 +234,7 @@ sections! {
         srs: RawSrs;
         /// DKIM for own mail
         sign: RawSign;
-        /// upstream: Authentication-Results of authserv_id; not built yet: only off
+        /// upstream reads the Authentication-Results of authserv_id; not built yet: only off
         verify: RawVerify = "off";
         /// whose Authentication-Results count
         authserv_id: String = "mx.example.jp";
@@ -253,9 +254,9 @@ sections! {
     RawSign {
         /// not built yet: only false
         enabled: bool = "false";
-        /// d=
+        /// d= of the signature
         domain: String = "example.jp";
-        /// s=
+        /// s= of the signature
         selector: String = "s1";
         /// file, or credential:NAME
         key_file: Text<SecretSource> = "dkim.key";
@@ -276,9 +277,9 @@ sections! {
         /// of clamd: path, or host:port
         address: Text<Endpoint> = "/run/clamav/clamd.ctl";
         /// for one mail
-        timeout: Text<Time> = "60s";
+        timeout: Span = "60s";
         /// larger mail is not scanned, its header says so
-        max_size: Text<Size> = "50MiB";
+        max_size: Room = "50MiB";
         /// when the scanner fails
         on_error: RawOnError = "tempfail";
         /// the field that your MTA's scanner writes
@@ -302,9 +303,9 @@ sections! {
         /// rspamd: http://host:port; spamd: path, or host:port
         address: String = "http://127.0.0.1:11333";
         /// for one mail
-        timeout: Text<Time> = "30s";
+        timeout: Span = "30s";
         /// larger mail is not scanned
-        max_size: Text<Size> = "10MiB";
+        max_size: Room = "10MiB";
         /// when the scanner fails
         on_error: RawOnError = "deliver";
         /// the field that your MTA's scanner writes
@@ -328,9 +329,9 @@ sections! {
     /// `quarantine`.
     RawQuarantine {
         /// exactly so long
-        retention: Text<Time> = "7d";
+        retention: Span = "7d";
         /// full: new quarantine verdicts answer 452 4.3.1
-        max_size: Text<Size> = "20GiB";
+        max_size: Room = "20GiB";
         /// the daily notices
         notice: RawNoticeTime;
     }
@@ -345,8 +346,8 @@ sections! {
 
     /// `history`.
     RawHistory {
-        /// why-records are kept so long
-        retention: Text<Time> = "7d";
+        /// exactly so long
+        retention: Span = "7d";
     }
 
     /// `limits`.
@@ -364,13 +365,13 @@ sections! {
         /// of a rule
         forwarding_targets: u64 = "10";
         /// each list of each rule
-        forwarding_pattern_bytes: Text<Size> = "100KiB";
+        forwarding_pattern_bytes: Room = "100KiB";
         /// of a mailbox
         notify_addresses: u64 = "3";
         /// a sender gets one reply in this time
-        auto_reply_interval: Text<Time> = "24h";
+        auto_reply_interval: Span = "24h";
         /// of one text
-        auto_reply_message_bytes: Text<Size> = "64KiB";
+        auto_reply_message_bytes: Room = "64KiB";
     }
 
     /// `limits.*_chars`.
@@ -385,7 +386,7 @@ sections! {
     RawLogging {
         /// where to
         target: RawLogTarget = "stderr";
-        /// json: stderr only
+        /// json is for stderr only
         format: RawLogFormat = "logfmt";
         /// how much
         level: RawLogLevel = "info";

@@ -13,6 +13,7 @@ use serde::forward_to_deserialize_any;
 
 use saphyr_parser::ScalarStyle;
 
+use super::error::Severity;
 use super::field::FIELD;
 use super::lines::{self, LINES, Line};
 use super::patterns;
@@ -423,7 +424,13 @@ impl<'de> de::MapAccess<'de> for Keys<'_, '_> {
         let mut seen = self.value.take().map_or(0, |(_, seen)| seen);
         for pair in self.pairs.by_ref() {
             let Some(index) = self.fields.iter().position(|f| *f == pair.key) else {
-                let help = if self.reader.report.borrow().is_full() {
+                let reader = self.reader;
+                let full =
+                    reader
+                        .report
+                        .borrow()
+                        .is_full(Severity::Error, "unknown-key", reader.file);
+                let help = if full {
                     String::new()
                 } else {
                     suggestion(&pair.key, self.fields)

@@ -4,7 +4,6 @@
 //! `raw` and `mailbox` list every key once, with its meaning, its type and its built-in value. The
 //! reader, the merge, the built-in layer, `config show`, `config example` and `config schema` all
 //! come from that list.
-#![allow(dead_code)] // `config schema` and its sisters come with the next commit.
 
 use std::fmt;
 use std::path::Path;
@@ -50,10 +49,10 @@ pub(crate) trait Setting: Clone + 'static {
 pub(crate) enum Shape {
     /// `true` or `false`.
     Bool,
-    /// A whole number from 0 on.
-    Whole,
-    /// A number, perhaps with a point.
-    Number,
+    /// A whole number, the least and the most.
+    Whole(u64, Option<u64>),
+    /// A number, perhaps with a point, the least and the most.
+    Number(u64, u64),
     /// Any text on one line or in a block.
     Free,
     /// A text that matches this regular expression (ECMA 262).
@@ -88,11 +87,45 @@ pub(crate) struct Key {
     pub(crate) name: &'static str,
     /// Its meaning, in one line.
     pub(crate) doc: &'static str,
-    /// What stands behind `=`: YAML text, or the words `required` and `none`; empty without it.
-    pub(crate) built_in: &'static str,
+    pub(crate) built_in: BuiltIn,
     /// YAML text for the example, where the built-in value shows too little.
     pub(crate) like: Option<&'static str>,
+    /// YAML text for the example, as a comment: instead of another key, or for a rare need.
+    pub(crate) or: Option<&'static str>,
     pub(crate) shape: fn() -> Shape,
+}
+
+/// What counts when a key is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BuiltIn {
+    /// YAML text.
+    Value(&'static str),
+    /// It must not be left out.
+    Required,
+    /// Nothing, though it is a section.
+    Absent,
+    /// Of a section: what its keys say; else nothing.
+    Inner,
+}
+
+impl Key {
+    /// The YAML text of the built-in value, where the key itself states one.
+    pub(crate) fn built_in(&self) -> Option<&'static str> {
+        match self.built_in {
+            BuiltIn::Value(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The built-in value where it is a plain one or a list of such.
+    pub(crate) fn built_in_value(&self) -> Option<Value> {
+        let value: Value = serde_yaml::from_str(self.built_in()?).ok()?;
+        let is_section = |value: &Value| value.is_object();
+        let sections = value
+            .as_array()
+            .is_some_and(|list| list.iter().any(is_section));
+        (!sections && !value.is_object()).then_some(value)
+    }
 }
 
 impl fmt::Debug for Key {
@@ -158,17 +191,7 @@ impl Setting for bool {
 
 impl Setting for u64 {
     fn shape() -> Shape {
-        Shape::Whole
-    }
-
-    fn shown(&self, _: &Report, _: Place) -> Shown {
-        Shown::Leaf((*self).into())
-    }
-}
-
-impl Setting for f64 {
-    fn shape() -> Shape {
-        Shape::Number
+        Shape::Whole(0, None)
     }
 
     fn shown(&self, _: &Report, _: Place) -> Shown {
@@ -248,14 +271,15 @@ impl<T: Written> Setting for Text<T> {
 
 /// Sections of a settings file: a line of doc and a line `key: Type` for each key. Behind the type:
 /// `= "YAML"`, its built-in value; `= required`; `= none` for a section that is not there unless
-/// it is written; `like "YAML"`, what the example shows where the built-in value shows too little.
+/// it is written; `like "YAML"`, what the example shows where the built-in value shows too little;
+/// `or "YAML"`, what it shows as a comment.
 ///
 /// `lists(a a_file, ...)`: such a pair is one leaf. `either(a b, ...)`: a file has one of the two.
 /// `then(f)`: `f` finishes the built-in values that depend on others.
 macro_rules! sections {
     ($($(#[doc = $section_doc:literal])+ $name:ident {
         $(#[doc = $doc:literal]
-        $key:ident: $value:ty $(= $built_in:tt)? $(, like $like:literal)?;)+
+        $key:ident: $value:ty $(= $built_in:tt)? $(, like $like:literal)? $(, or $or:literal)?;)+
     } $(lists($($list:ident $list_file:ident),+))? $(either($($one:ident $other:ident),+))?
       $(then($finish:path))?)+) => {
         $(
@@ -273,8 +297,9 @@ macro_rules! sections {
                         keys: &[$(Key {
                             name: name(stringify!($key)),
                             doc: $doc.trim_ascii(),
-                            built_in: $crate::config::setting::sections!(@text $($built_in)?),
+                            built_in: $crate::config::setting::sections!(@built_in $($built_in)?),
                             like: $crate::config::setting::sections!(@like $($like)?),
+                            or: $crate::config::setting::sections!(@like $($or)?),
                             shape: <$value as Setting>::shape,
                         }),+],
                         either: &[
@@ -324,10 +349,10 @@ macro_rules! sections {
             }
         )+
     };
-    (@text) => { "" };
-    (@text none) => { "none" };
-    (@text required) => { "required" };
-    (@text $text:literal) => { $text };
+    (@built_in) => { $crate::config::setting::BuiltIn::Inner };
+    (@built_in none) => { $crate::config::setting::BuiltIn::Absent };
+    (@built_in required) => { $crate::config::setting::BuiltIn::Required };
+    (@built_in $text:literal) => { $crate::config::setting::BuiltIn::Value($text) };
     (@like) => { None };
     (@like $text:literal) => { Some($text) };
     (@value $value:ty, none) => { Default::default() };

@@ -1,14 +1,22 @@
 //! The texts under examination and what was found in them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::{Diagnostic, Severity, Snippet};
 use crate::policy::Origin;
 
-/// More errors than this, and more warnings, are counted, not listed: a hostile file must not make
-/// memory grow.
-const MOST_FINDINGS: usize = 1000;
+/// Of one id in one file so many errors are listed, and so many warnings; the rest is counted. A
+/// hostile file must not make memory grow, and a person reads the first few.
+const MOST_ERRORS: usize = 100;
+const MOST_WARNINGS: usize = 20;
+
+/// The index of the daemon file in every report.
+pub(crate) const DAEMON_FILE: u16 = 0;
+
+/// The id of the line that counts what is not listed.
+const MORE: &str = "more";
 
 /// A place in one of a [`Report`]'s files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,6 +37,11 @@ impl Place {
             line: 1,
             col: 1,
         }
+    }
+
+    /// This place, or the other when nothing stands here (the key was left out).
+    pub(crate) fn or(self, other: Self) -> Self {
+        if self.line > 0 { self } else { other }
     }
 
     /// Of two places in one file the one further down.
@@ -149,7 +162,25 @@ pub(crate) struct Report {
     sources: Vec<Source>,
     found: Vec<(Place, Diagnostic)>,
     errors: usize,
-    warnings: usize,
+    /// What was found of each kind in each file.
+    tallies: BTreeMap<(u16, &'static str, Severity), Tally>,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    count: usize,
+    /// The first that is not listed.
+    beyond: Option<Place>,
+}
+
+impl Severity {
+    /// So many of one id in one file are listed.
+    fn most(self) -> usize {
+        match self {
+            Self::Error => MOST_ERRORS,
+            Self::Warning => MOST_WARNINGS,
+        }
+    }
 }
 
 impl Report {
@@ -170,6 +201,12 @@ impl Report {
         self.sources.get(usize::from(file))
     }
 
+    /// The index of a file that was added.
+    pub(crate) fn file_of(&self, path: &Path) -> Option<u16> {
+        let found = self.sources.iter().rposition(|source| source.path == path);
+        found.and_then(|index| u16::try_from(index).ok())
+    }
+
     /// The folder that relative paths at `place` belong to.
     pub(crate) fn folder(&self, place: Place) -> &Path {
         self.source(place.file)
@@ -188,8 +225,10 @@ impl Report {
         }
     }
 
+    /// An error whose help is the usual one of its id.
     pub(crate) fn error(&mut self, id: &'static str, at: Place, message: impl Into<String>) {
-        self.push(Severity::Error, id, at, message.into(), None);
+        let help = usual_help(id).map(str::to_owned);
+        self.push(Severity::Error, id, at, message.into(), help);
     }
 
     pub(crate) fn error_help(
@@ -231,14 +270,17 @@ impl Report {
         self.errors > 0
     }
 
-    /// Whether further errors are only counted: spare the work of wording them.
-    pub(crate) fn is_full(&self) -> bool {
-        self.errors >= MOST_FINDINGS
+    /// Whether further findings of this kind are only counted: spare the work of wording them.
+    pub(crate) fn is_full(&self, severity: Severity, id: &'static str, file: u16) -> bool {
+        let tally = self.tallies.get(&(file, id, severity));
+        tally.is_some_and(|tally| tally.count >= severity.most())
     }
 
     /// The findings in the order of files and places, each with its piece of the source.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
-        self.found.sort_by_key(|(at, _)| (at.file, at.line, at.col));
+        self.count_the_rest();
+        self.found
+            .sort_by_key(|(at, d)| (at.file, at.line, at.col, d.id == MORE));
         let mut cursor = Cursor::default();
         let mut last_file = None;
         let mut found = Vec::with_capacity(self.found.len());
@@ -253,29 +295,18 @@ impl Report {
             }
             found.push(diagnostic);
         }
-        for (severity, count) in [
-            (Severity::Error, self.errors),
-            (Severity::Warning, self.warnings),
-        ] {
-            let last = found.iter().rfind(|d| d.severity == severity).cloned();
-            if let (Some(last), n @ 1..) = (last, count.saturating_sub(MOST_FINDINGS)) {
-                found.push(Diagnostic {
-                    id: "more",
-                    message: format!("{n} more {}s are not listed", severity.as_str()),
-                    snippet: None,
-                    help: None,
-                    ..last
-                });
-            }
-        }
         found
     }
 
-    /// The piece of the source around a place. `cursor` is one for all places of a file that are
-    /// asked for in order: they may all stand on one long line.
-    pub(crate) fn snippet(&self, cursor: &mut Cursor, at: Place) -> Option<Snippet> {
-        let (before, behind, _) = cursor.split(self.source(at.file)?, at);
-        Snippet::of(before, behind)
+    /// A line for what is not listed, at the first place of it.
+    fn count_the_rest(&mut self) {
+        for ((_, id, severity), tally) in std::mem::take(&mut self.tallies) {
+            let Some(at) = tally.beyond else { continue };
+            let more = tally.count - severity.most();
+            let message = format!("{more} more of `{id}` in this file are not listed");
+            let help = "mend those that are listed, then check again";
+            self.list(severity, MORE, at, message, Some(help.to_owned()));
+        }
     }
 
     pub(crate) fn push(
@@ -286,14 +317,26 @@ impl Report {
         message: String,
         help: Option<String>,
     ) {
-        let count = match severity {
-            Severity::Error => &mut self.errors,
-            Severity::Warning => &mut self.warnings,
-        };
-        *count += 1;
-        if *count > MOST_FINDINGS {
+        if severity == Severity::Error {
+            self.errors += 1;
+        }
+        let tally = self.tallies.entry((at.file, id, severity)).or_default();
+        tally.count += 1;
+        if tally.count > severity.most() {
+            tally.beyond.get_or_insert(at);
             return;
         }
+        self.list(severity, id, at, message, help);
+    }
+
+    fn list(
+        &mut self,
+        severity: Severity,
+        id: &'static str,
+        at: Place,
+        message: String,
+        help: Option<String>,
+    ) {
         let source = self.source(at.file);
         let at = source.map_or(at, |source| source.clamp(at));
         let file = source.map(|s| s.path.clone()).unwrap_or_default();
@@ -309,6 +352,22 @@ impl Report {
         };
         self.found.push((at, diagnostic));
     }
+}
+
+/// What to do about an error where its place has nothing better to say.
+fn usual_help(id: &str) -> Option<&'static str> {
+    Some(match id {
+        "certificate" => "name the PEM files of the server's certificate and of its key",
+        "duplicate" => "remove one of the two",
+        "empty" => "write something there, or leave the key out",
+        "missing" => "add it",
+        "range" => "let `end` be after `start`",
+        "too-big" | "too-many" => "remove some; the operator sets how many, in `limits`",
+        "too-long" | "too-short" => "the operator sets how long an entry is, in `limits`",
+        "unreadable" => "name a file that the daemon's user can read",
+        "value" => "write what is wanted, or leave the key out for the built-in value",
+        _ => return None,
+    })
 }
 
 /// Words that a finding quotes may hold anything: nothing of it ends the line or commands a

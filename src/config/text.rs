@@ -151,7 +151,7 @@ impl fmt::Display for Mail {
 
 impl Written for Mail {
     fn shape() -> Shape {
-        Shape::Text("^[^@]+@.+$|^\".*@.+$")
+        Shape::Text(".@.")
     }
 }
 
@@ -318,6 +318,87 @@ impl Written for Cidr {
     }
 }
 
+/// A size or a time that is more than nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct NonZero<T>(pub(crate) T);
+
+/// A time that is more than nothing.
+pub(crate) type Span = Text<NonZero<Time>>;
+
+/// A size that is more than nothing.
+pub(crate) type Room = Text<NonZero<Size>>;
+
+impl<T: FromStr<Err = &'static str> + Default + PartialEq> FromStr for NonZero<T> {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let value: T = text.parse()?;
+        if value == T::default() {
+            return Err("more than 0 is wanted");
+        }
+        Ok(Self(value))
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for NonZero<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Written for NonZero<Size> {
+    fn shape() -> Shape {
+        Shape::Text("^0*[1-9][0-9]*(B|KiB|MiB|GiB)$")
+    }
+}
+
+impl Written for NonZero<Time> {
+    fn shape() -> Shape {
+        Shape::Text("^0*[1-9][0-9]*[smhd]$")
+    }
+}
+
+/// Numbers with bounds.
+macro_rules! bounded {
+    ($($(#[$doc:meta])* $name:ident($number:ty, $least:literal..=$most:literal), $shape:expr;)+) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, Copy, Default, PartialEq)]
+            pub(crate) struct $name(pub(crate) $number);
+
+            impl<'de> Deserialize<'de> for $name {
+                fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                    let number = <$number>::deserialize(deserializer)?;
+                    if ($least..=$most).contains(&number) {
+                        Ok(Self(number))
+                    } else {
+                        Err(D::Error::custom(concat!($least, " to ", $most, " is wanted")))
+                    }
+                }
+            }
+
+            impl Setting for $name {
+                fn shape() -> Shape {
+                    $shape
+                }
+
+                fn shown(&self, _: &Report, _: Place) -> Shown {
+                    Shown::Leaf(self.0.into())
+                }
+            }
+        )+
+    };
+}
+
+bounded! {
+    /// A number of things.
+    Count(u64, 1..=10_000_000), Shape::Whole(1, Some(10_000_000));
+    /// A TCP port to connect to.
+    Port(u64, 1..=65535), Shape::Whole(1, Some(65535));
+    /// What a pause is multiplied with.
+    Factor(f64, 1.0..=100.0), Shape::Number(1, 100);
+}
+
 /// The path of a file, or what is named instead of one (`credential:NAME`); may be empty.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub(crate) struct FilePath(pub(crate) String);
@@ -365,6 +446,8 @@ mod tests {
             ("99999999999GiB", false),
             ("99999999999999999999B", false),
         ]);
+        table::<NonZero<Size>>(&[("0B", false), ("00KiB", false), ("1B", true), ("1", false)]);
+        table::<NonZero<Time>>(&[("0s", false), ("0d", false), ("1s", true), ("1", false)]);
         table::<Time>(&[
             ("0s", true),
             ("5m", true),

@@ -2,7 +2,6 @@
 //! reload say what is wrong with it, and where.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::field::Field;
+use super::lint;
 use super::patterns::read_text;
 use super::raw::RawTls;
 use super::setting::Written as _;
@@ -70,7 +70,7 @@ pub(crate) fn certificate(report: &mut Report, raw: &Field<RawTls>) -> Option<Ce
         Ok(bytes) => bytes,
         Err(why) => return Some(Err(why)),
     };
-    warn_of_open_key(report, key, &key_path);
+    lint::warn_of_open(report, key.place(), &key_path);
     certified(report, (chain, &chain_bytes), (key, &key_bytes)).map(Ok)
 }
 
@@ -93,16 +93,6 @@ fn read(
             report.error("unreadable", field.place(), message);
             None
         }
-    }
-}
-
-fn warn_of_open_key(report: &mut Report, field: &Field<FilePath>, path: &Path) {
-    let mode = path
-        .metadata()
-        .map(|metadata| metadata.permissions().mode());
-    if mode.is_ok_and(|mode| mode & 0o007 != 0) {
-        let message = format!("every user of this machine can reach {}", path.display());
-        report.warning("open-key", field.place(), message, "`chmod o=` it");
     }
 }
 

@@ -14,11 +14,21 @@ use super::source::{Cursor, Place, Report, Source};
 /// Nesting of lists and maps; the example needs 5.
 const MOST_DEPTH: usize = 32;
 
-/// A value and where it begins.
+/// A value and where it stands.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) place: Place,
+    pub(crate) span: Extent,
     pub(crate) kind: Kind,
+}
+
+/// Code points from the beginning of the text. The end is exact for plain scalars and for lists and
+/// maps in brackets; blanks and a comment may stand before that of a quoted scalar, and a value in
+/// block style ends somewhere before the next one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Extent {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
 }
 
 #[derive(Debug)]
@@ -43,6 +53,7 @@ pub(crate) struct Scalar {
 pub(crate) struct Pair {
     pub(crate) key: String,
     pub(crate) key_place: Place,
+    pub(crate) key_start: usize,
     pub(crate) value: Node,
 }
 
@@ -107,12 +118,13 @@ struct Finding {
 const MOST_FINDINGS: usize = 1200;
 
 enum Open {
-    Seq(Place, Vec<Node>),
+    Seq(Place, usize, Vec<Node>),
     Map {
         place: Place,
+        start: usize,
         pairs: Vec<Pair>,
         seen: HashSet<String>,
-        key: Option<(String, Place)>,
+        key: Option<(String, Place, usize)>,
     },
 }
 
@@ -163,7 +175,7 @@ impl Builder {
             }
         }
         while !self.stack.is_empty() {
-            self.close();
+            self.close(0);
         }
     }
 
@@ -196,7 +208,7 @@ impl Builder {
     fn doubt(&mut self, line: u32) {
         let last = match self.stack.last_mut() {
             Some(Open::Map { pairs, .. }) => pairs.last_mut().map(|pair| &mut pair.value),
-            Some(Open::Seq(_, items)) => items.last_mut(),
+            Some(Open::Seq(_, _, items)) => items.last_mut(),
             None => self.root.as_mut(),
         };
         if let Some(node) = last.filter(|node| node.place.line + 1 >= line) {
@@ -251,6 +263,7 @@ impl Builder {
                 );
                 self.add(Node {
                     place,
+                    span: extent(span),
                     kind: Kind::Refused,
                 });
             }
@@ -268,23 +281,30 @@ impl Builder {
                         last_line,
                     })
                 };
-                self.add(Node { place, kind });
+                self.add(Node {
+                    place,
+                    span: extent(span),
+                    kind,
+                });
             }
             Event::SequenceStart(anchor, tag) => {
                 self.refuse(anchor, tag.is_some(), span.start, source);
-                return self.open(Open::Seq(place, Vec::new()), place);
+                let start = span.start.index();
+                return self.open(Open::Seq(place, start, Vec::new()), place);
             }
             Event::MappingStart(anchor, tag) => {
                 self.refuse(anchor, tag.is_some(), span.start, source);
                 let map = Open::Map {
                     place,
+                    start: span.start.index(),
                     pairs: Vec::new(),
                     seen: HashSet::new(),
                     key: None,
                 };
                 return self.open(map, place);
             }
-            Event::SequenceEnd | Event::MappingEnd => self.close(),
+            // Of a bracket the parser's end lies behind the blanks and the comment that follow.
+            Event::SequenceEnd | Event::MappingEnd => self.close(span.start.index() + 1),
             _ => {}
         }
         self.before = Some(span.end);
@@ -351,14 +371,21 @@ impl Builder {
         true
     }
 
-    fn close(&mut self) {
+    fn close(&mut self, end: usize) {
         let node = match self.stack.pop() {
-            Some(Open::Seq(place, items)) => Node {
+            Some(Open::Seq(place, start, items)) => Node {
                 place,
+                span: Extent { start, end },
                 kind: Kind::Seq(items),
             },
-            Some(Open::Map { place, pairs, .. }) => Node {
+            Some(Open::Map {
                 place,
+                start,
+                pairs,
+                ..
+            }) => Node {
+                place,
+                span: Extent { start, end },
                 kind: Kind::Map(pairs),
             },
             None => return,
@@ -367,11 +394,11 @@ impl Builder {
     }
 
     fn add(&mut self, node: Node) {
-        let place = node.place;
+        let (place, start) = (node.place, node.span.start);
         let mut complaint = None;
         match self.stack.last_mut() {
             None => self.root = Some(node),
-            Some(Open::Seq(_, items)) => items.push(node),
+            Some(Open::Seq(_, _, items)) => items.push(node),
             Some(Open::Map {
                 pairs, seen, key, ..
             }) => match key.take() {
@@ -380,18 +407,19 @@ impl Builder {
                         if !seen.insert(text.clone()) {
                             complaint = Some(("duplicate-key", format!("`{text}` is set twice")));
                         }
-                        *key = Some((text, place));
+                        *key = Some((text, place, start));
                     }
                     kind => {
                         if !matches!(kind, Kind::Refused) {
                             complaint = Some(("key", "a key must be a word".to_owned()));
                         }
-                        *key = Some((String::new(), place));
+                        *key = Some((String::new(), place, start));
                     }
                 },
-                Some((key, key_place)) => pairs.push(Pair {
+                Some((key, key_place, key_start)) => pairs.push(Pair {
                     key,
                     key_place,
+                    key_start,
                     value: node,
                 }),
             },
@@ -399,6 +427,13 @@ impl Builder {
         if let Some((id, message)) = complaint {
             self.finding(id, place, message, "keep one `key: value` of each key");
         }
+    }
+}
+
+fn extent(span: Span) -> Extent {
+    Extent {
+        start: span.start.index(),
+        end: span.end.index(),
     }
 }
 

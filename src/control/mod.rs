@@ -118,9 +118,14 @@ impl From<AllowError> for Problem {
         let status = match &error {
             AllowError::Store(error) => return error.clone().into(),
             AllowError::NoSender => StatusCode::BAD_REQUEST,
-            AllowError::Edit(EditError::ReadOnly(_)) => StatusCode::FORBIDDEN,
-            AllowError::Edit(EditError::ByHand { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
-            AllowError::Edit(EditError::Io { .. }) => StatusCode::INSUFFICIENT_STORAGE,
+            AllowError::Edit(error) => match error {
+                EditError::ReadOnly | EditError::Outside { .. } | EditError::Owner(_) => {
+                    StatusCode::FORBIDDEN
+                }
+                EditError::Busy(_) | EditError::Changed(_) => StatusCode::CONFLICT,
+                EditError::Io { .. } => StatusCode::INSUFFICIENT_STORAGE,
+                _ => StatusCode::UNPROCESSABLE_ENTITY,
+            },
         };
         Self::new(status, error.to_string())
     }

@@ -34,7 +34,7 @@ pub struct Effects {
     /// For each auto-reply the 24 h mark that goes into the ledger with the commit, and its place
     /// in this hour.
     claims: Vec<(Claim, Turn)>,
-    /// Where the mail lies, once it is in the mailbox.
+    /// The mail is in the mailbox, and where.
     pub delivered: Option<Accepted>,
     /// Letters that are not written: what, to whom, why not.
     left_out: Vec<(OutgoingKind, Vec<String>, &'static str)>,
@@ -217,8 +217,8 @@ impl Effects {
         }
     }
 
-    /// All of it as the why-record lists it, before anything is sent; the delivery comes last.
-    pub fn listed(&self, mailbox: &str) -> Vec<Value> {
+    /// All of it as the why-record lists it, before anything is sent.
+    pub fn listed(&self) -> Vec<Value> {
         let held = self.held.iter().map(|held| {
             json!({"id": held.id, "kind": "quarantine", "to": [held.mailbox], "state": "held", "reply": null})
         });
@@ -228,13 +228,7 @@ impl Effects {
         let left_out = self.left_out.iter().map(|(kind, to, reason)| {
             json!({"id": null, "kind": kind, "to": to, "state": "left_out", "reply": reason})
         });
-        let delivered = self.delivered.iter().map(|accepted| {
-            json!({
-                "id": null, "kind": "delivery", "to": [mailbox], "state": "delivered",
-                "reply": accepted.reply.as_ref().map(ToString::to_string), "place": accepted.place,
-            })
-        });
-        held.chain(sent).chain(left_out).chain(delivered).collect()
+        held.chain(sent).chain(left_out).collect()
     }
 }
 

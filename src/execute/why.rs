@@ -25,7 +25,11 @@ pub(super) fn record(task: &Task, mail: &Mail, effects: &Effects) -> WhyRecord {
         "scan": scan(&mail.scan),
         "auth": {"dmarc": mail.auth.dmarc_pass},
         "generation": task.mailbox.generation,
-        "effects": effects.listed(&mailbox),
+        "delivery": effects.delivered.as_ref().map(|accepted| json!({
+            "place": accepted.place,
+            "reply": accepted.reply.as_ref().map(ToString::to_string),
+        })),
+        "effects": effects.listed(),
     });
     let mut body = view::with(view::plan(&mailbox, &task.plan), rest);
     add_evidence(&mut body, task, mail);
@@ -54,22 +58,20 @@ pub(super) fn facts(task: &Task, mail: &Mail) -> FactsRecord {
     }
 }
 
-/// `matched`: what of the mail the entry was found in, beside each entry of the trail.
+/// What of the mail the entry that decided was found in (`matched`), and those of all stages.
 fn add_evidence(body: &mut Value, task: &Task, mail: &Mail) {
-    let Some(steps) = body.get_mut("steps").and_then(Value::as_array_mut) else {
-        return;
-    };
-    let mut decisive = None;
-    for (step, shown) in task.plan.trail.iter().zip(steps) {
-        let Some(found) = evidence::matched(step, &mail.message) else {
-            continue;
-        };
-        shown["matched"] = found.into();
-        if Some(step.stage) == task.plan.stage {
-            decisive = Some(found);
+    let mut matches = serde_json::Map::new();
+    for step in &task.plan.trail {
+        if let Some(text) = evidence::matched(step, &mail.message) {
+            matches.insert(step.stage.as_str().to_owned(), text.into());
         }
     }
-    body["matched"] = decisive.into();
+    let decisive = task
+        .plan
+        .stage
+        .and_then(|stage| matches.get(stage.as_str()));
+    body["matched"] = decisive.cloned().into();
+    body["matches"] = matches.into();
 }
 
 fn scan(scan: &ScanReport) -> Value {

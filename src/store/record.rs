@@ -572,6 +572,38 @@ mod tests {
     }
 
     #[test]
+    fn a_shortened_why_record_says_what_went_and_keeps_what_names_things() {
+        let ids: Vec<Id> = (0..12).map(|_| Id::new(1)).collect();
+        let effect = |id: &Id| json!({"id": id, "kind": "forward", "state": "ready", "to": vec!["t".repeat(200); 4]});
+        let stage = "reject.subject_contains";
+        let why = WhyRecord {
+            id: Id::new(1),
+            mailbox: "taro@example.jp".to_owned(),
+            received_at: 1,
+            body: json!({
+                "stage": stage,
+                "steps": vec![json!({"stage": stage, "outcome": "pass"}); 9],
+                "forward": {"to": vec!["t".repeat(200); 10]},
+                "effects": ids.iter().map(effect).collect::<Vec<_>>(),
+            }),
+        };
+        let value = encode(&why).unwrap();
+        assert!(value.len() <= MAX_VALUE);
+        let back: WhyRecord = decode(&value).unwrap();
+        assert_eq!(back.body["stage"], stage);
+        assert_eq!(back.body["steps"], why.body["steps"]);
+        assert_eq!(back.body["left_out"]["forward.to"], 10, "{}", back.body);
+        let effects = back.body["effects"].as_array().unwrap();
+        assert_eq!(effects.len(), ids.len());
+        for (effect, id) in effects.iter().zip(&ids) {
+            assert_eq!(effect["id"], id.as_str());
+        }
+        // Shortened once more, it still says what was there at first.
+        let again: WhyRecord = decode(&encode(&back).unwrap()).unwrap();
+        assert_eq!(again.body["left_out"], back.body["left_out"]);
+    }
+
+    #[test]
     fn every_flipped_bit_is_found() {
         let value = encode(&entry(["e", "o", "f", "s"])).unwrap();
         for at in 0..value.len() {

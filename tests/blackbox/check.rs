@@ -1,6 +1,6 @@
 //! `check`: every error with its place, in one run.
 
-use crate::harness::{Site, TARO};
+use crate::harness::{Site, TARO, eventually, mail};
 
 #[test]
 fn good_files() {
@@ -410,4 +410,42 @@ fn a_list_of_a_forwarding_rule_holds_102_400_octets() {
     };
     assert_eq!(code(102_400), 0);
     assert_eq!(code(102_401), 78);
+}
+
+#[test]
+fn a_short_subject_entry_is_held_against_the_mail_that_there_was() {
+    let short = "reject:\n  subject_contains: |\n    Re\n    fy\n    zz\n";
+    let site = Site::new().with_mailbox(TARO, "language: ja\n");
+    let daemon = site.start();
+    for n in 0..30 {
+        // `re` in a fifth of them, `fy` in three (10 % is not more than 10 %), all in a long text.
+        let word = match n {
+            0..6 => "ＲＥ: about",
+            6..9 => "satisfy",
+            _ => "about",
+        };
+        daemon.give(
+            "a@b.example",
+            TARO,
+            &mail("a@b.example", &format!("{word} {n}")),
+        );
+    }
+    eventually("the facts of all", || {
+        let known = daemon.site.cli(&["history", "--mailbox", TARO, "--json"]);
+        (known.json().len() == 30).then_some(())
+    });
+    daemon.site.set_mailbox(TARO, short);
+    let found = daemon.site.cli(&["check", "--json"]).success().json();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0]["id"], "broad-subject");
+    assert_eq!(found[0]["line"], 4);
+    let words = found[0]["message"].as_str().unwrap();
+    assert!(
+        words.contains("6 of the mailbox's last 30 mails"),
+        "{words}"
+    );
+
+    // Without a daemon nothing is known, and nothing is said.
+    let site = Site::new().with_mailbox(TARO, short);
+    assert!(site.cli(&["check", "--json"]).success().json().is_empty());
 }

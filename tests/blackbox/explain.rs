@@ -611,6 +611,21 @@ fn why_tells_what_was_done() {
     ] {
         assert!(english.contains(words), "{words:?} in {english}");
     }
+    let held = crlf("From: a@b.example\nSubject: =?utf-8?B?5pyq5om/6Ku+5bqD5ZGK4oC7?=\n\nx\n");
+    let held = daemon.give("a@b.example", TARO, &held).id();
+    let text = daemon
+        .cli(&["why", &held, "--language", "ja"])
+        .success()
+        .text();
+    let begin = "このメールは隔離されました。 [verdict: quarantine]\n  \
+        決め手: Subject受信拒否 (reject.subject_contains) 「未承諾広告」 (taro.yaml:14)\n  \
+        メールの該当箇所: 「未承諾広告」\n";
+    assert!(text.starts_with(begin), "{text}");
+    assert!(text.contains("\n件名: 未承諾広告※\n"), "{text}");
+    assert!(
+        text.ends_with("  隔離: taro@east.example.jp 宛て: 隔離中\n"),
+        "{text}"
+    );
     for words in [
         "このメールはメールボックスに届きました。 [verdict: deliver]\n",
         "\n差出人: a@b.example\n",

@@ -1,0 +1,415 @@
+//! What a mailbox's settings come to, for a person: which functions are on, how much is in each
+//! list (MANUAL A01), the forwarding rules, the auto-reply.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::entries::List;
+use super::session::Session;
+use crate::config::error::Diagnostic;
+use crate::config::field::Field;
+use crate::config::lines::Lines;
+use crate::config::mailbox::{RawMailbox, RawMode, RawRule, RawSize};
+use crate::config::patterns::{self, NamedList};
+use crate::config::setting::Setting as _;
+use crate::config::source::Report;
+use crate::config::text::{FilePath, Mail, Size, Text};
+use crate::config::{Config, Mailbox, SpamNotice, compile_mailbox, location, read, read_file};
+use crate::mail::Address;
+use crate::policy::{Language, NotifyField};
+
+/// One mailbox at a glance.
+#[derive(Debug, Clone, Serialize)]
+pub struct Overview {
+    /// The address.
+    pub mailbox: String,
+    /// Its file; `None` when it has the defaults.
+    pub file: Option<String>,
+    /// Functions that are on: `reject`, `allow`, `virus`, `spam`, `forwarding`, `notify`,
+    /// `auto_reply`.
+    pub on: Vec<&'static str>,
+    /// `ja` or `en`.
+    pub language: &'static str,
+    /// IANA name.
+    pub timezone: String,
+    /// Whether operator announcements get through.
+    pub announcements: bool,
+    /// Entries.
+    pub reject: RejectCounts,
+    /// Entries.
+    pub allow: AllowCounts,
+    /// `virus.scan`.
+    pub virus_scan: bool,
+    /// Its switches.
+    pub spam: SpamSwitches,
+    /// Where mail is sent on.
+    pub forwarding: ForwardCounts,
+    /// Who is told of new mail.
+    pub notify: NotifyView,
+    /// Whether it is on, and when.
+    pub auto_reply: ReplySwitches,
+}
+
+/// `reject` in numbers.
+#[derive(Debug, Clone, Serialize)]
+pub struct RejectCounts {
+    /// Entries.
+    pub from_suffixes: usize,
+    /// Entries.
+    pub subject_contains: usize,
+    /// The words.
+    pub headers: Vec<String>,
+}
+
+/// `allow` in numbers.
+#[derive(Debug, Clone, Serialize)]
+pub struct AllowCounts {
+    /// Also wins over `reject`.
+    pub before_reject: bool,
+    /// Entries.
+    pub senders: usize,
+    /// Entries.
+    pub verified_senders: usize,
+}
+
+/// `spam`.
+#[derive(Debug, Clone, Serialize)]
+pub struct SpamSwitches {
+    /// As set; without a scanner it does nothing.
+    pub scan: bool,
+    /// Held, not only marked.
+    pub quarantine: bool,
+    /// `off`, `each` or `daily`.
+    pub notice: &'static str,
+}
+
+/// `forwarding` in numbers.
+#[derive(Debug, Clone, Serialize)]
+pub struct ForwardCounts {
+    /// `off`, `all` or `rules`.
+    pub mode: &'static str,
+    /// Of `all`, or of all rules together.
+    pub targets: usize,
+    /// Rules, paused ones too.
+    pub rules: usize,
+}
+
+/// `notify`.
+#[derive(Debug, Clone, Serialize)]
+pub struct NotifyView {
+    /// Addresses.
+    pub to: Vec<String>,
+    /// What is told.
+    pub fields: Vec<&'static str>,
+}
+
+/// `auto_reply` without its texts.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReplySwitches {
+    /// On or off.
+    pub enabled: bool,
+    /// Not before, as written.
+    pub start: Option<String>,
+    /// Not after, as written.
+    pub end: Option<String>,
+    /// Texts for some senders.
+    pub per_sender: usize,
+}
+
+/// `forwarding` in full.
+#[derive(Debug, Clone, Serialize)]
+pub struct ForwardView {
+    /// `off`, `all` or `rules`.
+    pub mode: &'static str,
+    /// Targets of `all`.
+    pub to: Vec<String>,
+    /// Of `all`: a copy stays in the mailbox.
+    pub keep_copy: bool,
+    /// In their order.
+    pub rules: Vec<RuleView>,
+}
+
+/// One forwarding rule.
+#[derive(Debug, Clone, Serialize)]
+pub struct RuleView {
+    /// From 1.
+    pub number: usize,
+    /// For the person.
+    pub name: Option<String>,
+    /// Not looked at.
+    pub paused: bool,
+    /// `all` or `any` of the conditions.
+    #[serde(rename = "match")]
+    pub matching: &'static str,
+    /// The Subject contains one of these.
+    pub subject_contains: Vec<String>,
+    /// The From ends with one of these.
+    pub from_suffixes: Vec<String>,
+    /// Has one, or has none.
+    pub attachment: Option<bool>,
+    /// `at_least` or `at_most` and octets.
+    pub size: Option<(&'static str, u64)>,
+    /// Targets.
+    pub to: Vec<String>,
+    /// A copy stays in the mailbox.
+    pub keep_copy: bool,
+}
+
+/// `auto_reply` in full.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReplyView {
+    /// On or off.
+    pub enabled: bool,
+    /// Not before, as written.
+    pub start: Option<String>,
+    /// Not after, as written.
+    pub end: Option<String>,
+    /// `None`: the built-in one.
+    pub subject: Option<String>,
+    /// The text.
+    pub message: String,
+    /// Other texts, the first that matches counts.
+    pub per_sender: Vec<SenderView>,
+}
+
+/// A text for some senders.
+#[derive(Debug, Clone, Serialize)]
+pub struct SenderView {
+    /// The reverse path ends with one of these.
+    pub senders: Vec<String>,
+    /// The text.
+    pub message: String,
+}
+
+/// The mailbox of the file at `path`, which lies below `mailboxes.dir`.
+///
+/// # Errors
+/// All errors and warnings when there is an error.
+pub fn overview_of_file(config: &Config, path: &Path) -> Result<Overview, Vec<Diagnostic>> {
+    let bytes = read_file(path)?;
+    let mut report = Report::beside(&config.path);
+    let raw: Option<RawMailbox> = patterns::add_text(&mut report, path, bytes)
+        .and_then(|file| read::settings(&mut report, file));
+    let Some(raw) = raw.filter(|_| !report.has_errors()) else {
+        return Err(report.finish());
+    };
+    let named = || Some(raw.mailbox.get()?.0.0.clone());
+    let address = location::address_of(path).or_else(named);
+    let address = match address.map_or_else(|| Address::parse("nobody@localhost"), Ok) {
+        Ok(address) => address,
+        Err(_) => return Err(report.finish()),
+    };
+    let merged = raw.over(&config.mailboxes.defaults);
+    let mailbox = compile_mailbox::compile(&mut report, config, &merged, &address, &mut Vec::new());
+    if report.has_errors() {
+        return Err(report.finish());
+    }
+    Ok(overview(&mut report, &mailbox, &merged, Some(path)))
+}
+
+impl Session<'_> {
+    /// The mailbox at a glance.
+    ///
+    /// # Errors
+    /// [`super::EditError::BadValue`].
+    pub fn overview(&self) -> Result<Overview, super::EditError> {
+        let mailbox = self.compiled()?;
+        let (mut report, merged) = self.merged();
+        let file = self.on_disk().map(|_| self.path());
+        Ok(overview(&mut report, &mailbox, &merged, file))
+    }
+
+    /// The forwarding.
+    pub fn forwarding(&self) -> ForwardView {
+        let (mut report, merged) = self.merged();
+        let forwarding = merged.forwarding.section();
+        let all = forwarding.all.section();
+        let rules = forwarding.rules.section();
+        let rule = |(index, item): (usize, &Field<RawRule>)| {
+            rule_view(&mut report, index + 1, &item.section())
+        };
+        ForwardView {
+            mode: forwarding.mode.effective().word(),
+            to: addresses(&all.to),
+            keep_copy: all.keep_copy.effective(),
+            rules: rules.iter().enumerate().map(rule).collect(),
+        }
+    }
+
+    /// The auto-reply.
+    pub fn auto_reply(&self) -> ReplyView {
+        let (mut report, merged) = self.merged();
+        let reply = merged.auto_reply.section();
+        let mut texts = Vec::new();
+        for item in reply.per_sender.section() {
+            let raw = item.section();
+            texts.push(SenderView {
+                senders: entries(&mut report, "senders", &raw.senders, &raw.senders_file),
+                message: raw.message.effective(),
+            });
+        }
+        ReplyView {
+            enabled: reply.enabled.effective(),
+            start: reply.start.value,
+            end: reply.end.value,
+            subject: reply.subject.value,
+            message: reply.message.effective(),
+            per_sender: texts,
+        }
+    }
+}
+
+fn overview(
+    report: &mut Report,
+    mailbox: &Mailbox,
+    merged: &RawMailbox,
+    file: Option<&Path>,
+) -> Overview {
+    let mut lines = |list: List| list.lines(report, merged);
+    let reject = RejectCounts {
+        from_suffixes: lines(List::RejectFrom).len(),
+        subject_contains: lines(List::RejectSubject).len(),
+        headers: lines(List::RejectHeaders)
+            .into_iter()
+            .map(|l| l.text)
+            .collect(),
+    };
+    let allow = AllowCounts {
+        before_reject: mailbox.policy.allow.before_reject,
+        senders: lines(List::AllowSenders).len(),
+        verified_senders: lines(List::AllowVerified).len(),
+    };
+    let spam = merged.spam.section();
+    let forwarding = forward_counts(merged);
+    let auto_reply = merged.auto_reply.section();
+    let notify = mailbox.policy.notify.as_ref();
+    let mut overview = Overview {
+        mailbox: mailbox.policy.mailbox.to_string(),
+        file: file.map(|path| path.display().to_string()),
+        on: Vec::new(),
+        language: match mailbox.policy.language {
+            Language::Ja => "ja",
+            Language::En => "en",
+        },
+        timezone: mailbox.timezone.iana_name().unwrap_or("UTC").to_owned(),
+        announcements: merged.announcements.effective(),
+        reject,
+        allow,
+        virus_scan: merged.virus.section().scan.effective(),
+        spam: SpamSwitches {
+            scan: spam.scan.effective(),
+            quarantine: spam.quarantine.effective(),
+            notice: match mailbox.spam_notice {
+                SpamNotice::Off => "off",
+                SpamNotice::Each => "each",
+                SpamNotice::Daily => "daily",
+            },
+        },
+        forwarding,
+        notify: NotifyView {
+            to: notify.map_or_else(Vec::new, |n| n.to.iter().map(Address::to_string).collect()),
+            fields: notify.map_or_else(Vec::new, |n| n.fields.iter().map(field).collect()),
+        },
+        auto_reply: ReplySwitches {
+            enabled: auto_reply.enabled.effective(),
+            start: auto_reply.start.value,
+            end: auto_reply.end.value,
+            per_sender: auto_reply.per_sender.section().len(),
+        },
+    };
+    overview.on = on(&overview);
+    overview
+}
+
+fn on(overview: &Overview) -> Vec<&'static str> {
+    let Overview { reject, allow, .. } = overview;
+    let rejects = reject.from_suffixes + reject.subject_contains + reject.headers.len();
+    [
+        ("reject", rejects > 0),
+        ("allow", allow.senders + allow.verified_senders > 0),
+        ("virus", overview.virus_scan),
+        ("spam", overview.spam.scan),
+        ("forwarding", overview.forwarding.mode != "off"),
+        ("notify", !overview.notify.to.is_empty()),
+        ("auto_reply", overview.auto_reply.enabled),
+    ]
+    .into_iter()
+    .filter_map(|(name, on)| on.then_some(name))
+    .collect()
+}
+
+fn forward_counts(merged: &RawMailbox) -> ForwardCounts {
+    let forwarding = merged.forwarding.section();
+    let chosen = forwarding.mode.effective();
+    let rules = forwarding.rules.section();
+    let targets = match chosen {
+        RawMode::Off => 0,
+        RawMode::All => forwarding.all.section().to.section().len(),
+        RawMode::Rules => rules
+            .iter()
+            .map(|rule| rule.section().to.section().len())
+            .sum(),
+    };
+    ForwardCounts {
+        mode: chosen.word(),
+        targets,
+        rules: rules.len(),
+    }
+}
+
+fn rule_view(report: &mut Report, number: usize, raw: &RawRule) -> RuleView {
+    RuleView {
+        number,
+        name: raw.name.value.clone(),
+        paused: raw.paused.effective(),
+        matching: raw.r#match.effective().word(),
+        subject_contains: entries(
+            report,
+            "subject_contains",
+            &raw.subject_contains,
+            &raw.subject_contains_file,
+        ),
+        from_suffixes: entries(
+            report,
+            "from_suffixes",
+            &raw.from_suffixes,
+            &raw.from_suffixes_file,
+        ),
+        attachment: raw.attachment.value,
+        size: raw.size.get().and_then(size),
+        to: addresses(&raw.to),
+        keep_copy: raw.keep_copy.effective(),
+    }
+}
+
+fn size(raw: &RawSize) -> Option<(&'static str, u64)> {
+    let bound = |name, field: &Field<Text<Size>>| Some((name, field.get()?.0.0));
+    bound("at_least", &raw.at_least).or_else(|| bound("at_most", &raw.at_most))
+}
+
+fn entries(
+    report: &mut Report,
+    name: &'static str,
+    here: &Field<Lines>,
+    file: &Field<FilePath>,
+) -> Vec<String> {
+    let lines = patterns::load(report, NamedList { name, here, file }, &mut Vec::new());
+    lines.0.into_iter().map(|line| line.text).collect()
+}
+
+fn addresses(raw: &Field<Vec<Field<Text<Mail>>>>) -> Vec<String> {
+    let items = raw.section();
+    let address = |item: &Field<Text<Mail>>| Some(item.get()?.0.0.to_string());
+    items.iter().filter_map(address).collect()
+}
+
+fn field(field: &NotifyField) -> &'static str {
+    match field {
+        NotifyField::From => "from",
+        NotifyField::To => "to",
+        NotifyField::Subject => "subject",
+        NotifyField::Attachment => "attachment",
+        NotifyField::Size => "size",
+    }
+}
