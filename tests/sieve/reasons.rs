@@ -34,8 +34,8 @@ pub(crate) struct Case<'a> {
 
 /// The proved reasons, or what is not explained.
 pub(crate) fn of(case: &Case<'_>) -> Result<String, String> {
-    if case.bare_cr_explains() {
-        return Ok("line ends: a bare CR ends a line of a header here".to_owned());
+    if let Some(reason) = case.mending_explains() {
+        return Ok(reason.to_owned());
     }
     if let Some(reason) = case.reply_explains() {
         return Ok(reason.to_owned());
@@ -81,24 +81,33 @@ impl Case<'_> {
         self.mail.message.header.all(name).collect()
     }
 
-    /// With each CR a line end, the script decides as we do.
-    fn bare_cr_explains(&self) -> bool {
-        let mended = mended(&self.mail.raw);
-        if mended == self.mail.raw {
-            return false;
-        }
-        let file = self.site.mail("mended.eml", &mended);
+    /// With its octets mended, the script decides as we do.
+    fn mending_explains(&self) -> Option<&'static str> {
+        let raw = self.mail.raw.as_slice();
+        let unmarked = raw.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(raw).to_vec();
+        let mended = [
+            (
+                with_line_ends(raw),
+                "line ends: a bare CR ends a line of a header here",
+            ),
+            (
+                unmarked,
+                "header: a byte order mark stands before the first field",
+            ),
+        ];
+        let mut mended = mended.into_iter().filter(|(mended, _)| mended != raw);
+        let found = mended.find(|(mended, _)| self.agrees_about(mended));
+        found.map(|(_, reason)| reason)
+    }
+
+    fn agrees_about(&self, raw: &[u8]) -> bool {
+        let file = self.site.mail("mended.eml", raw);
         let run = self.site.execute(self.script, &file, self.sender, OWNER);
-        let message = Message::parse(&mended, &sekimori::mail::Bounds::default());
-        let ours = decide(
-            &self.settings.policy,
-            &self.settings.config,
-            &message,
-            self.sender,
-            self.now,
-            &settings::texts(),
-        );
-        run.outcome(&settings::texts()) == ours.outcome
+        let message = Message::parse(raw, &sekimori::mail::Bounds::default());
+        let texts = settings::texts();
+        let Settings { policy, config, .. } = self.settings;
+        let ours = decide(policy, config, &message, self.sender, self.now, &texts);
+        run.outcome(&texts) == ours.outcome
     }
 
     /// Only the reply differs, and `vacation` says why it was silent.
@@ -237,7 +246,7 @@ impl Case<'_> {
 }
 
 /// Every CR a line end.
-fn mended(raw: &[u8]) -> Vec<u8> {
+fn with_line_ends(raw: &[u8]) -> Vec<u8> {
     let mut mended = Vec::with_capacity(raw.len());
     for (at, octet) in raw.iter().enumerate() {
         mended.push(*octet);
