@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use sekimori::mail::fold::fold;
-use sekimori::mail::{Address, Field, FromField, Message, SubjectField};
+use sekimori::mail::{Address, Field, FromField, SubjectField};
 use sekimori::policy::{Origin, Pattern, Policy, SubstringSet};
 use sekimori::sieve::export::{self, export};
 use sekimori::sieve::script::{Argument, Node};
@@ -57,10 +57,10 @@ pub(crate) fn of(case: &Case<'_>) -> Result<String, String> {
         }
         let mut reasons = Vec::new();
         if from {
-            reasons.push(case.from_cause(&ours.from, &theirs.from));
+            reasons.push(case.cause_in_from(&ours.from, &theirs.from));
         }
         if subject {
-            reasons.push(case.subject_cause(&ours.subject, &theirs.subject));
+            reasons.push(case.cause_in_subject(&ours.subject, &theirs.subject));
         }
         if attachment {
             reasons.push(case.attachment_cause());
@@ -103,11 +103,7 @@ impl Case<'_> {
     fn agrees_about(&self, raw: &[u8]) -> bool {
         let file = self.site.mail("mended.eml", raw);
         let run = self.site.execute(self.script, &file, self.sender, OWNER);
-        let message = Message::parse(raw, &sekimori::mail::Bounds::default());
-        let texts = settings::texts();
-        let Settings { policy, config, .. } = self.settings;
-        let ours = decide(policy, config, &message, self.sender, self.now, &texts);
-        run.outcome(&texts) == ours.outcome
+        run.outcome(&settings::texts()) == self.ours.outcome
     }
 
     /// Only the reply differs, and `vacation` says why it was silent.
@@ -165,30 +161,23 @@ impl Case<'_> {
                     .iter()
                     .any(|text| fold(text).as_str().contains(folded.as_str()))
         };
-        let mut value = self.settings.value.clone();
-        let mut lists = vec![
-            value
-                .pointer_mut("/reject/subject_contains")
-                .map(Value::take),
-        ];
-        if let Some(Value::Array(entries)) = &mut lists[0] {
+        let strip = |list: &mut Value| {
+            let entries = list.as_array_mut().unwrap();
             entries.retain(|entry| !only_folded(entry));
             entries.push("no subject has this".into());
-            value["reject"]["subject_contains"] = Value::Array(std::mem::take(entries));
-        }
-        let rules = value
-            .pointer_mut("/forwarding/rules")
-            .and_then(Value::as_array_mut);
-        for rule in rules.into_iter().flatten() {
-            if let Some(Value::Array(entries)) = rule.get_mut("subject_contains") {
-                entries.retain(|entry| !only_folded(entry));
-                entries.push("no subject has this".into());
-            }
-        }
+        };
+        let mut value = self.settings.value.clone();
+        let rejected = value.pointer_mut("/reject/subject_contains");
+        rejected.into_iter().for_each(strip);
+        let rules = value.pointer_mut("/forwarding/rules");
+        let rules = rules.and_then(Value::as_array_mut).into_iter().flatten();
+        rules
+            .filter_map(|rule| rule.get_mut("subject_contains"))
+            .for_each(strip);
         Settings::of(value, 0, 0)
     }
 
-    fn from_cause(&self, ours: &FromField, theirs: &FromField) -> Option<&'static str> {
+    fn cause_in_from(&self, ours: &FromField, theirs: &FromField) -> Option<&'static str> {
         let raw = self.fields("From");
         let octets: Vec<u8> = raw.iter().flat_map(|field| field.value.to_vec()).collect();
         let text = String::from_utf8_lossy(&octets).into_owned();
@@ -213,7 +202,7 @@ impl Case<'_> {
         None
     }
 
-    fn subject_cause(&self, ours: &SubjectField, theirs: &SubjectField) -> Option<&'static str> {
+    fn cause_in_subject(&self, ours: &SubjectField, theirs: &SubjectField) -> Option<&'static str> {
         let raw = self.fields("Subject");
         let octets: Vec<u8> = raw.iter().flat_map(|field| field.value.to_vec()).collect();
         if format!("{ours:?}") == format!("{theirs:?}") {
