@@ -152,6 +152,12 @@ impl Store {
     }
 }
 
+/// Whether the item is one of the record's effects.
+pub(super) fn has_effect(why: &WhyRecord, id: Id) -> bool {
+    let effects = why.body["effects"].as_array();
+    effects.is_some_and(|all| all.iter().any(|effect| effect["id"] == id.as_str()))
+}
+
 fn effect_of(why: &mut WhyRecord, id: Id) -> Option<&mut Value> {
     let effects = why.body.get_mut("effects")?.as_array_mut()?;
     effects

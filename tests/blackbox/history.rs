@@ -142,6 +142,27 @@ fn why_by_what_the_mta_logged() {
 }
 
 #[test]
+fn why_by_what_our_own_log_names() {
+    let daemon = Site::new()
+        .with_relay(closed_port())
+        .with_mailbox(TARO, "notify: {to: [mobile@else.example]}\n")
+        .start();
+    let answer = daemon.give("a@friend.example", TARO, &mail("a@friend.example", "x"));
+    let id = answer.id();
+    let notice = effect(&daemon, &id, "notify", "waiting");
+    let notice = notice["id"].as_str().unwrap();
+    for pasted in [
+        format!(
+            "ts=2026-11-22T09:00:00Z level=info message=mail id={id} recipient={TARO} reply=250"
+        ),
+        format!("level=warn message=\"not sent\" id={notice} kind=notify error=\"451 4.4.1\""),
+        notice.to_owned(),
+    ] {
+        assert_eq!(daemon.one(&["why", &pasted])["id"], json!(id), "{pasted}");
+    }
+}
+
+#[test]
 fn a_record_has_what_explain_has_and_the_hand_off() {
     let daemon = Site::new().with_mailbox(TARO, RULES).start();
     let raw = crlf(
