@@ -319,6 +319,51 @@ fn effects_move_on_with_the_remote_reply() {
 }
 
 #[test]
+fn each_target_of_a_forward_is_told_for_itself() {
+    let relay = Hop::smtp();
+    relay.at_rcpt("gone@else.example", "550 5.1.1 no such user");
+    relay.at_rcpt("slow@else.example", "450 4.2.0 greylisted");
+    let settings = "forwarding:\n  mode: all\n  all: {to: [home@else.example, gone@else.example, slow@else.example], keep_copy: true}\n";
+    let daemon = Site::new()
+        .with_relay(relay.port)
+        .with_mailbox(TARO, settings)
+        .start();
+    let id = daemon
+        .give("a@friend.example", TARO, &mail("a@friend.example", "x"))
+        .id();
+    let refused = json!([{"to": "gone@else.example", "reply": "550 5.1.1 no such user"}]);
+    let waiting = effect(&daemon, &id, "forward", "waiting");
+    assert_eq!(waiting["refused"], refused);
+    assert_eq!(waiting["open"], json!(["slow@else.example"]));
+    let text = daemon
+        .cli(&["why", "--language", "en", &id])
+        .success()
+        .text();
+    for line in [
+        "forward to home@else.example: sent\n",
+        "forward to slow@else.example: put off, will be tried again (slow@else.example: 450 4.2.0 greylisted)\n",
+        "forward to gone@else.example: refused (550 5.1.1 no such user)\n",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    relay.relent();
+    let sent = effect(&daemon, &id, "forward", "sent");
+    assert_eq!(
+        sent["refused"], refused,
+        "it is not forgotten when the others are served"
+    );
+    let text = daemon
+        .cli(&["why", "--language", "en", &id])
+        .success()
+        .text();
+    assert!(
+        text.contains("home@else.example, slow@else.example: sent (250"),
+        "{text}"
+    );
+    assert!(text.contains("gone@else.example: refused (550"), "{text}");
+}
+
+#[test]
 fn a_dropped_forward_says_so() {
     let daemon = Site::new()
         .with_relay(closed_port())
