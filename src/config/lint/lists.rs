@@ -2,7 +2,7 @@
 
 use psl::Type;
 
-use super::super::lines::{Line, Lines};
+use super::super::lines::Line;
 use super::super::source::Report;
 use super::Ours;
 use crate::mail::fold::{fold, fold_address};
@@ -77,16 +77,10 @@ pub(super) fn own(report: &mut Report, entries: &[Entry], ours: &Ours, own: &[Ad
 
 /// Endings that another ending of the list covers.
 pub(super) fn covered_endings(report: &mut Report, entries: &[Entry], usage: Use) {
-    // An entry with a local part allows that address only: it covers no other.
-    let counts = |text: &str| usage != Use::Allow || text.find('@').is_none_or(|at| at == 0);
-    let covering: Lines = Lines(
-        entries
-            .iter()
-            .filter(|(_, folded)| counts(folded.as_str()))
-            .map(|(line, _)| line.clone())
-            .collect(),
-    );
-    let set = SuffixSet::build(covering.patterns(report));
+    let covering = entries
+        .iter()
+        .filter(|(_, folded)| usage != Use::Allow || !is_address(folded));
+    let set = SuffixSet::build(patterns(report, covering));
     for (line, folded) in entries {
         let ending = folded.as_str();
         let hit = set.find(&fold_address(without_first(ending)));
@@ -126,7 +120,9 @@ pub(super) fn needless_proof(report: &mut Report, verified: &[Entry], senders: &
 
 /// Reject entries whose mail the allow list lets through first.
 pub(super) fn moot_rejects(report: &mut Report, rejects: &[Entry], senders: &[Entry]) {
-    let set = AllowSet::build(patterns(report, senders));
+    // A rejected address is the end of longer ones, which its like does not allow.
+    let endings = senders.iter().filter(|(_, folded)| !is_address(folded));
+    let set = AllowSet::build(patterns(report, endings));
     for (line, folded) in rejects {
         let Some(hit) = set.find(folded) else {
             continue;
@@ -146,12 +142,20 @@ pub(super) fn shown(hit: &Hit) -> String {
     format!("`{}`{}", hit.entry, origin.unwrap_or_default())
 }
 
-pub(super) fn patterns(report: &Report, entries: &[Entry]) -> Vec<Pattern> {
+pub(super) fn patterns<'a>(
+    report: &Report,
+    entries: impl IntoIterator<Item = &'a Entry>,
+) -> Vec<Pattern> {
     let pattern = |(line, _): &Entry| Pattern {
         text: line.text.clone(),
         origin: report.origin(line.place),
     };
-    entries.iter().map(pattern).collect()
+    entries.into_iter().map(pattern).collect()
+}
+
+/// An allow entry with a local part means that address: it covers no other.
+fn is_address(folded: &Folded) -> bool {
+    folded.as_str().find('@').is_some_and(|at| at > 0)
 }
 
 fn without_first(text: &str) -> &str {
