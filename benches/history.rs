@@ -195,8 +195,7 @@ fn replay(site: &Path) {
     let draft = format!("version: 1\nreject:\n  subject_contains: |\n{entries}    請求書 7\n");
     fs::write(site.join("draft.yaml"), draft).unwrap();
     for (name, json) in [("text", false), ("--json", true)] {
-        let mut best = Duration::MAX;
-        let mut cpu = (Duration::ZERO, Duration::ZERO);
+        let mut best = (Duration::MAX, Duration::ZERO);
         let mut lines = 0;
         for _ in 0..5 {
             let before = daemon.cpu();
@@ -220,15 +219,12 @@ fn replay(site: &Path) {
                 line.clear();
             }
             assert!(child.wait().unwrap().success());
-            if begun.elapsed() < best {
-                best = begun.elapsed();
-                cpu = (daemon.cpu() - before, Duration::ZERO);
-            }
+            best = best.min((begun.elapsed(), daemon.cpu() - before));
         }
         println!(
             "replay of {DECISIONS} decisions, {name}: {:.2} s at best of 5 ({:.2} s of it the daemon's processor time), {lines} lines",
-            best.as_secs_f64(),
-            cpu.0.as_secs_f64()
+            best.0.as_secs_f64(),
+            best.1.as_secs_f64()
         );
     }
 }

@@ -860,8 +860,8 @@ fn many_warnings_hide_no_error() {
         .map(|d| d.line)
         .collect();
     assert_eq!(errors, [3005]);
-    let warnings = found.iter().filter(|d| !d.is_error());
-    let last = warnings.last().map(|d| (d.line, d.id, d.message.as_str()));
+    let mut warnings = found.iter().filter(|d| !d.is_error());
+    let last = warnings.next_back().map(|d| (d.line, d.id, d.message.as_str()));
     let words = "2979 more of `duplicate` in this file are not listed";
     assert_eq!(last, Some((26, "more", words)));
 }

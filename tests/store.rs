@@ -213,7 +213,7 @@ fn one_file_serves_all_entries_and_goes_with_the_last() {
     assert_eq!(all.len(), 4);
     assert!(all.iter().all(|path| links(path) == 4));
     for forward in &forwards {
-        store.outgoing_remove(&forward, EffectState::Sent).unwrap();
+        store.outgoing_remove(forward, EffectState::Sent).unwrap();
     }
     assert_eq!(store.read_body(Shelf::Quarantine, held.id).unwrap(), RAW);
     store.quarantine_delete(held.id).unwrap();

@@ -90,7 +90,7 @@ pub(super) fn auto_reply(global: &Global, command: &AutoReply, out: &mut dyn Wri
             };
             change::change(global, &set.target, out, |session, _| {
                 match (&set.sender[..], message) {
-                    ([], message) => common(session, set, message),
+                    ([], message) => common(session, set, message.as_ref()),
                     (senders, Some(message)) => for_senders(session, senders, message),
                     (_, None) => Err(Failure::new(
                         Exit::Usage,
@@ -123,14 +123,14 @@ fn switch(session: &mut Session<'_>, on: bool) -> Result<Outcome, Failure> {
 fn common(
     session: &mut Session<'_>,
     set: &Set,
-    message: Option<String>,
+    message: Option<&String>,
 ) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::default();
     for (key, value, remove) in [
-        ("auto_reply.message", &message, false),
-        ("auto_reply.subject", &set.subject, false),
-        ("auto_reply.end", &set.end, set.no_end),
-        ("auto_reply.start", &set.start, set.no_start),
+        ("auto_reply.message", message, false),
+        ("auto_reply.subject", set.subject.as_ref(), false),
+        ("auto_reply.end", set.end.as_ref(), set.no_end),
+        ("auto_reply.start", set.start.as_ref(), set.no_start),
     ] {
         if let Some(text) = value {
             session.set(key, Value::Text(text.clone()))?;

@@ -54,8 +54,18 @@ impl From<File> for Kind {
 pub(super) fn config(global: &Global, command: &Command, out: &mut dyn Write) -> Done {
     match command {
         Command::Show { origin, mailbox } => show(global, *origin, mailbox.as_deref(), out),
-        Command::Example { file } => Ok(write!(out, "{}", config::example((*file).into()))?),
-        Command::Schema { file } => Ok(writeln!(out, "{:#}", config::schema((*file).into()))?),
+        Command::Example { file } => {
+            write!(out, "{}", config::example((*file).into()))?;
+            Ok(())
+        }
+        Command::Schema { file } => {
+            let schema = config::schema((*file).into());
+            match global.json {
+                true => writeln!(out, "{schema}")?,
+                false => writeln!(out, "{schema:#}")?,
+            }
+            Ok(())
+        }
     }
 }
 
@@ -72,7 +82,8 @@ fn show(global: &Global, origin: bool, mailbox: Option<&str>, out: &mut dyn Writ
     };
     let settings = settings.map_err(|found| check::refused(&found))?;
     if !global.json {
-        return Ok(write!(out, "{}", settings.yaml(origin))?);
+        write!(out, "{}", settings.yaml(origin))?;
+        return Ok(());
     }
     for leaf in settings.leaves() {
         let line = json!({

@@ -82,14 +82,14 @@ impl Copy {
             Ok(status) => format!("{program}: {status}"),
             Err(error) => format!("{program}: {error} (set VISUAL or EDITOR)"),
         };
-        Err(self.with_place(Exit::Failed, words))
+        Err(self.with_place(Exit::Failed, &words))
     }
 
     fn read(&self) -> Result<String, Failure> {
         let bytes =
             fs::read(&self.path).map_err(|error| Failure::io(self.path.display(), &error))?;
         String::from_utf8(bytes)
-            .map_err(|_| self.with_place(Exit::Data, "octets that are not UTF-8".to_owned()))
+            .map_err(|_| self.with_place(Exit::Data, "octets that are not UTF-8"))
     }
 
     fn remove(&self) {
@@ -98,10 +98,10 @@ impl Copy {
 
     fn kept(&self, error: EditError) -> Failure {
         let failure = Failure::from(error);
-        self.with_place(failure.exit, failure.message)
+        self.with_place(failure.exit, &failure.message)
     }
 
-    fn with_place(&self, exit: Exit, words: String) -> Failure {
+    fn with_place(&self, exit: Exit, words: &str) -> Failure {
         let place = self.path.display();
         Failure::new(exit, format!("{words}\nyour text is kept in {place}"))
     }

@@ -177,8 +177,12 @@ fn rules() -> Vec<crate::config::edit::Step> {
     path(RULES).unwrap_or_default()
 }
 
-fn word(word: impl ToString) -> Value {
-    Value::Word(word.to_string())
+fn word(word: &str) -> Value {
+    Value::Word(word.to_owned())
+}
+
+fn flag(on: bool) -> Value {
+    Value::Word(on.to_string())
 }
 
 fn mode(session: &mut Session<'_>, mode: &str, outcome: &mut Outcome) -> Result<(), EditError> {
@@ -209,7 +213,7 @@ fn all(
         outcome.removed.extend(before.rules.iter().map(title));
     }
     if let Some(keep) = keep_copy {
-        session.set("forwarding.all.keep_copy", word(keep))?;
+        session.set("forwarding.all.keep_copy", flag(keep))?;
         outcome
             .set
             .insert("forwarding.all.keep_copy".into(), json!(keep));
@@ -269,7 +273,7 @@ fn value(rule: &Rule) -> Value {
         Some(Value::Map(vec![(key.to_owned(), size)]))
     };
     put("name", text(&rule.name));
-    put("paused", rule.paused.then(|| word(true)));
+    put("paused", rule.paused.then(|| flag(true)));
     put(
         "match",
         rule.matching.map(|matching| match matching {
@@ -279,12 +283,12 @@ fn value(rule: &Rule) -> Value {
     );
     put("subject_contains", lines(&rule.subject));
     put("from_suffixes", lines(&rule.from));
-    put("attachment", rule.attachment.map(word));
+    put("attachment", rule.attachment.map(flag));
     let size = bound("at_least", &rule.at_least);
     put("size", size.or_else(|| bound("at_most", &rule.at_most)));
     let to = rule.to.iter().cloned().map(Value::Text).collect();
     put("to", Some(Value::List(to)));
-    put("keep_copy", rule.keep_copy.map(word));
+    put("keep_copy", rule.keep_copy.map(flag));
     Value::Map(pairs)
 }
 
@@ -294,7 +298,7 @@ fn pause(session: &mut Session<'_>, rule: &str, paused: bool) -> Result<Outcome,
     let mut outcome = Outcome::default();
     if rule.paused != paused {
         let key = format!("{RULES}[{}].paused", rule.number - 1);
-        session.set(&key, word(paused))?;
+        session.set(&key, flag(paused))?;
         outcome.set.insert(key, json!(paused));
     }
     Ok(outcome)

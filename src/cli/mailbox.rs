@@ -1,6 +1,7 @@
 //! `sekimori mailbox`: which mailboxes have settings, what they are, and any key of them changed.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use serde_json::{Value as Json, json};
@@ -8,7 +9,7 @@ use serde_json::{Value as Json, json};
 use super::change::{self, Outcome, Target};
 use super::{Done, Exit, Failure, Global, config_of, editor, text};
 use crate::config::edit::{Overview, Session, Value, overview_of_file};
-use crate::config::mailbox_files;
+use crate::config::{Config, Diagnostic, mailbox_files};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Mailbox {
@@ -69,9 +70,14 @@ pub(super) fn mailbox(global: &Global, command: &Mailbox, out: &mut dyn Write) -
 fn list(global: &Global, domain: Option<&str>, out: &mut dyn Write) -> Done {
     let config = config_of(global)?;
     let mut bad = 0;
-    for path in mailbox_files(&config, domain) {
+    let files = mailbox_files(&config, domain);
+    let read = files.chunks(BATCH).flat_map(|batch| {
+        let found = overviews(&config, batch);
+        batch.iter().zip(found)
+    });
+    for (path, found) in read {
         let file = path.display().to_string();
-        match overview_of_file(&config, &path) {
+        match found {
             Ok(overview) if global.json => writeln!(out, "{}", json_line(&overview))?,
             Ok(Overview { mailbox, on, .. }) => {
                 let on = match on.is_empty() {
@@ -109,6 +115,31 @@ fn list(global: &Global, domain: Option<&str>, out: &mut dyn Write) -> Done {
             format!("{bad} bad files: `sekimori check` names the mistakes"),
         )),
     }
+}
+
+/// Files that are read before the first of them is printed.
+const BATCH: usize = 1024;
+
+/// The mailboxes of the files, in their order, read by all processors.
+fn overviews(config: &Config, batch: &[PathBuf]) -> Vec<Result<Overview, Vec<Diagnostic>>> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let part = batch.len().div_ceil(workers).max(1);
+    std::thread::scope(|scope| {
+        let read = |files: &[PathBuf]| -> Vec<_> {
+            let overviews = files.iter().map(|path| overview_of_file(config, path));
+            overviews.collect()
+        };
+        let threads: Vec<_> = batch
+            .chunks(part)
+            .map(|files| scope.spawn(move || read(files)))
+            .collect();
+        let joined = threads.into_iter().map(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        joined.flatten().collect()
+    })
 }
 
 fn json_line(overview: &Overview) -> String {

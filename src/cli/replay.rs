@@ -109,8 +109,8 @@ impl<'a> Replay<'a> {
         let new = |target: &String| !record.forward.contains(target);
         if targets.iter().any(new) {
             self.counts.newly_forwarded += 1;
-            let new = targets.iter().filter(|target| new(target)).collect();
-            self.changes.push(newly_forwarded(&record, &plan, new));
+            let new: Vec<&String> = targets.iter().filter(|target| new(target)).collect();
+            self.changes.push(newly_forwarded(&record, &plan, &new));
         }
         if self.changes.len() == before {
             let stopped = record.forward.iter().any(|old| !targets.contains(old));
@@ -183,7 +183,7 @@ fn newly_passed(record: &FactsRecord) -> Value {
     change("newly_passed", record, by)
 }
 
-fn newly_forwarded(record: &FactsRecord, plan: &Plan, to: Vec<&String>) -> Value {
+fn newly_forwarded(record: &FactsRecord, plan: &Plan, to: &[&String]) -> Value {
     let step = plan
         .trail
         .iter()

@@ -15,7 +15,7 @@ use super::lint::{self, Ours, Scope, Seen, Target};
 use super::source::{Place, Report};
 use super::{
     Attempt, Config, MOST_FILE_BYTES, aliases, attempt_config_and, is_mailbox_file, location,
-    patterns, read_file, read_mailbox_and,
+    patterns, read_file, read_mailbox_and, ruletests,
 };
 use crate::mail::{Address, Folded};
 
@@ -31,7 +31,8 @@ pub type Lately<'a> = dyn Fn(&Address, &mut dyn FnMut(&[&Folded])) + Sync + 'a;
 /// Every error and warning of the files, for `check`, in the order of files and lines: without
 /// `paths` the daemon file and all mailbox files below its `mailboxes.dir`, else those files. A
 /// folder stands for the files in it. A file is a mailbox file when it lies below `mailboxes.dir` or
-/// has a key of a mailbox file at its top; else it is a daemon file.
+/// has a key of a mailbox file at its top; one with `cases` there holds rule tests; else it is a daemon
+/// file.
 pub fn check(config: &Path, paths: &[PathBuf]) -> Vec<Diagnostic> {
     let mut all = Vec::new();
     // Keeping a finding cannot fail.
@@ -248,6 +249,13 @@ impl Run<'_> {
 
     fn file(&self, path: &Path) -> Read {
         let below = location::is_below(&self.config.mailboxes.dir, path);
+        if !below && ruletests::is_one(path) {
+            return Read {
+                found: ruletests::rule_tests(path).err().unwrap_or_default(),
+                seen: Seen::default(),
+                lists: Vec::new(),
+            };
+        }
         if !below && !is_mailbox_file(path) {
             let found = match read_file(path) {
                 Ok(bytes) => lint_config(path, bytes, self.now).1,

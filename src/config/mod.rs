@@ -21,6 +21,7 @@ mod lines;
 mod lint;
 mod location;
 pub(crate) mod mailbox;
+mod number;
 mod patterns;
 mod raw;
 mod read;

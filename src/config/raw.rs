@@ -3,9 +3,10 @@
 use super::field::Field;
 use super::lines::Lines;
 use super::mailbox::RawMailbox;
+use super::number::{Count, Factor, Port};
 use super::setting::{sections, words};
 use super::settings::{Endpoint, NamedAddress, SecretSource};
-use super::text::{Count, Factor, FilePath, Mail, Port, Room, Size, Span, Text, Time};
+use super::text::{FilePath, Mail, Room, Size, Span, Text, Time};
 use crate::smtp::{Cidr, ListenAddress};
 
 sections! {

@@ -122,8 +122,13 @@ pub fn rule_tests(path: &Path) -> Result<RuleTests, Vec<Diagnostic>> {
 /// their top, in the order of their names.
 pub fn rule_tests_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = aliases::files_below(folder);
-    files.retain(|path| super::has_key(path, &["cases"]));
+    files.retain(|path| is_one(path));
     files
+}
+
+/// Whether a file holds rule tests: it has `cases` at its top.
+pub(crate) fn is_one(path: &Path) -> bool {
+    super::has_key(path, &["cases"])
 }
 
 fn compile_tests(report: &mut Report, file: u16, path: &Path, raw: &RawTests) -> RuleTests {

@@ -13,7 +13,7 @@ use super::script::{Node, Script};
 use super::spelling;
 use crate::mail::Address;
 use crate::policy::{
-    Allow, AllowSet, AutoReply, ForwardRule, Forwarding, Hit, NotifyField, Origin, Policy,
+    Allow, AllowSet, AutoReply, ForwardRule, Forwarding, Hit, Notify, NotifyField, Origin, Policy,
     Redirect, SubstringSet, SuffixSet,
 };
 
@@ -255,13 +255,10 @@ impl Writer<'_> {
         };
         let mut block = Vec::new();
         block.extend(titled(forwards, "forwarding"));
-        if let Some(notify) = notify {
-            if notify.fields.contains(&NotifyField::Size) {
-                self.differs(
-                    "notify.fields",
-                    "the size is not told: a script does not know it",
-                );
-            }
+        let tells_size = |notify: &Notify| notify.fields.contains(&NotifyField::Size);
+        if notify.as_ref().is_some_and(tells_size) {
+            let reason = "the size is not told: a script does not know it";
+            self.differs("notify.fields", reason);
         }
         block.extend(self.notices());
         if let Some(reply) = auto_reply {

@@ -105,11 +105,12 @@ enum Unit<'a> {
 
 fn units(commands: &[Node]) -> Vec<Unit<'_>> {
     let mut units: Vec<Unit<'_>> = Vec::new();
-    for node in commands
-        .iter()
-        .filter(|node| node.name != "require" && !only_sets(node))
-    {
+    for (at, node) in commands.iter().enumerate() {
+        let next = commands.get(at + 1).map(|next| next.name.as_str());
+        let alone = !matches!(next, Some("elsif" | "else"));
         match (node.name.as_str(), units.last_mut()) {
+            ("require", _) => {}
+            _ if alone && only_sets(node) => {}
             ("elsif" | "else", Some(Unit::Chain(chain))) => chain.push(node),
             ("if" | "elsif" | "else", _) => units.push(Unit::Chain(vec![node])),
             (_, Some(Unit::Always(list))) => list.push(node),
@@ -157,11 +158,20 @@ impl Importer {
                 }
                 // Of one chain a mail meets one branch only.
                 let mut opened = None;
+                let mut missed = None;
                 for node in chain {
                     let before = self.open;
-                    let taken = self.branch(node, behind);
+                    let taken = match missed {
+                        // Its mail is what no other branch took.
+                        Some(line) if node.name == "else" => refuse(
+                            node,
+                            format!("an `else` of line {line}, which was not taken"),
+                        ),
+                        _ => self.branch(node, behind),
+                    };
                     opened = opened.or(self.open);
                     self.open = before;
+                    missed = missed.or(taken.is_err().then_some(node.place.line));
                     self.finish(node, taken);
                 }
                 self.open = opened;
@@ -276,6 +286,12 @@ impl Importer {
             let period = period(test)?;
             self.reply(vacation, period)?;
             return Ok(());
+        }
+        if let Some(vacation) = actions.vacation {
+            return refuse(
+                vacation,
+                "a reply stands alone, under a test of the time or of the envelope's sender",
+            );
         }
         let found = match test {
             Some(test) => condition(test, self.variables)?,

@@ -157,7 +157,7 @@ mod tests {
             &["@日本.example", "@xn--wgv71a.example"],
             false,
         );
-        check("本.example", &["本.example", "xn--dkqu5c.example"], true);
+        check("本.example", &["本.example", "xn--8pv.example"], true);
         check("太郎@x.example", &["太郎@x.example"], true);
     }
 }

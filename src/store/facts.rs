@@ -228,7 +228,7 @@ mod tests {
             },
             FactsRecord {
                 subject: vec!["x".to_owned(); 5000],
-                ..whole.clone()
+                ..whole
             },
         ] {
             let value = encode(&long).unwrap();

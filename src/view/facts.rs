@@ -80,13 +80,13 @@ pub fn facts(record: &FactsRecord, mailbox: &Address) -> Option<Facts> {
         return None;
     }
     let from = match record.no_from {
-        None => FromField::Addresses(record.from.iter().map(from_address).collect()),
+        None => FromField::Addresses(record.from.iter().map(|a| from_address(a)).collect()),
         Some(Absent::EmptyAddress) => FromField::EmptyAddress,
         Some(Absent::Empty) => FromField::Empty,
         Some(Absent::Missing) => FromField::Missing,
     };
     let subject = match record.no_subject {
-        None => SubjectField::Text(record.subject.iter().map(subject_text).collect()),
+        None => SubjectField::Text(record.subject.iter().map(|s| subject_text(s)).collect()),
         Some(Absent::Missing) => SubjectField::Missing,
         Some(_) => SubjectField::Empty,
     };
@@ -134,16 +134,16 @@ pub fn targets(plan: &Plan) -> Vec<String> {
         .collect()
 }
 
-fn from_address(folded: &String) -> FromAddress {
+fn from_address(folded: &str) -> FromAddress {
     FromAddress {
-        text: folded.clone(),
+        text: folded.to_owned(),
         folded: fold_address(folded),
     }
 }
 
-fn subject_text(decoded: &String) -> SubjectText {
+fn subject_text(decoded: &str) -> SubjectText {
     SubjectText {
-        decoded: decoded.clone(),
+        decoded: decoded.to_owned(),
         folded: fold(decoded),
     }
 }

@@ -134,7 +134,7 @@ fn why_by_what_the_mta_logged() {
         "Nov 22 09:00:00 mx postfix/lmtp[7]: 4b: to=<{TARO}>, relay=127.0.0.1[127.0.0.1]:24, dsn=2.0.0, status=sent ({})",
         answer.0
     );
-    for pasted in [format!("q={id}"), answer.0.clone(), logged] {
+    for pasted in [format!("q={id}"), answer.0, logged] {
         assert_eq!(daemon.one(&["why", &pasted]), expected, "{pasted}");
         let words: Vec<&str> = pasted.split(' ').collect();
         assert_eq!(daemon.one(&[&["why"], &words[..]].concat()), expected);

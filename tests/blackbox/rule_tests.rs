@@ -455,3 +455,25 @@ fn hostile_words_do_not_reach_the_terminal() {
     let text = site.cli(&["test"]).exit(1).text();
     assert!(!text.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{text:?}");
 }
+
+#[test]
+fn check_knows_rule_tests() {
+    let site = example();
+    let places = |found: &Done| -> Vec<(String, u64)> {
+        let errors = found
+            .json()
+            .into_iter()
+            .filter(|d| d["severity"] == "error");
+        let place = |d: Value| {
+            let file = d["file"].as_str().unwrap().rsplit('/').next().unwrap();
+            (file.to_owned(), d["line"].as_u64().unwrap())
+        };
+        errors.map(place).collect()
+    };
+    let good = site.cli(&["check", "--json", "tests.yaml", "."]);
+    assert_eq!((good.code, places(&good)), (0, vec![]), "{good:?}");
+    site.write("more.yaml", "version: 1\ncases:\n  - name: a\n");
+    let bad = site.cli(&["check", "--json", "."]).exit(78);
+    let at = ("more.yaml".to_owned(), 3);
+    assert_eq!(places(&bad), [at.clone(), at.clone(), at]);
+}

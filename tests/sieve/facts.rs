@@ -44,7 +44,7 @@ impl Facts {
         let subject = match (said("subject"), said("subject-text")) {
             (false, _) => SubjectField::Missing,
             (true, false) => SubjectField::Empty,
-            (true, true) => SubjectField::Text(texts.map(|text| subject_text(text)).collect()),
+            (true, true) => SubjectField::Text(texts.map(subject_text).collect()),
         };
         let addresses = addresses(&run.stdout);
         let from = match (said("from"), said("from-text")) {

@@ -147,7 +147,7 @@ fn script() -> impl Strategy<Value = String> {
             test.clone(),
             block.clone(),
             test,
-            block.clone(),
+            block,
             any::<bool>(),
             any::<bool>()
         )

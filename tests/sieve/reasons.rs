@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use sekimori::mail::fold::fold;
-use sekimori::mail::{Address, Field, FromField, Message, SubjectField};
+use sekimori::mail::{Address, Field, FromField, SubjectField};
 use sekimori::policy::{Origin, Pattern, Policy, SubstringSet};
 use sekimori::sieve::export::{self, export};
 use sekimori::sieve::script::{Argument, Node};
@@ -34,8 +34,8 @@ pub(crate) struct Case<'a> {
 
 /// The proved reasons, or what is not explained.
 pub(crate) fn of(case: &Case<'_>) -> Result<String, String> {
-    if case.bare_cr_explains() {
-        return Ok("line ends: a bare CR ends a line of a header here".to_owned());
+    if let Some(reason) = case.mending_explains() {
+        return Ok(reason.to_owned());
     }
     if let Some(reason) = case.reply_explains() {
         return Ok(reason.to_owned());
@@ -57,10 +57,10 @@ pub(crate) fn of(case: &Case<'_>) -> Result<String, String> {
         }
         let mut reasons = Vec::new();
         if from {
-            reasons.push(case.from_cause(&ours.from, &theirs.from));
+            reasons.push(case.cause_in_from(&ours.from, &theirs.from));
         }
         if subject {
-            reasons.push(case.subject_cause(&ours.subject, &theirs.subject));
+            reasons.push(case.cause_in_subject(&ours.subject, &theirs.subject));
         }
         if attachment {
             reasons.push(case.attachment_cause());
@@ -81,24 +81,29 @@ impl Case<'_> {
         self.mail.message.header.all(name).collect()
     }
 
-    /// With each CR a line end, the script decides as we do.
-    fn bare_cr_explains(&self) -> bool {
-        let mended = mended(&self.mail.raw);
-        if mended == self.mail.raw {
-            return false;
-        }
-        let file = self.site.mail("mended.eml", &mended);
+    /// With its octets mended, the script decides as we do.
+    fn mending_explains(&self) -> Option<&'static str> {
+        let raw = self.mail.raw.as_slice();
+        let unmarked = raw.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(raw).to_vec();
+        let mended = [
+            (
+                with_line_ends(raw),
+                "line ends: a bare CR ends a line of a header here",
+            ),
+            (
+                unmarked,
+                "header: a byte order mark stands before the first field",
+            ),
+        ];
+        let mut mended = mended.into_iter().filter(|(mended, _)| mended != raw);
+        let found = mended.find(|(mended, _)| self.agrees_about(mended));
+        found.map(|(_, reason)| reason)
+    }
+
+    fn agrees_about(&self, raw: &[u8]) -> bool {
+        let file = self.site.mail("mended.eml", raw);
         let run = self.site.execute(self.script, &file, self.sender, OWNER);
-        let message = Message::parse(&mended, &sekimori::mail::Bounds::default());
-        let ours = decide(
-            &self.settings.policy,
-            &self.settings.config,
-            &message,
-            self.sender,
-            self.now,
-            &settings::texts(),
-        );
-        run.outcome(&settings::texts()) == ours.outcome
+        run.outcome(&settings::texts()) == self.ours.outcome
     }
 
     /// Only the reply differs, and `vacation` says why it was silent.
@@ -156,30 +161,23 @@ impl Case<'_> {
                     .iter()
                     .any(|text| fold(text).as_str().contains(folded.as_str()))
         };
-        let mut value = self.settings.value.clone();
-        let mut lists = vec![
-            value
-                .pointer_mut("/reject/subject_contains")
-                .map(Value::take),
-        ];
-        if let Some(Value::Array(entries)) = &mut lists[0] {
+        let strip = |list: &mut Value| {
+            let entries = list.as_array_mut().unwrap();
             entries.retain(|entry| !only_folded(entry));
             entries.push("no subject has this".into());
-            value["reject"]["subject_contains"] = Value::Array(std::mem::take(entries));
-        }
-        let rules = value
-            .pointer_mut("/forwarding/rules")
-            .and_then(Value::as_array_mut);
-        for rule in rules.into_iter().flatten() {
-            if let Some(Value::Array(entries)) = rule.get_mut("subject_contains") {
-                entries.retain(|entry| !only_folded(entry));
-                entries.push("no subject has this".into());
-            }
-        }
+        };
+        let mut value = self.settings.value.clone();
+        let rejected = value.pointer_mut("/reject/subject_contains");
+        rejected.into_iter().for_each(strip);
+        let rules = value.pointer_mut("/forwarding/rules");
+        let rules = rules.and_then(Value::as_array_mut).into_iter().flatten();
+        rules
+            .filter_map(|rule| rule.get_mut("subject_contains"))
+            .for_each(strip);
         Settings::of(value, 0, 0)
     }
 
-    fn from_cause(&self, ours: &FromField, theirs: &FromField) -> Option<&'static str> {
+    fn cause_in_from(&self, ours: &FromField, theirs: &FromField) -> Option<&'static str> {
         let raw = self.fields("From");
         let octets: Vec<u8> = raw.iter().flat_map(|field| field.value.to_vec()).collect();
         let text = String::from_utf8_lossy(&octets).into_owned();
@@ -204,7 +202,7 @@ impl Case<'_> {
         None
     }
 
-    fn subject_cause(&self, ours: &SubjectField, theirs: &SubjectField) -> Option<&'static str> {
+    fn cause_in_subject(&self, ours: &SubjectField, theirs: &SubjectField) -> Option<&'static str> {
         let raw = self.fields("Subject");
         let octets: Vec<u8> = raw.iter().flat_map(|field| field.value.to_vec()).collect();
         if format!("{ours:?}") == format!("{theirs:?}") {
@@ -237,7 +235,7 @@ impl Case<'_> {
 }
 
 /// Every CR a line end.
-fn mended(raw: &[u8]) -> Vec<u8> {
+fn with_line_ends(raw: &[u8]) -> Vec<u8> {
     let mut mended = Vec::with_capacity(raw.len());
     for (at, octet) in raw.iter().enumerate() {
         mended.push(*octet);

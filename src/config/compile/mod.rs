@@ -1,6 +1,8 @@
 //! The daemon file: from what was written to [`Config`]. Every mistake is reported, none ends it.
 
-use std::collections::HashSet;
+mod outgoing;
+mod server;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +11,16 @@ use jiff::tz::{Offset, TimeZone};
 
 use super::field::Field;
 use super::mailbox::VERSION;
+use super::number::Count;
 use super::patterns::{self, NamedList};
 use super::raw::*;
-use super::setting::{Setting as _, Written as _};
+use super::setting::Setting as _;
 use super::settings::*;
 use super::source::{Place, Report};
-use super::text::{Count, FilePath, Mail, NonZero, Room, Size, Span, Text, Time, is_host};
-use super::{compile_mailbox, read, tls};
-use crate::mail::{Address, Protocol};
+use super::text::{FilePath, NonZero, Room, Size, Span, Text, Time, is_host};
+use super::{compile_mailbox, read};
+use crate::mail::Address;
 use crate::policy::AllowSet;
-use crate::smtp::{BareNewline, Cidr, ListenAddress};
 
 /// File 0 of the report over what is built in. `None` when there is too little to look at.
 pub(crate) fn read(report: &mut Report) -> Option<RawConfig> {
@@ -143,175 +145,6 @@ struct Compile<'a> {
 }
 
 impl Compile<'_> {
-    fn server(&mut self, raw: &RawServer) -> Option<Server> {
-        let hostname = raw.hostname.effective();
-        if !is_host(&hostname) {
-            self.value(
-                raw.hostname.place(),
-                "a host name is letters, digits, dots and hyphens",
-            );
-        }
-        let default_domain = raw.default_domain.effective();
-        if domain_key(&default_domain).is_none() {
-            self.value(raw.default_domain.place(), "this is no mail domain");
-        }
-        let timeouts = raw.timeouts.section();
-        let limits = raw.limits.section();
-        let message_size = octets(&limits.message_size);
-        let memory = octets(&limits.memory);
-        if memory < message_size {
-            let at = [limits.message_size.place(), limits.memory.place()];
-            let at = at.into_iter().max_by_key(|at| at.line > 0);
-            let message = "mail over `memory` is put off for ever, though `message_size` allows it";
-            let help = "let `memory` be several times `message_size`";
-            self.report
-                .warning("memory", at.unwrap_or_default(), message, help);
-        }
-        Some(Server {
-            hostname,
-            default_domain,
-            listeners: self.listeners(&raw.listeners, &raw.tls),
-            tls: tls::certificate(self.report, &raw.tls),
-            timeouts: Timeouts {
-                command: span(&timeouts.command),
-                data_block: span(&timeouts.data_block),
-                final_reply: self.final_reply(&timeouts.final_reply),
-                shutdown_grace: span(&timeouts.shutdown_grace),
-            },
-            limits: ServerLimits {
-                message_size,
-                recipients: count(&limits.recipients),
-                mime_parts: count(&limits.mime_parts),
-                mime_depth: count(&limits.mime_depth),
-                header_fields: count(&limits.header_fields),
-                header_bytes: octets(&limits.header_bytes),
-                memory,
-                errors: count(&limits.errors),
-            },
-        })
-    }
-
-    /// An MTA waits 10 minutes (RFC 5321 4.5.3.2.6); up to a minute each for memory and for a commit
-    /// that has begun come on top of what is set.
-    fn final_reply(&mut self, raw: &Field<Span>) -> Duration {
-        let span = span(raw);
-        if span > Duration::from_mins(8) {
-            let message = "an MTA may have hung up before its reply comes";
-            let help = "let `final_reply` be at most 8m";
-            self.report
-                .warning("final-reply", raw.place(), message, help);
-        }
-        span
-    }
-
-    fn listeners(
-        &mut self,
-        raw: &Field<Vec<Field<RawListener>>>,
-        certificate: &Field<RawTls>,
-    ) -> Vec<Listener> {
-        let items = raw.section();
-        if items.is_empty() {
-            self.report
-                .error("empty", raw.key(), "a server without a listener");
-        }
-        let mut names = HashSet::new();
-        let mut places = Vec::new();
-        let mut listeners = Vec::new();
-        for item in &items {
-            let Some(listener) = self.listener(&item.section()) else {
-                continue;
-            };
-            let at = |field: Place| if field.line > 0 { field } else { item.place() };
-            if !names.insert(listener.name.clone()) {
-                let at = at(item.section().name.place());
-                let message = format!("two listeners are named `{}`", listener.name);
-                self.report
-                    .error_help("duplicate", at, message, "give each a `name`");
-            }
-            if listener.tls != ListenerTls::None {
-                self.listener_tls(&item.section(), &listener.listen, certificate);
-            }
-            let any_port = matches!(listener.listen, ListenAddress::Tcp { port: 0, .. });
-            if !any_port && places.contains(&listener.listen) {
-                let at = at(item.section().listen.place());
-                self.report
-                    .error("duplicate", at, "two listeners listen at the same place");
-            }
-            places.push(listener.listen.clone());
-            listeners.push(listener);
-        }
-        listeners
-    }
-
-    fn listener(&mut self, raw: &RawListener) -> Option<Listener> {
-        let protocol = match raw.protocol.effective() {
-            RawProtocol::Lmtp => Protocol::Lmtp,
-            RawProtocol::Smtp => Protocol::Smtp,
-        };
-        let Text(listen) = raw.listen.value.clone()?;
-        let listen = listen.below(self.report.folder(raw.listen.place()));
-        if protocol == Protocol::Lmtp && matches!(listen, ListenAddress::Tcp { port: 25, .. }) {
-            let message = "LMTP on the port of SMTP (RFC 2033 section 5 forbids it)";
-            let help = "use another port, or `protocol: smtp`";
-            self.report
-                .warning("lmtp-port", raw.listen.place(), message, help);
-        }
-        Some(Listener {
-            name: raw.name.effective(),
-            protocol,
-            listen,
-            clients: self.clients(&raw.clients.section()),
-            tls: match raw.tls.effective() {
-                RawListenerTls::None => ListenerTls::None,
-                RawListenerTls::Starttls => ListenerTls::Starttls,
-                RawListenerTls::Implicit => ListenerTls::Implicit,
-            },
-            bare_newline: match raw.bare_newline.effective() {
-                RawBareNewline::Normalize => BareNewline::Normalize,
-                RawBareNewline::Reject => BareNewline::Reject,
-            },
-            max_connections: count(&raw.max_connections),
-        })
-    }
-
-    /// What a listener with TLS must have.
-    fn listener_tls(
-        &mut self,
-        raw: &RawListener,
-        listen: &ListenAddress,
-        certificate: &Field<RawTls>,
-    ) {
-        let at = raw.tls.place();
-        if matches!(listen, ListenAddress::Unix(_)) {
-            let message = "TLS is for TCP, not for a Unix socket";
-            self.report
-                .error_help("conflict", at, message, "write `tls: none`");
-        }
-        if !tls::is_given(certificate) {
-            let help = "set `server.tls: {certificate_file: PATH, key_file: PATH}`";
-            self.report
-                .error_help("missing", at, "TLS without a certificate", help);
-        }
-    }
-
-    fn clients(&mut self, items: &[Field<Text<Cidr>>]) -> Vec<Cidr> {
-        for item in items {
-            if item
-                .get()
-                .is_some_and(|Text(network)| network.is_everything())
-            {
-                let message = "every host of the network is a trusted client";
-                let help = "name the hosts of your MTA";
-                self.report.warning("open", item.place(), message, help);
-            }
-        }
-        items
-            .iter()
-            .filter_map(Field::get)
-            .map(|Text(network)| *network)
-            .collect()
-    }
-
     fn mailboxes(&mut self, raw: &RawMailboxes) -> Mailboxes {
         let mut domains = Vec::new();
         for item in raw.domains.get().into_iter().flatten() {
@@ -357,140 +190,6 @@ impl Compile<'_> {
         };
         let lines = patterns::load(self.report, list, &mut Vec::new());
         Arc::new(AllowSet::build(lines.patterns(self.report)))
-    }
-
-    fn delivery(&mut self, raw: &RawDelivery) -> Option<Delivery> {
-        let lmtp = self.next_hop(&raw.lmtp.section())?;
-        let smtp = self.next_hop(&raw.smtp.section())?;
-        let maildir = self.maildir(&raw.maildir.section());
-        Some(match raw.method.effective() {
-            RawMethod::Maildir => maildir,
-            RawMethod::Lmtp => Delivery::Lmtp(lmtp),
-            RawMethod::Smtp => Delivery::Smtp(smtp),
-        })
-    }
-
-    fn next_hop(&mut self, raw: &RawNextHop) -> Option<NextHop> {
-        let Text(address) = raw.address.value.clone()?;
-        Some(NextHop {
-            address: address.below(self.report.folder(raw.address.place())),
-            timeout: span(&raw.timeout),
-            max_connections: count(&raw.max_connections),
-        })
-    }
-
-    fn maildir(&mut self, raw: &RawMaildir) -> Delivery {
-        let FilePath(written) = raw.path.effective();
-        let rest = written.replace("%{domain}", "").replace("%{localpart}", "");
-        if rest.contains("%{") {
-            self.value(
-                raw.path.place(),
-                "`%{domain}` and `%{localpart}` are known here",
-            );
-        } else if !written.contains("%{localpart}") || !written.contains("%{domain}") {
-            let message = "two mailboxes would have one Maildir";
-            let help = "the path needs `%{domain}` and `%{localpart}`";
-            self.report
-                .warning("shared-maildir", raw.path.place(), message, help);
-        }
-        let path = self.report.folder(raw.path.place()).join(written);
-        Delivery::Maildir {
-            path: path.to_string_lossy().into_owned(),
-            fsync: raw.fsync.effective(),
-        }
-    }
-
-    fn relay(&mut self, raw: &RawRelay) -> Option<Relay> {
-        let host = raw.host.effective();
-        let ip = host.trim_start_matches('[').trim_end_matches(']');
-        if !is_host(&host) && ip.parse::<core::net::IpAddr>().is_err() {
-            self.value(raw.host.place(), "a host name or an address");
-        }
-        let tls = match raw.tls.effective() {
-            RawRelayTls::None => RelayTls::None,
-            RawRelayTls::Opportunistic => RelayTls::Opportunistic,
-            RawRelayTls::Starttls => RelayTls::Starttls,
-            RawRelayTls::Implicit => RelayTls::Implicit,
-        };
-        let Text(from) = raw.from.value.clone()?;
-        let reply_to = raw.reply_to.value.clone();
-        let signature = raw.signature.section();
-        Some(Relay {
-            host: ip.to_owned(),
-            port: u16::try_from(raw.port.effective().0).ok()?,
-            tls,
-            auth: self.auth(&raw.auth, tls, ip),
-            timeout: span(&raw.timeout),
-            max_connections: count(&raw.max_connections),
-            min_interval: raw.min_interval.effective().0.0,
-            per_minute: u32::try_from(raw.per_minute.effective()).unwrap_or(u32::MAX),
-            retry: self.retry(&raw.retry.section()),
-            from,
-            reply_to: reply_to.map(|Text(Mail(address))| address),
-            signature: Signature {
-                ja: signature.ja.effective(),
-                en: signature.en.effective(),
-            },
-        })
-    }
-
-    fn auth(&mut self, raw: &Field<RawAuth>, tls: RelayTls, host: &str) -> Option<RelayAuth> {
-        let auth = raw.section();
-        let mechanism = match auth.mechanism.effective() {
-            RawMechanism::None => return None,
-            RawMechanism::Plain => Mechanism::Plain,
-            RawMechanism::Login => Mechanism::Login,
-            RawMechanism::Xoauth2 => Mechanism::Xoauth2,
-        };
-        let at = auth.mechanism.place();
-        let username = auth.username.effective();
-        let FilePath(password) = auth.password_file.effective();
-        if username.is_empty() || password.is_empty() {
-            let help = "set `username` and `password_file`, or `mechanism: none`";
-            self.report
-                .error_help("missing", at, "a log-in without its user or password", help);
-            return None;
-        }
-        let local = host == "localhost" || host.starts_with("127.") || host == "::1";
-        if matches!(tls, RelayTls::None | RelayTls::Opportunistic) && !local {
-            let help = "use `tls: starttls` or `tls: implicit`";
-            let message = match tls {
-                RelayTls::None => "the password goes in the clear",
-                _ => "the password goes to whoever answers, the certificate is not looked at",
-            };
-            self.report.warning("clear-password", at, message, help);
-        }
-        let password = match password.parse::<SecretSource>() {
-            Ok(source) => source.below(self.report.folder(auth.password_file.place())),
-            Err(words) => {
-                self.value(auth.password_file.place(), words);
-                return None;
-            }
-        };
-        Some(RelayAuth {
-            mechanism,
-            username,
-            password,
-        })
-    }
-
-    fn retry(&mut self, raw: &RawRetry) -> Retry {
-        let first = span(&raw.first);
-        let longest = span(&raw.longest);
-        if longest < first {
-            let at = if raw.longest.is_given() {
-                raw.longest.place()
-            } else {
-                raw.first.place()
-            };
-            self.value(at, "`longest` is shorter than `first`");
-        }
-        Retry {
-            first,
-            factor: raw.factor.effective().0,
-            longest,
-            give_up: span(&raw.give_up),
-        }
     }
 
     fn scanners(&mut self, raw: &RawScanners) -> Scanners {
