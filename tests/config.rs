@@ -863,7 +863,9 @@ fn many_warnings_hide_no_error() {
         .collect();
     assert_eq!(errors, [3005]);
     let mut warnings = found.iter().filter(|d| !d.is_error());
-    let last = warnings.next_back().map(|d| (d.line, d.id, d.message.as_str()));
+    let last = warnings
+        .next_back()
+        .map(|d| (d.line, d.id, d.message.as_str()));
     let words = "2979 more of `duplicate` in this file are not listed";
     assert_eq!(last, Some((26, "more", words)));
 }

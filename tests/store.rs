@@ -1289,3 +1289,39 @@ fn what_becomes_of_a_held_mail_is_told_in_its_record_unless_that_is_over_too() {
     assert!(list(&store).is_empty());
     assert_eq!((state(short.id), state(whole.id)), (None, None));
 }
+
+#[test]
+fn a_released_mail_is_told_as_released_when_its_entry_is_gone() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let released = || {
+        let entry = QuarantineEntry {
+            expires_at: NOW + DAY,
+            ..entry(NOW, "taro@example.jp")
+        };
+        hold(&store, &entry);
+        let why = WhyRecord {
+            id: entry.id,
+            body: serde_json::json!({"effects": [{"id": entry.id, "state": "held", "reply": null}]}),
+            ..why(NOW, "taro@example.jp")
+        };
+        let mut batch = Batch::new();
+        batch.put_decision(&why, &FactsRecord::new(entry.id, 100));
+        store.commit_blocking(batch).unwrap();
+        store.release_begin(entry.id, None).unwrap();
+        store.release_end(entry.id, true, Some("250 ok")).unwrap();
+        entry.id
+    };
+    let (deleted, expired) = (released(), released());
+    store.quarantine_delete(deleted).unwrap();
+    store.sweep(NOW, 0).unwrap();
+    assert_eq!(store.sweep(NOW + DAY, DAY).unwrap().quarantine, 1);
+    for id in [deleted, expired] {
+        let why = store.history_get(id).unwrap().unwrap();
+        let effect = &why.body["effects"][0];
+        assert_eq!(
+            (&effect["state"], &effect["reply"]),
+            (&"released".into(), &"250 ok".into())
+        );
+    }
+}

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::spawn_blocking;
 
@@ -83,6 +84,8 @@ pub(super) async fn tail(
         None => None,
         Some(text) => Some(owner(&shared, text).await?.0.to_string().to_lowercase()),
     };
+    // What comes behind the head of the answer is in it.
+    let news = shared.store().follow();
     let (outlet, response) = stream::open(&shared);
     let wanted = move |why: &WhyRecord| {
         let own = |mailbox: &String| *mailbox == why.mailbox.to_lowercase();
@@ -90,7 +93,7 @@ pub(super) async fn tail(
     };
     tokio::spawn(async move {
         // Why it ended is the client's to know.
-        let _ = follow(&shared, &outlet, wanted).await;
+        let _ = follow(&shared, &outlet, news, wanted).await;
     });
     Ok(response)
 }
@@ -98,9 +101,9 @@ pub(super) async fn tail(
 async fn follow(
     shared: &Shared,
     outlet: &Outlet,
+    mut news: Receiver<Id>,
     wanted: impl Fn(&WhyRecord) -> bool,
 ) -> Result<(), Gone> {
-    let mut news = shared.store().follow();
     loop {
         let next = tokio::select! {
             next = news.recv() => next,

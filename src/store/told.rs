@@ -131,7 +131,12 @@ impl Store {
         state: EffectState,
         reply: Option<&str>,
     ) {
+        let gone = matches!(state, EffectState::Deleted | EffectState::Expired);
         self.tell(batch, id, id, |effect| {
+            // Its owner has it: that stays true.
+            if gone && effect["state"] == EffectState::Released.as_str() {
+                return;
+            }
             effect["state"] = state.as_str().into();
             effect["reply"] = reply.into();
         });

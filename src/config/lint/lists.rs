@@ -5,7 +5,6 @@ use psl::Type;
 use super::super::lines::Line;
 use super::super::source::Report;
 use super::Ours;
-use crate::mail::fold::{fold, fold_address};
 use crate::mail::{Address, Folded};
 use crate::policy::{AllowSet, Hit, Pattern, SubstringSet, SuffixSet};
 
@@ -82,24 +81,17 @@ pub(super) fn covered_endings(report: &mut Report, entries: &[Entry], usage: Use
         .filter(|(_, folded)| usage != Use::Allow || !is_address(folded));
     let set = SuffixSet::build(patterns(report, covering));
     for (line, folded) in entries {
-        let ending = folded.as_str();
-        let hit = set.find(&fold_address(without_first(ending)));
-        let hit = hit.filter(|hit| ending.ends_with(fold_address(&hit.entry).as_str()));
+        let [behind, _] = folded.shortened();
+        let hit = set.find(&behind);
         covered(report, line, hit);
     }
 }
 
-/// Texts that hold another text of the list.
-pub(super) fn covered_texts(report: &mut Report, entries: &[Entry]) {
-    let set = SubstringSet::build(patterns(report, entries));
+/// Texts that hold another text of the list, which is compiled in `set`.
+pub(super) fn covered_texts(report: &mut Report, entries: &[Entry], set: &SubstringSet) {
     for (line, folded) in entries {
-        let text = folded.as_str();
-        let without_last = text.char_indices().next_back().map_or(0, |(at, _)| at);
-        let hit = [without_first(text), text.get(..without_last).unwrap_or("")]
-            .into_iter()
-            .find_map(|shorter| set.find(&fold(shorter)));
-        let hit = hit.filter(|hit| text.contains(fold(&hit.entry).as_str()));
-        covered(report, line, hit);
+        let shorter = folded.shortened();
+        covered(report, line, shorter.iter().find_map(|text| set.find(text)));
     }
 }
 
@@ -156,12 +148,6 @@ pub(super) fn patterns<'a>(
 /// An allow entry with a local part means that address: it covers no other.
 fn is_address(folded: &Folded) -> bool {
     folded.as_str().find('@').is_some_and(|at| at > 0)
-}
-
-fn without_first(text: &str) -> &str {
-    let mut chars = text.chars();
-    chars.next();
-    chars.as_str()
 }
 
 /// Why no mail address ends so.
