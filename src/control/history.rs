@@ -18,7 +18,7 @@ use crate::config::Lookup;
 use crate::daemon::Shared;
 use crate::mail::Address;
 use crate::policy::{Stage, Verdict};
-use crate::store::{HistoryFilter, Id, WhyRecord};
+use crate::store::{FactsRecord, HistoryFilter, Id, WhyRecord};
 use crate::view;
 
 /// Query of all but `why`.
@@ -67,8 +67,8 @@ pub(super) async fn list(
     let found = shared
         .store()
         .history_list(HistoryFilter { mailbox, since });
-    let found = found.filter(move |why| why.as_ref().map_or(true, |why| decided.matches(why)));
-    Ok(stream::all(&shared, found, line))
+    let wanted = move |why: &WhyRecord| decided.matches(why).then(|| line(why));
+    Ok(stream::all(&shared, found, wanted))
 }
 
 /// The decisions from now on.
@@ -176,7 +176,8 @@ pub(super) async fn facts(
         return Err(Problem::new(StatusCode::NOT_FOUND, message));
     }
     let found = shared.store().facts_list(&mailbox.to_string(), since);
-    Ok(stream::all(&shared, found, view::facts_line))
+    let line = |facts: &FactsRecord| Some(view::facts_line(facts));
+    Ok(stream::all(&shared, found, line))
 }
 
 /// The mailbox that an address belongs to (an alias's owner, the address without its extension), and
