@@ -94,6 +94,7 @@ pub(super) async fn tail(
     tokio::spawn(async move {
         // Why it ended is the client's to know.
         let _ = follow(&shared, &outlet, news, wanted).await;
+        outlet.end();
     });
     Ok(response)
 }

@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -21,8 +22,12 @@ const CHUNK: usize = 64 * 1024;
 /// Records that are looked at before somebody asks whether the client is still there.
 const LOOKED_AT: usize = 4096;
 
-/// What is on its way; an error breaks the connection off, so that a part is not taken for all.
-pub(super) struct Lines(Receiver<Result<Bytes, StoreError>>);
+/// What is on its way; an error, or an end that nobody named, breaks the connection off, so that a
+/// part is not taken for all.
+pub(super) struct Lines {
+    receiver: Receiver<Result<Bytes, StoreError>>,
+    whole: Arc<AtomicBool>,
+}
 
 impl hyper::body::Body for Lines {
     type Data = Bytes;
@@ -32,14 +37,19 @@ impl hyper::body::Body for Lines {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StoreError>>> {
-        let next = self.0.poll_recv(context);
-        next.map(|bytes| bytes.map(|bytes| bytes.map(Frame::data)))
+        let next = self.receiver.poll_recv(context);
+        next.map(|bytes| match bytes {
+            Some(bytes) => Some(bytes.map(Frame::data)),
+            None if self.whole.load(Ordering::SeqCst) => None,
+            None => Some(Err(StoreError::Closed)),
+        })
     }
 }
 
 /// Where lines go.
 pub(super) struct Outlet {
     sender: Sender<Result<Bytes, StoreError>>,
+    whole: Arc<AtomicBool>,
     shared: Arc<Shared>,
 }
 
@@ -49,9 +59,14 @@ pub(super) struct Gone;
 /// An answer, and where its lines are to be put.
 pub(super) fn open(shared: &Arc<Shared>) -> (Outlet, Response) {
     let (sender, receiver) = channel(1);
-    let body = Body::new(Lines(receiver));
+    let whole = Arc::new(AtomicBool::new(false));
+    let body = Body::new(Lines {
+        receiver,
+        whole: whole.clone(),
+    });
     let outlet = Outlet {
         sender,
+        whole,
         shared: shared.clone(),
     };
     let response = ([(header::CONTENT_TYPE, "application/x-ndjson")], body);
@@ -65,6 +80,11 @@ impl Outlet {
             sent = self.sender.send(bytes) => sent.map_err(|_| Gone),
             () = self.shared.stopping() => Err(Gone),
         }
+    }
+
+    /// All there is was put.
+    pub(super) fn end(self) {
+        self.whole.store(true, Ordering::SeqCst);
     }
 
     /// Until the client goes away or the daemon stops.
@@ -113,8 +133,11 @@ pub(super) fn all<T: Send + 'static>(
                 Ok(text) if text.is_empty() => outlet.is_closed().await,
                 text => outlet.put(text.map(Bytes::from)).await.is_err(),
             };
-            if gone || last {
+            if gone {
                 return;
+            }
+            if last {
+                return outlet.end();
             }
         }
     });
@@ -150,7 +173,24 @@ pub(super) fn unreadable(what: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+
     use super::*;
+
+    #[test]
+    fn a_part_is_not_taken_for_all() {
+        for (whole, expected) in [(true, Some("one\n")), (false, None)] {
+            let (sender, receiver) = channel(1);
+            let whole = Arc::new(AtomicBool::new(whole));
+            let lines = Lines { receiver, whole };
+            sender.try_send(Ok("one\n".into())).unwrap();
+            drop(sender);
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let all = runtime.build().unwrap().block_on(lines.collect());
+            let all = all.ok().map(|all| all.to_bytes());
+            assert_eq!(all.as_deref(), expected.map(str::as_bytes));
+        }
+    }
 
     #[test]
     fn a_long_look_for_what_is_not_there_comes_up_for_air() {
