@@ -861,7 +861,9 @@ fn many_warnings_hide_no_error() {
         .collect();
     assert_eq!(errors, [3005]);
     let mut warnings = found.iter().filter(|d| !d.is_error());
-    let last = warnings.next_back().map(|d| (d.line, d.id, d.message.as_str()));
+    let last = warnings
+        .next_back()
+        .map(|d| (d.line, d.id, d.message.as_str()));
     let words = "2979 more of `duplicate` in this file are not listed";
     assert_eq!(last, Some((26, "more", words)));
 }
@@ -993,6 +995,16 @@ fn a_recipient_finds_its_mailbox() {
     ));
     assert_eq!(look(&directory, "x@b.jp"), "UnknownDomain");
     assert_eq!(look(&directory, "taro@a.jp"), "taro@a.jp En file");
+}
+
+#[test]
+fn a_mailbox_is_named_the_same_by_its_alias() {
+    let site = Site::new(&[("mailboxes/xn--r8jz45g.jp/taro.yaml", TARO)]);
+    for first in ["t.yamada@a.jp", "taro@例え.jp", "Taro@xn--r8jz45g.jp"] {
+        let directory = site.directory("unknown: reject");
+        directory.index_now();
+        assert_eq!(look(&directory, first), "taro@例え.jp En file", "{first}");
+    }
 }
 
 #[test]

@@ -187,8 +187,8 @@ async fn owner(shared: &Arc<Shared>, text: &str) -> Result<(Address, bool), Prob
     let address = query::address(text, &shared.active().config.server.default_domain)?;
     Ok(match lookup(shared, address.clone()).await? {
         Lookup::Found(mailbox) => (mailbox.policy.mailbox.clone(), true),
-        Lookup::UnknownDomain | Lookup::UnknownMailbox => (address, false),
-        Lookup::Unavailable(_) => (address, true),
+        Lookup::UnknownDomain | Lookup::UnknownMailbox => (address.canonical(), false),
+        Lookup::Unavailable(_) => (address.canonical(), true),
     })
 }
 
