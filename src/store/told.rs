@@ -17,6 +17,8 @@ pub enum EffectState {
     Waiting,
     /// Given up.
     Dead,
+    /// A crash came while it was sent, and it goes out at most once: it may have arrived.
+    InDoubt,
     /// The operator gave it up.
     Dropped,
     /// A release is tried again.
@@ -39,6 +41,7 @@ impl EffectState {
             Self::InMailbox => "in_mailbox",
             Self::Waiting => "waiting",
             Self::Dead => "dead",
+            Self::InDoubt => "in_doubt",
             Self::Dropped => "dropped",
             Self::Releasing => "releasing",
             Self::Released => "released",
