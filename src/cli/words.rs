@@ -202,6 +202,7 @@ const STATES: [(&str, &str, &str); 15] = [
         "refused, put into the mailbox instead",
     ),
     ("dead", "送信できませんでした", "given up"),
+    ("refused", "相手に拒否されました", "refused"),
     ("left_out", "送信しませんでした", "not sent"),
     (
         "in_doubt",
