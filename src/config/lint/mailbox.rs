@@ -78,7 +78,7 @@ pub(in super::super) fn mailbox(
         targets: targets(raw, |key| scope.ours.serves(key)),
     };
     own_aliases(report, scope, own, &seen.aliases);
-    let reject = raw.reject.section();
+    let reject = raw.reject.or_default();
     let subject = NamedList {
         name: "subject_contains",
         here: &reject.subject_contains,
@@ -86,7 +86,7 @@ pub(in super::super) fn mailbox(
     };
     let texts = scope.entries(report, subject, fold);
     history::subjects(report, scope, own, &texts);
-    let notify = raw.notify.section();
+    let notify = raw.notify.or_default();
     if scope.is_here(&notify.fields) && !notify.to.is_given() {
         let message = "nobody is notified: `to` is missing";
         let help = "add `to: [address]`, or leave `notify` out";
@@ -121,14 +121,14 @@ pub(super) fn shared(
     reject_and_allow(
         report,
         scope,
-        &raw.reject.section(),
-        &raw.allow.section(),
+        &raw.reject.or_default(),
+        &raw.allow.or_default(),
         made,
         own,
     );
-    forwarding(report, scope, &raw.forwarding.section());
-    auto_reply(report, scope, &raw.auto_reply.section(), end);
-    let spam = raw.spam.section();
+    forwarding(report, scope, &raw.forwarding.or_default());
+    auto_reply(report, scope, &raw.auto_reply.or_default(), end);
+    let spam = raw.spam.or_default();
     let unmarked = spam.mark_subject.get().is_some_and(String::is_empty);
     if spam.scan.value == Some(true)
         && spam.quarantine.value != Some(true)
@@ -153,9 +153,9 @@ pub(in super::super) fn targets(raw: &RawMailbox, is_ours: impl Fn(&str) -> bool
             }
         }
     };
-    let forwarding = raw.forwarding.section();
+    let forwarding = raw.forwarding.or_default();
     match forwarding.mode.value {
-        Some(RawMode::All) => add(&forwarding.all.section().to, Some(Guard::ANY)),
+        Some(RawMode::All) => add(&forwarding.all.or_default().to, Some(Guard::ANY)),
         Some(RawMode::Rules) => {
             let rules = forwarding.rules.get().into_iter().flatten();
             for rule in rules.filter_map(Field::get) {
@@ -166,7 +166,7 @@ pub(in super::super) fn targets(raw: &RawMailbox, is_ours: impl Fn(&str) -> bool
         }
         Some(RawMode::Off) | None => {}
     }
-    add(&raw.notify.section().to, None);
+    add(&raw.notify.or_default().to, None);
     found
 }
 
@@ -177,7 +177,7 @@ fn has_condition(rule: &RawRule) -> bool {
 }
 
 fn guard(rule: &RawRule) -> Guard {
-    if rule.r#match.effective() == RawMatch::Any {
+    if rule.r#match.or_default() == RawMatch::Any {
         return Guard::ANY;
     }
     Guard {
@@ -272,7 +272,7 @@ fn forwarding(report: &mut Report, scope: Scope<'_>, raw: &RawForwarding) {
 
 fn auto_reply(report: &mut Report, scope: Scope<'_>, raw: &RawAutoReply, end: Option<i64>) {
     if scope.is_here(&raw.subject) {
-        let subject = raw.subject.effective();
+        let subject = raw.subject.or_default();
         placeholders(
             report,
             &subject.replace("%{subject}", ""),
@@ -280,7 +280,7 @@ fn auto_reply(report: &mut Report, scope: Scope<'_>, raw: &RawAutoReply, end: Op
         );
     }
     if scope.is_here(&raw.message) {
-        placeholders(report, &raw.message.effective(), raw.message.key());
+        placeholders(report, &raw.message.or_default(), raw.message.key());
     }
     if end.is_some_and(|end| end < scope.now) && scope.is_here(&raw.end) {
         let help = "set a new `end`, or `enabled: false`";
@@ -330,7 +330,7 @@ fn per_sender(report: &mut Report, scope: Scope<'_>, raw: &RawAutoReply) {
         listed.extend(senders);
         ends.push(listed.len());
         if scope.is_here(&reply.message) {
-            placeholders(report, &reply.message.effective(), reply.message.key());
+            placeholders(report, &reply.message.or_default(), reply.message.key());
         }
     }
     // The first entry that covers a sender, of all texts.
