@@ -60,6 +60,22 @@ impl Guard {
             size,
         })
     }
+
+    /// The mail that a rule leaves to those behind it, as far as its attachments and size tell.
+    fn behind(self, rule: &RawRule) -> Option<Self> {
+        let lists = gives_subjects(rule) || gives_senders(rule);
+        let both = rule.attachment.is_given() && rule.size.is_given();
+        if rule.r#match.or_default() == RawMatch::All && (lists || both) {
+            return Some(self);
+        }
+        let attachment = rule.attachment.value.map(|has| !has);
+        let size = match rules::size(rule) {
+            None => Self::ANY.size,
+            Some((0, most)) => (most.checked_add(1)?, u64::MAX),
+            Some((least, _)) => (0, least - 1),
+        };
+        self.and(Self { attachment, size })
+    }
 }
 
 /// Looks at a mailbox file; `raw` is merged over the defaults.
@@ -158,9 +174,11 @@ pub(in super::super) fn targets(raw: &RawMailbox, is_ours: impl Fn(&str) -> bool
         Some(RawMode::All) => add(&forwarding.all.or_default().to, Some(Guard::ANY)),
         Some(RawMode::Rules) => {
             let rules = forwarding.rules.get().into_iter().flatten();
+            let mut left = Some(Guard::ANY);
             for rule in rules.filter_map(Field::get) {
                 if rule.paused.value != Some(true) && has_condition(rule) {
-                    add(&rule.to, Some(guard(rule)));
+                    add(&rule.to, left.and_then(|left| left.and(guard(rule))));
+                    left = left.and_then(|left| left.behind(rule));
                 }
             }
         }
@@ -171,9 +189,16 @@ pub(in super::super) fn targets(raw: &RawMailbox, is_ours: impl Fn(&str) -> bool
 }
 
 fn has_condition(rule: &RawRule) -> bool {
-    let lists = rule.subject_contains.is_given() || rule.subject_contains_file.is_given();
-    let from = rule.from_suffixes.is_given() || rule.from_suffixes_file.is_given();
-    lists || from || rule.attachment.is_given() || rule.size.is_given()
+    let lists = gives_subjects(rule) || gives_senders(rule);
+    lists || rule.attachment.is_given() || rule.size.is_given()
+}
+
+fn gives_subjects(rule: &RawRule) -> bool {
+    rule.subject_contains.is_given() || rule.subject_contains_file.is_given()
+}
+
+fn gives_senders(rule: &RawRule) -> bool {
+    rule.from_suffixes.is_given() || rule.from_suffixes_file.is_given()
 }
 
 fn guard(rule: &RawRule) -> Guard {
