@@ -15,7 +15,7 @@ use crate::execute::{self, Executor, Mail, Task};
 use crate::failpoint::strike;
 use crate::mail::{Address, Bounds, Envelope, Message, ReversePath};
 use crate::policy::{
-    Arrival, AuthReport, Facts, Plan, ScanReport, Screening, SpamScan, Stage, Verdict, VirusScan,
+    Arrival, AuthReport, Plan, ScanReport, Screening, SpamScan, Stage, Verdict, VirusScan,
 };
 use crate::scan::Upstream;
 use crate::server::Handoff;
@@ -305,14 +305,8 @@ fn read(store: &Store, config: &Config, raw: Bytes, trusted: bool) -> Read {
 
 fn task(mail: &Mail, share: &Share, loop_secret: &[u8; 32]) -> Task {
     let mailbox = share.mailbox.policy.mailbox.key();
-    let arrival = Arrival {
-        now: mail.received_at.div_euclid(1000),
-        sender: &mail.envelope.sender,
-        recipient: &share.recipient,
-        trusted_client: mail.envelope.client.is_origin_trusted(),
-        auth: &mail.auth,
-        looping: loops::is_marked(&mail.message.header, loop_secret, &mailbox),
-    };
+    let looping = loops::is_marked(&mail.message.header, loop_secret, &mailbox);
+    let arrival = mail.arrival(&share.recipient, looping);
     let plan = match mail.unread {
         true => Plan::unread(),
         false => decide(&share.mailbox, &mail.message, &arrival, &mail.scan),
@@ -322,7 +316,7 @@ fn task(mail: &Mail, share: &Share, loop_secret: &[u8; 32]) -> Task {
         recipient: share.recipient.clone(),
         mailbox: share.mailbox.clone(),
         plan,
-        facts: Facts::of(&mail.message, &arrival, &mail.scan),
+        looping,
         key: share.key,
     }
 }

@@ -26,7 +26,7 @@ use crate::config::{Config, Mailbox};
 use crate::deliver::{Accepted, Content, Delivery, Outcome, Recipient};
 use crate::failpoint::{Point, reach};
 use crate::mail::{Address, Envelope, Message, edit};
-use crate::policy::{AuthReport, Facts, Plan, ScanReport, Verdict};
+use crate::policy::{Arrival, AuthReport, Plan, ScanReport, Verdict};
 use crate::relay::Hops;
 use crate::smtp::Reply;
 use crate::store::{
@@ -67,6 +67,20 @@ pub struct Mail {
     pub under_way: Arc<[InflightGuard]>,
 }
 
+impl Mail {
+    /// What else a decision on it looks at. `looping`: our mark for this mailbox is on it.
+    pub fn arrival<'a>(&'a self, recipient: &'a Address, looping: bool) -> Arrival<'a> {
+        Arrival {
+            now: self.received_at.div_euclid(1000),
+            sender: &self.envelope.sender,
+            recipient,
+            trusted_client: self.envelope.client.is_origin_trusted(),
+            auth: &self.auth,
+            looping,
+        }
+    }
+}
+
 /// One mailbox's decision, to be carried out.
 #[derive(Debug)]
 pub struct Task {
@@ -78,8 +92,8 @@ pub struct Task {
     pub mailbox: Arc<Mailbox>,
     /// The decision.
     pub plan: Plan,
-    /// What it was made on.
-    pub facts: Facts,
+    /// Our mark for this mailbox was on the mail.
+    pub looping: bool,
     /// The hand-off.
     pub key: HandoffKey,
 }

@@ -606,6 +606,8 @@ fn mailbox_file() {
             ("auto_reply: {enabled: true}\n", &["3:missing"]),
             ("auto_reply: {enabled: false}\n", &[]),
             ("auto_reply: {start: tomorrow}\n", &["3:value"]),
+            // The last line has no end.
+            ("auto_reply:\n  message: |\n    bye", &[]),
             (
                 "auto_reply:\n  start: 2027-01-04T00:00:00+09:00\n  end: 2026-12-28T00:00:00+09:00\n",
                 &["5:range"],
@@ -861,7 +863,9 @@ fn many_warnings_hide_no_error() {
         .collect();
     assert_eq!(errors, [3005]);
     let mut warnings = found.iter().filter(|d| !d.is_error());
-    let last = warnings.next_back().map(|d| (d.line, d.id, d.message.as_str()));
+    let last = warnings
+        .next_back()
+        .map(|d| (d.line, d.id, d.message.as_str()));
     let words = "2979 more of `duplicate` in this file are not listed";
     assert_eq!(last, Some((26, "more", words)));
 }
@@ -993,6 +997,16 @@ fn a_recipient_finds_its_mailbox() {
     ));
     assert_eq!(look(&directory, "x@b.jp"), "UnknownDomain");
     assert_eq!(look(&directory, "taro@a.jp"), "taro@a.jp En file");
+}
+
+#[test]
+fn a_mailbox_is_named_the_same_by_its_alias() {
+    let site = Site::new(&[("mailboxes/xn--r8jz45g.jp/taro.yaml", TARO)]);
+    for first in ["t.yamada@a.jp", "taro@例え.jp", "Taro@xn--r8jz45g.jp"] {
+        let directory = site.directory("unknown: reject");
+        directory.index_now();
+        assert_eq!(look(&directory, first), "taro@例え.jp En file", "{first}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -100,6 +101,22 @@ fn facts_decide_as_the_mail_does() {
         let count = seen.get(kind).copied().unwrap_or(0);
         assert!(count >= 20, "{kind} came {count} times only: {seen:?}");
     }
+}
+
+#[test]
+fn the_facts_of_a_mail_with_many_recipients_are_no_copies_of_it() {
+    let message = Message::parse(b"Subject: x\r\n\r\n", &Bounds::default());
+    let recipient = address("taro@east.example.jp");
+    let arrival = Arrival {
+        now: NOW / 1000,
+        sender: &ReversePath::Null,
+        recipient: &recipient,
+        trusted_client: true,
+        auth: &AuthReport::default(),
+        looping: false,
+    };
+    let facts = Facts::of(&message, &arrival, &ScanReport::default());
+    assert!(matches!(facts.message, Cow::Borrowed(_)));
 }
 
 /// The decision on the mail itself, and whether a scanner is wanted that did not look.

@@ -1290,3 +1290,83 @@ fn what_becomes_of_a_held_mail_is_told_in_its_record_unless_that_is_over_too() {
     assert!(list(&store).is_empty());
     assert_eq!((state(short.id), state(whole.id)), (None, None));
 }
+
+#[test]
+fn a_released_mail_is_told_as_released_when_its_entry_is_gone() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let released = || {
+        let entry = QuarantineEntry {
+            expires_at: NOW + DAY,
+            ..entry(NOW, "taro@example.jp")
+        };
+        hold(&store, &entry);
+        let why = WhyRecord {
+            id: entry.id,
+            body: serde_json::json!({"effects": [{"id": entry.id, "state": "held", "reply": null}]}),
+            ..why(NOW, "taro@example.jp")
+        };
+        let mut batch = Batch::new();
+        batch.put_decision(&why, &FactsRecord::new(entry.id, 100));
+        store.commit_blocking(batch).unwrap();
+        store.release_begin(entry.id, None).unwrap();
+        store.release_end(entry.id, true, Some("250 ok")).unwrap();
+        entry.id
+    };
+    let (deleted, expired) = (released(), released());
+    store.quarantine_delete(deleted).unwrap();
+    store.sweep(NOW, 0).unwrap();
+    assert_eq!(store.sweep(NOW + DAY, DAY).unwrap().quarantine, 1);
+    for id in [deleted, expired] {
+        let why = store.history_get(id).unwrap().unwrap();
+        let effect = &why.body["effects"][0];
+        assert_eq!(
+            (&effect["state"], &effect["reply"]),
+            (&"released".into(), &"250 ok".into())
+        );
+    }
+}
+
+#[test]
+fn notices_that_a_crash_caught_on_their_way_are_told_as_in_doubt() {
+    let dir = TempDir::new().unwrap();
+    let key = HandoffKey::new("taro@example.jp", "", &MailDigest::of(b"a mail"));
+    let notice = || OutgoingItem {
+        handoff: Some(key),
+        ..item(OutgoingKind::Notify, OutgoingState::Ready, NOW)
+    };
+    let items = [notice(), notice(), notice()];
+    let effect = |item: &OutgoingItem| serde_json::json!({"id": item.id, "state": "ready"});
+    let why = WhyRecord {
+        body: serde_json::json!({"effects": items.each_ref().map(effect)}),
+        ..why(NOW, "taro@example.jp")
+    };
+    {
+        let store = open(dir.path());
+        items.iter().for_each(|item| queue(&store, item));
+        let mut batch = Batch::new();
+        batch.put_decision(&why, &FactsRecord::new(why.id, 7));
+        let handoff = Handoff {
+            answer: Answer {
+                id: why.id,
+                verdict: "deliver".to_owned(),
+                stage: None,
+            },
+            outgoing: items.iter().map(|item| item.id).collect(),
+            quarantine: None,
+            created_at: NOW,
+        };
+        batch.put_handoff(&key, &handoff);
+        store.commit_blocking(batch).unwrap();
+        for item in &items[..2] {
+            store.outgoing_begin(item.id).unwrap();
+            store.outgoing_transmit(item.id).unwrap();
+        }
+    }
+    let store = open(dir.path());
+    assert_eq!(store.opened().dropped, 2);
+    let why = store.history_get(why.id).unwrap().unwrap();
+    let effects = why.body["effects"].as_array().unwrap();
+    let states: Vec<_> = effects.iter().map(|effect| &effect["state"]).collect();
+    assert_eq!(states, ["in_doubt", "in_doubt", "ready"]);
+}

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::spawn_blocking;
 
@@ -17,7 +18,7 @@ use crate::config::Lookup;
 use crate::daemon::Shared;
 use crate::mail::Address;
 use crate::policy::{Stage, Verdict};
-use crate::store::{HistoryFilter, Id, WhyRecord};
+use crate::store::{FactsRecord, HistoryFilter, Id, WhyRecord};
 use crate::view;
 
 /// Query of all but `why`.
@@ -66,8 +67,8 @@ pub(super) async fn list(
     let found = shared
         .store()
         .history_list(HistoryFilter { mailbox, since });
-    let found = found.filter(move |why| why.as_ref().map_or(true, |why| decided.matches(why)));
-    Ok(stream::all(&shared, found, line))
+    let wanted = move |why: &WhyRecord| decided.matches(why).then(|| line(why));
+    Ok(stream::all(&shared, found, wanted))
 }
 
 /// The decisions from now on.
@@ -83,6 +84,8 @@ pub(super) async fn tail(
         None => None,
         Some(text) => Some(owner(&shared, text).await?.0.to_string().to_lowercase()),
     };
+    // What comes behind the head of the answer is in it.
+    let news = shared.store().follow();
     let (outlet, response) = stream::open(&shared);
     let wanted = move |why: &WhyRecord| {
         let own = |mailbox: &String| *mailbox == why.mailbox.to_lowercase();
@@ -90,7 +93,8 @@ pub(super) async fn tail(
     };
     tokio::spawn(async move {
         // Why it ended is the client's to know.
-        let _ = follow(&shared, &outlet, wanted).await;
+        let _ = follow(&shared, &outlet, news, wanted).await;
+        outlet.end();
     });
     Ok(response)
 }
@@ -98,9 +102,9 @@ pub(super) async fn tail(
 async fn follow(
     shared: &Shared,
     outlet: &Outlet,
+    mut news: Receiver<Id>,
     wanted: impl Fn(&WhyRecord) -> bool,
 ) -> Result<(), Gone> {
-    let mut news = shared.store().follow();
     loop {
         let next = tokio::select! {
             next = news.recv() => next,
@@ -173,7 +177,8 @@ pub(super) async fn facts(
         return Err(Problem::new(StatusCode::NOT_FOUND, message));
     }
     let found = shared.store().facts_list(&mailbox.to_string(), since);
-    Ok(stream::all(&shared, found, view::facts_line))
+    let line = |facts: &FactsRecord| Some(view::facts_line(facts));
+    Ok(stream::all(&shared, found, line))
 }
 
 /// The mailbox that an address belongs to (an alias's owner, the address without its extension), and
@@ -182,8 +187,8 @@ async fn owner(shared: &Arc<Shared>, text: &str) -> Result<(Address, bool), Prob
     let address = query::address(text, &shared.active().config.server.default_domain)?;
     Ok(match lookup(shared, address.clone()).await? {
         Lookup::Found(mailbox) => (mailbox.policy.mailbox.clone(), true),
-        Lookup::UnknownDomain | Lookup::UnknownMailbox => (address, false),
-        Lookup::Unavailable(_) => (address, true),
+        Lookup::UnknownDomain | Lookup::UnknownMailbox => (address.canonical(), false),
+        Lookup::Unavailable(_) => (address.canonical(), true),
     })
 }
 

@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{BYPASS_REASON, Effects, Mail, Task};
-use crate::policy::evidence;
-use crate::policy::{ScanReport, SpamScan, VirusScan};
+use crate::policy::{Facts, ScanReport, SpamScan, VirusScan, evidence};
 use crate::store::{FactsRecord, WhyRecord};
 use crate::view;
 
@@ -46,12 +45,10 @@ pub(super) fn record(task: &Task, mail: &Mail, effects: &Effects) -> WhyRecord {
 
 /// What a later replay needs to decide again, for mail whose body is gone.
 pub(super) fn facts(task: &Task, mail: &Mail) -> FactsRecord {
-    let record = view::facts_record(
-        task.id,
-        &task.facts,
-        &task.mailbox.policy.mailbox,
-        &task.plan,
-    );
+    let arrival = mail.arrival(&task.recipient, task.looping);
+    let facts = Facts::of(&mail.message, &arrival, &mail.scan);
+    let mailbox = &task.mailbox.policy.mailbox;
+    let record = view::facts_record(task.id, &facts, mailbox, &task.plan);
     FactsRecord {
         cut: mail.unread,
         ..record

@@ -3,14 +3,17 @@
 //! Stages 1-7 decide alike on the facts and on the mail itself (verdict, stage, entry, targets of a
 //! forward). Notices and replies (8, 9) look at header fields that are not kept.
 
+use std::borrow::Cow;
+
 use super::{Arrival, AuthReport, Plan, Policy, ScanReport, Screening, SpamScan, VirusScan};
 use crate::mail::{Address, Message, ReversePath};
 
 /// The facts of one mail for one recipient.
 #[derive(Debug, Clone)]
-pub struct Facts {
-    /// From, Subject, attachment and size; its header is empty.
-    pub message: Message,
+pub struct Facts<'a> {
+    /// From, Subject, attachment and size count, its header does not. Borrowed from the mail while
+    /// that is there: it may be large, and have many recipients.
+    pub message: Cow<'a, Message>,
     /// The reverse path.
     pub sender: ReversePath,
     /// The recipient as [`Arrival::recipient`].
@@ -36,16 +39,11 @@ pub struct Redecided {
     pub certain: bool,
 }
 
-impl Facts {
+impl<'a> Facts<'a> {
     /// The facts of a mail.
-    pub fn of(message: &Message, arrival: &Arrival<'_>, scan: &ScanReport) -> Self {
+    pub fn of(message: &'a Message, arrival: &Arrival<'_>, scan: &ScanReport) -> Self {
         Self {
-            message: Message::known(
-                message.from.clone(),
-                message.subject.clone(),
-                message.attachment,
-                message.size,
-            ),
+            message: Cow::Borrowed(message),
             sender: arrival.sender.clone(),
             recipient: arrival.recipient.clone(),
             now: arrival.now,

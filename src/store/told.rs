@@ -17,6 +17,8 @@ pub enum EffectState {
     Waiting,
     /// Given up.
     Dead,
+    /// A crash came while it was sent, and it goes out at most once: it may have arrived.
+    InDoubt,
     /// The operator gave it up.
     Dropped,
     /// A release is tried again.
@@ -39,6 +41,7 @@ impl EffectState {
             Self::InMailbox => "in_mailbox",
             Self::Waiting => "waiting",
             Self::Dead => "dead",
+            Self::InDoubt => "in_doubt",
             Self::Dropped => "dropped",
             Self::Releasing => "releasing",
             Self::Released => "released",
@@ -132,7 +135,12 @@ impl Store {
         state: EffectState,
         reply: Option<&str>,
     ) {
+        let gone = matches!(state, EffectState::Deleted | EffectState::Expired);
         self.tell(batch, id, id, |effect| {
+            // Its owner has it: that stays true.
+            if gone && effect["state"] == EffectState::Released.as_str() {
+                return;
+            }
             effect["state"] = state.as_str().into();
             effect["reply"] = reply.into();
         });

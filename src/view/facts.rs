@@ -1,5 +1,7 @@
 //! The stored form of a decision's facts and the way back to what decides.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use crate::mail::fold::{fold, fold_address};
@@ -10,7 +12,7 @@ use crate::policy::{Action, AuthReport, Facts, Plan, ScanReport, SpamScan, Verdi
 use crate::store::{Absent, FactsRecord, Id, Virus};
 
 /// The facts and what was done, as they are stored.
-pub fn facts_record(id: Id, facts: &Facts, mailbox: &Address, plan: &Plan) -> FactsRecord {
+pub fn facts_record(id: Id, facts: &Facts<'_>, mailbox: &Address, plan: &Plan) -> FactsRecord {
     let (from, no_from) = match &facts.message.from {
         FromField::Addresses(found) => {
             let folded = found.iter().map(|a| a.folded.as_str().to_owned());
@@ -75,7 +77,7 @@ pub fn facts_line(record: &FactsRecord) -> String {
 }
 
 /// The facts of a record, to decide again for its mailbox; `None` where they are not all there.
-pub fn facts(record: &FactsRecord, mailbox: &Address) -> Option<Facts> {
+pub fn facts(record: &FactsRecord, mailbox: &Address) -> Option<Facts<'static>> {
     if record.cut {
         return None;
     }
@@ -91,7 +93,12 @@ pub fn facts(record: &FactsRecord, mailbox: &Address) -> Option<Facts> {
         Some(_) => SubjectField::Empty,
     };
     Some(Facts {
-        message: Message::known(from, subject, record.attachment, record.size),
+        message: Cow::Owned(Message::known(
+            from,
+            subject,
+            record.attachment,
+            record.size,
+        )),
         sender: match record.sender.as_str() {
             "" => ReversePath::Null,
             sender => ReversePath::Address(Address::parse(sender).ok()?),

@@ -1,6 +1,7 @@
 //! `tail`: decisions as they are made.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -105,4 +106,19 @@ fn new_mail_is_seen_and_only_what_was_asked_for() {
     let mut all = all;
     let ended = eventually("tail ends", || all.child.try_wait().unwrap());
     assert!(matches!(ended.code(), Some(69 | 74)), "{ended}");
+}
+
+#[test]
+fn what_comes_behind_the_head_of_the_answer_is_in_it() {
+    let daemon = Site::new().with_mailbox(TARO, RULES).start();
+    let mut stream = UnixStream::connect(daemon.path("control.sock")).unwrap();
+    let limit = Some(Duration::from_secs(30));
+    stream.set_read_timeout(limit).unwrap();
+    stream
+        .write_all(b"GET /v1/tail HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    assert!(lines.by_ref().any(|line| line.is_empty()), "no head");
+    let id = give(&daemon, TARO, "hello");
+    assert!(lines.any(|line| line.contains(&id)));
 }
