@@ -138,8 +138,10 @@ pub(super) async fn why(
     let id = parse_id(&id)?;
     let store = shared.store().clone();
     let record = blocking(move || store.history_find(id)).await?;
-    let record =
-        record.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("no such id: {id}")))?;
+    let record = record.ok_or_else(|| {
+        let message = format!("no such id: {id} (records are kept for history.retention)");
+        Problem::new(StatusCode::NOT_FOUND, message)
+    })?;
     let changed = settings_changed(&shared, &record).await;
     let changed = json!({"settings_changed": changed});
     Ok(Json(view::with(view::why(&record), changed)))

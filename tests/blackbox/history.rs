@@ -132,6 +132,12 @@ fn commands_without_a_daemon_and_without_an_id() {
     ] {
         daemon.cli(&["why", unknown]).exit(66);
     }
+    let unknown = daemon.cli(&["why", "01arz3ndektsv4rrffq69g5fav"]);
+    assert!(
+        unknown.stderr.contains("history.retention"),
+        "{}",
+        unknown.stderr
+    );
     daemon.cli(&["why"]).exit(64);
 }
 
