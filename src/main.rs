@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         Ok(()) => code(Exit::Ok),
         Err(failure) => {
             if !failure.message.is_empty() {
-                let _ = writeln!(std::io::stderr(), "sekimori: {}", failure.message);
+                let _ = writeln!(std::io::stderr(), "sekimori: {failure}");
             }
             code(failure.exit)
         }

@@ -606,6 +606,8 @@ fn mailbox_file() {
             ("auto_reply: {enabled: true}\n", &["3:missing"]),
             ("auto_reply: {enabled: false}\n", &[]),
             ("auto_reply: {start: tomorrow}\n", &["3:value"]),
+            // The last line has no end.
+            ("auto_reply:\n  message: |\n    bye", &[]),
             (
                 "auto_reply:\n  start: 2027-01-04T00:00:00+09:00\n  end: 2026-12-28T00:00:00+09:00\n",
                 &["5:range"],

@@ -174,7 +174,7 @@ fn for_senders(
         return Ok(outcome);
     }
     let item = Value::Map(vec![
-        ("senders".to_owned(), Value::Lines(senders.to_vec())),
+        ("senders".to_owned(), Value::patterns(senders)),
         ("message".to_owned(), Value::Text(message)),
     ]);
     let last = reply.per_sender.len();

@@ -266,7 +266,7 @@ fn value(rule: &Rule) -> Value {
     let mut put = |key: &str, value: Option<Value>| {
         pairs.extend(value.map(|value| (key.to_owned(), value)));
     };
-    let lines = |lines: &[String]| (!lines.is_empty()).then(|| Value::Lines(lines.to_vec()));
+    let lines = |lines: &[String]| (!lines.is_empty()).then(|| Value::patterns(lines));
     let text = |text: &Option<String>| text.clone().map(Value::Text);
     let bound = |key: &str, size: &Option<String>| {
         let size = Value::Text(size.clone()?);

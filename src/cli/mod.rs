@@ -67,9 +67,10 @@ pub enum Exit {
     Config = 78,
 }
 
-/// Why a command ended badly. An empty message means that all was said already.
+/// Why a command ended badly. An empty message means that all was said already. Displays without
+/// what could repaint a terminal.
 #[derive(Debug, thiserror::Error)]
-#[error("{message}")]
+#[error("{}", text::clean_lines(.message))]
 pub struct Failure {
     /// The process's exit code.
     pub exit: Exit,

@@ -114,7 +114,7 @@ fn write_settings(global: &Global, options: &ImportOptions, out: &mut dyn Write)
             "{name}:{}:{}: error[sieve]: {message}",
             place.line, place.col
         );
-        Failure::new(Exit::Data, super::text::clean(&message))
+        Failure::new(Exit::Data, message)
     })?;
     let Import {
         settings,

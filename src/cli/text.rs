@@ -5,13 +5,16 @@ use std::io::Write;
 
 use serde_json::Value;
 
-use crate::mail::is_harmful;
+use crate::mail::{harmless, is_harmful};
 
 /// A text without control, format and direction characters (they could repaint a terminal).
 pub(super) fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| if is_harmful(c) { '\u{FFFD}' } else { c })
-        .collect()
+    harmless(text)
+}
+
+/// The same for several lines, whose ends stay.
+pub(super) fn clean_lines(text: &str) -> String {
+    text.split_inclusive('\n').map(clean_line).collect()
 }
 
 /// The same for one line of a settings file: its tabs and its end stay.
@@ -155,5 +158,12 @@ mod tests {
         );
         assert!(!line.contains(['\u{1b}', '\n', '\u{202e}']), "{line:?}");
         assert!(line.contains("2026-11-22T00:00"), "{line}");
+    }
+
+    /// A name of a file, an answer of another server: whatever a failure quotes.
+    #[test]
+    fn a_failure_repaints_no_terminal() {
+        let failure = crate::cli::Failure::new(crate::cli::Exit::Data, "a\u{1b}[2J\n\tb\u{202e}");
+        assert_eq!(failure.to_string(), "a\u{FFFD}[2J\n\tb\u{FFFD}");
     }
 }

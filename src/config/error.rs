@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::mail::harmless;
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -23,7 +25,8 @@ impl Severity {
 }
 
 /// One error or warning. Displays as `FILE:LINE:COL: error[id]: message`, the source line with a
-/// caret below it, and a help line; no line end behind the last (CONTRACT section 4, `check`).
+/// caret below it, and a help line; no line end behind the last (CONTRACT section 4, `check`). What
+/// could repaint a terminal is U+FFFD then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     /// How bad.
@@ -93,22 +96,21 @@ impl fmt::Display for Diagnostic {
             ..
         } = self;
         let word = self.severity.as_str();
-        write!(
-            f,
-            "{}:{line}:{col}: {word}[{id}]: {message}",
-            file.display()
-        )?;
+        let file = harmless(&file.display().to_string());
+        let message = harmless(message);
+        write!(f, "{file}:{line}:{col}: {word}[{id}]: {message}")?;
         if let Some(Snippet { text, caret }) = &self.snippet {
             let number = line.to_string();
             let margin = " ".repeat(number.len());
-            write!(f, "\n {number} | {}\n {margin} | ", text.trim_end())?;
+            let shown = harmless(text.trim_end());
+            write!(f, "\n {number} | {shown}\n {margin} | ")?;
             for c in text.chars().take(*caret) {
                 f.write_str(if is_wide(c) { "  " } else { " " })?;
             }
             f.write_str("^")?;
         }
         if let Some(help) = &self.help {
-            write!(f, "\n   help: {help}")?;
+            write!(f, "\n   help: {}", harmless(help))?;
         }
         Ok(())
     }

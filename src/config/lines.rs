@@ -141,7 +141,8 @@ fn keep(place: Place, text: &str, entries: &mut Vec<Line>, empty: &mut Vec<Place
     if text.is_empty() {
         return;
     }
-    if fold(text).is_empty() {
+    // A letter or digit never folds to nothing.
+    if !text.contains(char::is_alphanumeric) && fold(text).is_empty() {
         empty.push(place);
     } else {
         entries.push(Line {

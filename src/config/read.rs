@@ -4,6 +4,7 @@
 //! the tree, reports what does not fit and goes on with the next key. What passed is read once more
 //! by serde_yaml: the two must agree, so that no text means two things.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 
@@ -51,7 +52,12 @@ where
 /// YAML 1.1 and 1.2 differ in rare texts (a line separator, a lone CR): such a text is refused.
 fn second_opinion<T: DeserializeOwned + PartialEq>(report: &mut Report, file: u16, value: &T) {
     let text = report.source(file).map(Source::text).unwrap_or_default();
-    let (at, why) = match serde_yaml::from_str::<T>(text) {
+    // A block at the very end has a line end for one of the two only.
+    let ended = match text.ends_with('\n') {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(format!("{text}\n")),
+    };
+    let (at, why) = match serde_yaml::from_str::<T>(&ended) {
         Ok(other) if other == *value => return,
         Ok(_) => (
             None,

@@ -4,6 +4,7 @@
 
 mod raw;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use self::raw::{RawCase, RawExpect, RawNotified, RawTests, RawVerdict};
@@ -141,7 +142,7 @@ fn compile_tests(report: &mut Report, file: u16, path: &Path, raw: &RawTests) ->
     let mut compile = Compile {
         report,
         mailbox: &raw.mailbox,
-        names: Vec::new(),
+        names: HashSet::new(),
     };
     let cases = written.iter().filter_map(|case| compile.case(case));
     RuleTests {
@@ -154,7 +155,7 @@ struct Compile<'a> {
     report: &'a mut Report,
     /// The file's own, for cases without one.
     mailbox: &'a Field<Text<Mail>>,
-    names: Vec<String>,
+    names: HashSet<String>,
 }
 
 impl Compile<'_> {
@@ -192,13 +193,12 @@ impl Compile<'_> {
         if name.is_empty() {
             self.report
                 .error("empty", raw.place(), "a name without a letter");
-        } else if self.names.contains(&name) {
+        } else if !self.names.insert(name.clone()) {
             let help = "a report could not tell them apart";
             let message = "another case has this name already";
             self.report
                 .error_help("duplicate", raw.place(), message, help);
         }
-        self.names.push(name.clone());
         Some(name)
     }
 

@@ -14,7 +14,7 @@ use super::settings::Config;
 use super::source::{Place, Report};
 use super::text::{Mail, Text};
 use super::{compile, compile_mailbox, patterns, read_file};
-use crate::mail::{Address, is_harmful};
+use crate::mail::{Address, harmless, is_harmful};
 
 /// The settings of one file over those below it.
 #[derive(Debug)]
@@ -118,15 +118,11 @@ impl Settings {
         let Some(place) = at else {
             return "built-in".to_owned();
         };
-        let written: String = self.report.origin(place).to_string();
-        let name = written
-            .chars()
-            .map(|c| if is_harmful(c) { '\u{FFFD}' } else { c });
-        let layer = match self.of_mailbox && place.file == 0 {
-            true => "mailboxes.defaults ",
-            false => "",
-        };
-        layer.chars().chain(name).collect()
+        let name = harmless(&self.report.origin(place).to_string());
+        match self.of_mailbox && place.file == 0 {
+            true => format!("mailboxes.defaults {name}"),
+            false => name,
+        }
     }
 
     fn comment(&self, item: &Item, origin: bool) -> String {

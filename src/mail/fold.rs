@@ -17,6 +17,16 @@ impl Folded {
         &self.0
     }
 
+    /// Without its first and without its last character, as they stand: texts to search in.
+    pub fn shortened(&self) -> [Self; 2] {
+        let mut chars = self.0.chars();
+        chars.next();
+        let behind = chars.as_str().to_owned();
+        let mut chars = self.0.chars();
+        chars.next_back();
+        [Self(behind), Self(chars.as_str().to_owned())]
+    }
+
     /// True when nothing is left: as a pattern it would match every mail.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -137,6 +147,16 @@ fn squeeze(chars: impl Iterator<Item = char>) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// `config` takes such an entry for one that is not empty without folding it.
+    #[test]
+    fn a_letter_or_digit_never_folds_to_nothing() {
+        let letters = ('\0'..=char::MAX).filter(|c| c.is_alphanumeric());
+        let lost: Vec<char> = letters
+            .filter(|c| fold(&c.to_string()).is_empty())
+            .collect();
+        assert!(lost.is_empty(), "{lost:?}");
+    }
 
     #[test]
     fn one_form() {

@@ -26,4 +26,4 @@ pub use fold::Folded;
 pub use header::{Field, Header};
 pub use message::{FromAddress, FromField, Message, SubjectField, SubjectText};
 pub use prescan::{Bounds, Exceeded};
-pub use words::is_harmful;
+pub use words::{harmless, is_harmful};

@@ -79,6 +79,12 @@ pub fn is_harmful(c: char) -> bool {
         || matches!(c, '\u{61C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
 }
 
+/// The text with U+FFFD for each harmful character.
+pub fn harmless(text: &str) -> String {
+    let shown = |c| if is_harmful(c) { '\u{FFFD}' } else { c };
+    text.chars().map(shown).collect()
+}
+
 fn next_word(text: &[u8]) -> Option<(&[u8], Word, &[u8])> {
     let mut from = 0;
     loop {

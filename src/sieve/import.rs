@@ -80,8 +80,13 @@ pub fn import(script: &Script, mailbox: Option<&Address>) -> Import {
         .iter()
         .any(|node| node.name == "require" && strings(node).any(|name| name == "variables"));
     let units = units(&script.commands);
+    let last_sender = units.iter().rposition(sends);
     for (at, unit) in units.iter().enumerate() {
-        importer.unit(unit, units.get(at + 1..).unwrap_or_default());
+        let behind = Behind {
+            is_empty: at + 1 == units.len(),
+            sends: last_sender.is_some_and(|last| last > at),
+        };
+        importer.unit(unit, behind);
     }
     let Importer {
         taken,
@@ -101,6 +106,14 @@ pub fn import(script: &Script, mailbox: Option<&Address>) -> Import {
 enum Unit<'a> {
     Chain(Vec<&'a Node>),
     Always(Vec<&'a Node>),
+}
+
+/// What stands behind a unit.
+#[derive(Debug, Clone, Copy)]
+struct Behind {
+    is_empty: bool,
+    /// Something is sent there.
+    sends: bool,
 }
 
 fn units(commands: &[Node]) -> Vec<Unit<'_>> {
@@ -144,10 +157,22 @@ struct Importer {
     open: Option<u32>,
     /// Rules without `stop`, which a later `keep` makes keep a copy.
     open_rules: Vec<usize>,
+    /// What a branch above, of the same chain, does with its mail, and its line; not of rejects,
+    /// which come first here as well.
+    above: Option<(Deed, u32)>,
+}
+
+/// What is taken of a branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Reject,
+    Allow,
+    Forward,
+    Reply,
 }
 
 impl Importer {
-    fn unit(&mut self, unit: &Unit<'_>, behind: &[Unit<'_>]) {
+    fn unit(&mut self, unit: &Unit<'_>, behind: Behind) {
         match unit {
             Unit::Always(nodes) => self.always(nodes),
             Unit::Chain(chain) => {
@@ -175,6 +200,7 @@ impl Importer {
                     self.finish(node, taken);
                 }
                 self.open = opened;
+                self.above = None;
             }
         }
     }
@@ -259,7 +285,7 @@ impl Importer {
         }
     }
 
-    fn branch(&mut self, node: &Node, behind: &[Unit<'_>]) -> Result<(), Refusal> {
+    fn branch(&mut self, node: &Node, behind: Behind) -> Result<(), Refusal> {
         let block = node.block.as_deref().unwrap_or_default();
         let actions = self.actions(block.iter().filter(|inner| !only_sets(inner)));
         let test = node.inner().first();
@@ -273,25 +299,8 @@ impl Importer {
             }
             return Err(first.clone());
         }
-        if let (Some(vacation), Some(test)) = (actions.vacation, test)
-            && actions.held.is_none()
-            && actions.redirects.is_empty()
-        {
-            if actions.stop && !behind.is_empty() {
-                return refuse(
-                    vacation,
-                    "it ends the script; here what stands behind is done as well",
-                );
-            }
-            let period = period(test)?;
-            self.reply(vacation, period)?;
-            return Ok(());
-        }
         if let Some(vacation) = actions.vacation {
-            return refuse(
-                vacation,
-                "a reply stands alone, under a test of the time or of the envelope's sender",
-            );
+            return self.timed_reply(vacation, node, &actions, behind);
         }
         let found = match test {
             Some(test) => condition(test, self.variables)?,
@@ -305,11 +314,20 @@ impl Importer {
         }
         match (actions.held, actions.redirects.is_empty()) {
             (Some((held, _)), false) => return refuse(held, "held mail is not forwarded"),
-            (Some(_), true) => self.reject(node, &found, &actions, behind)?,
-            (None, false) => {
-                self.forward(&found, &actions, title(node))?;
+            (Some(_), true) => {
+                self.alone(node, Deed::Reject)?;
+                self.reject(node, &found, &actions, behind)?;
             }
-            (None, true) if actions.stop => self.allow(node, &found, behind)?,
+            (None, false) => {
+                self.alone(node, Deed::Forward)?;
+                self.forward(&found, &actions, title(node))?;
+                self.did(node, Deed::Forward);
+            }
+            (None, true) if actions.stop => {
+                self.alone(node, Deed::Allow)?;
+                self.allow(node, &found, behind)?;
+                self.did(node, Deed::Allow);
+            }
             (None, true) if !actions.flags.is_empty() => {
                 return refuse(node, "flags are not set here");
             }
@@ -317,6 +335,57 @@ impl Importer {
         }
         self.tell_flags(&actions);
         Ok(())
+    }
+
+    /// A reply under a test of the time.
+    fn timed_reply(
+        &mut self,
+        vacation: &Node,
+        node: &Node,
+        actions: &Actions<'_>,
+        behind: Behind,
+    ) -> Result<(), Refusal> {
+        let (Some(test), None, true) = (
+            node.inner().first(),
+            actions.held,
+            actions.redirects.is_empty(),
+        ) else {
+            return refuse(
+                vacation,
+                "a reply stands alone, under a test of the time or of the envelope's sender",
+            );
+        };
+        if actions.stop && !behind.is_empty {
+            return refuse(
+                vacation,
+                "it ends the script; here what stands behind is done as well",
+            );
+        }
+        self.alone(node, Deed::Reply)?;
+        self.reply(vacation, period(test)?)?;
+        self.did(node, Deed::Reply);
+        Ok(())
+    }
+
+    /// Of the branches of a chain a script does one. So do settings with rules, and with rejects
+    /// behind what is allowed; elsewhere a mail of both branches would meet both.
+    fn alone(&self, node: &Node, deed: Deed) -> Result<(), Refusal> {
+        match (self.above, deed) {
+            (None, _)
+            | (Some((Deed::Forward, _)), Deed::Forward)
+            | (Some((Deed::Allow, _)), Deed::Allow | Deed::Reject) => Ok(()),
+            (Some((_, line)), _) => refuse(
+                node,
+                format!(
+                    "an `{}` of line {line}: here it would be done for that line's mail as well",
+                    node.name
+                ),
+            ),
+        }
+    }
+
+    fn did(&mut self, node: &Node, deed: Deed) {
+        self.above = self.above.or(Some((deed, node.place.line)));
     }
 
     fn tell_flags(&mut self, actions: &Actions<'_>) {
@@ -367,26 +436,11 @@ fn strings(node: &Node) -> impl Iterator<Item = &str> {
 
 /// Whether the unit sends something.
 fn sends(unit: &Unit<'_>) -> bool {
-    seek(unit, &|node| {
-        matches!(
-            node.name.as_str(),
-            "redirect" | "vacation" | "notify" | "include"
-        )
-    })
-    .is_some()
-}
-
-fn seek(unit: &Unit<'_>, wanted: &dyn Fn(&Node) -> bool) -> Option<u32> {
-    let (Unit::Chain(nodes) | Unit::Always(nodes)) = unit;
-    nodes.iter().find_map(|node| seek_in(node, wanted))
-}
-
-fn seek_in(node: &Node, wanted: &dyn Fn(&Node) -> bool) -> Option<u32> {
-    if wanted(node) {
-        return Some(node.place.line);
+    fn within(node: &Node) -> bool {
+        let word = node.name.as_str();
+        matches!(word, "redirect" | "vacation" | "notify" | "include")
+            || node.block.iter().flatten().any(within)
     }
-    node.block
-        .iter()
-        .flatten()
-        .find_map(|inner| seek_in(inner, wanted))
+    let (Unit::Chain(nodes) | Unit::Always(nodes)) = unit;
+    nodes.iter().any(|node| within(node))
 }

@@ -85,7 +85,7 @@ fn fact(test: &Node, variables: bool) -> Result<Fact, Refusal> {
     match test.name.as_str() {
         "true" => Ok(Fact::True),
         "false" => refuse(test, "the rule is switched off"),
-        "not" => negated(test),
+        "not" => negated(test, variables),
         "size" => size(test, false),
         "header" => header(test, variables),
         "address" => address(test, variables),
@@ -96,14 +96,14 @@ fn fact(test: &Node, variables: bool) -> Result<Fact, Refusal> {
     }
 }
 
-fn negated(test: &Node) -> Result<Fact, Refusal> {
+fn negated(test: &Node, variables: bool) -> Result<Fact, Refusal> {
     let [inner] = test.inner() else {
         return refuse(test, "`not` has one test");
     };
     match (inner.name.as_str(), inner.arguments.as_slice()) {
         ("size", _) => size(inner, true),
         ("not", _) => match inner.inner() {
-            [twice] => fact(twice, false),
+            [twice] => fact(twice, variables),
             _ => refuse(inner, "`not` has one test"),
         },
         ("false", _) => Ok(Fact::True),
@@ -298,6 +298,13 @@ fn suffixes(test: &Node, arguments: &Match) -> Result<(Vec<String>, bool), Refus
         let entry = match (arguments.part.as_str(), open) {
             ("all", true) => text,
             ("all", false) => {
+                if text
+                    .rsplit_once('@')
+                    .is_none_or(|(local, _)| local.is_empty())
+                {
+                    let reason = format!("`{key}` is no whole address: the script meets nobody");
+                    return refuse(test, reason);
+                }
                 whole = true;
                 text
             }

@@ -1,14 +1,43 @@
 //! A mailbox file as a person would write it, from what an import took.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
+
+/// Texts in their order, none twice in another spelling.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Distinct {
+    texts: Vec<String>,
+    keys: HashSet<String>,
+}
+
+impl Distinct {
+    /// `key` is the same for all spellings.
+    pub(super) fn add(&mut self, key: String, text: &str) {
+        if self.keys.insert(key) {
+            self.texts.push(text.to_owned());
+        }
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.keys.contains(key)
+    }
+
+    pub(super) fn texts(&self) -> &[String] {
+        &self.texts
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+}
 
 /// `forwarding.rules[N]`, or `forwarding.all` when it has no condition.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rule {
     pub(super) name: Option<String>,
     pub(super) any: bool,
-    pub(super) subjects: Vec<String>,
-    pub(super) suffixes: Vec<String>,
+    pub(super) subjects: Distinct,
+    pub(super) suffixes: Distinct,
     /// `at_least` or `at_most`, and octets.
     pub(super) size: Option<(&'static str, u64)>,
     pub(super) to: Vec<String>,
@@ -30,11 +59,11 @@ pub(super) struct Reply {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Taken {
     pub(super) mailbox: Option<String>,
-    pub(super) aliases: Vec<String>,
-    pub(super) suffixes: Vec<String>,
-    pub(super) subjects: Vec<String>,
+    pub(super) aliases: Distinct,
+    pub(super) suffixes: Distinct,
+    pub(super) subjects: Distinct,
     pub(super) headers: Vec<&'static str>,
-    pub(super) allowed: Vec<String>,
+    pub(super) allowed: Distinct,
     pub(super) rules: Vec<Rule>,
     pub(super) notify: Vec<String>,
     pub(super) reply: Option<Reply>,
@@ -53,7 +82,7 @@ pub(super) fn write(taken: &Taken) -> String {
         let _ = writeln!(text, "mailbox: {}", quoted(mailbox));
     }
     if !taken.aliases.is_empty() {
-        let _ = writeln!(text, "aliases: {}", flow(&taken.aliases));
+        let _ = writeln!(text, "aliases: {}", flow(taken.aliases.texts()));
     }
     let Taken {
         suffixes,
@@ -137,7 +166,8 @@ fn auto_reply(text: &mut String, reply: &Reply) {
 }
 
 /// A list of patterns, one a line.
-fn lines(text: &mut String, indent: usize, key: &str, entries: &[String]) {
+fn lines(text: &mut String, indent: usize, key: &str, entries: &Distinct) {
+    let entries = entries.texts();
     if entries.is_empty() {
         return;
     }

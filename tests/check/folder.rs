@@ -106,3 +106,23 @@ fn a_file_that_is_named_twice_is_read_once() {
     let both = site.places(&["mailboxes/east.example.jp"]);
     assert_eq!(both, ["b.yaml:2:11 duplicate"]);
 }
+
+/// Whoever may put a file there could repaint the terminal of the one who checks.
+#[test]
+fn names_and_text_of_files_reach_a_terminal_harmless() {
+    let site = Site::new(&[
+        ("sekimori.yaml", DAEMON),
+        ("mailboxes/east.example.jp/\u{1b}[2Jred.yml", "version: 1\n"),
+        (
+            "mailboxes/east.example.jp/taro.yaml",
+            "version: 1\nspam: {scna: yes, \u{202e}x: \u{9b}2J}\n",
+        ),
+    ]);
+    let found = sekimori::config::check(&site.path("sekimori.yaml"), &[]);
+    let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
+    let shown = shown.join("\n");
+    assert!(shown.contains("stray-file"), "{shown}");
+    assert!(shown.contains('\u{fffd}'), "{shown}");
+    let harmful = |c: char| c != '\n' && sekimori::mail::is_harmful(c);
+    assert!(!shown.contains(harmful), "{shown:?}");
+}

@@ -174,6 +174,11 @@ fn reject_against_allow() {
                 "reject: {from_suffixes: [a@b.example, \"@c.example\"]}\nallow: {before_reject: true, senders: [\"@b.example\", a@c.example]}\n",
                 &["taro.yaml:2:26 moot-reject"],
             ),
+            // `ja@b.example` ends so too, and is not allowed.
+            (
+                "reject: {from_suffixes: [a@b.example]}\nallow: {before_reject: true, senders: [a@b.example]}\n",
+                &[],
+            ),
             (
                 "reject: {from_suffixes: [\"@c.example\"]}\nallow: {senders: [a@c.example]}\n",
                 &["taro.yaml:3:19 shadowed-allow"],

@@ -201,3 +201,21 @@ proptest! {
         prop_assert!(read.is_ok(), "{}\n{}", text, read.unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
     }
 }
+
+/// Quadratic work would not end here.
+#[test]
+fn long_lists_and_many_rules_are_read_once() {
+    const MANY: usize = 50_000;
+    let words: Vec<String> = (0..MANY).map(|n| format!("\"word {n}\"")).collect();
+    let mut script = format!(
+        "if header :contains \"subject\" [{0}, {1}] {{ discard; }}\n",
+        words.join(", "),
+        words.join(", ").to_uppercase()
+    );
+    for n in 0..MANY {
+        script += &format!("if header :contains \"subject\" \"rule {n}\" {{ discard; }}\n");
+    }
+    let settings = import(&parse(&script).unwrap(), None).settings;
+    assert_eq!(settings.matches("\n    word ").count(), MANY);
+    assert_eq!(settings.matches("\n    rule ").count(), MANY);
+}

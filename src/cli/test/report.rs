@@ -34,8 +34,8 @@ pub(super) fn text(quiet: bool, outcomes: &[Outcome], out: &mut dyn Write) -> Re
             }
             continue;
         }
-        let place = format!("{}:{}", outcome.file.display(), outcome.line);
-        writeln!(out, "FAILED  {name} ({place})")?;
+        let file = text::clean(&outcome.file.display().to_string());
+        writeln!(out, "FAILED  {name} ({file}:{})", outcome.line)?;
         for complaint in outcome.complaints() {
             writeln!(out, "        {complaint}")?;
         }

@@ -3,6 +3,7 @@
 mod outgoing;
 mod server;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,13 +148,14 @@ struct Compile<'a> {
 impl Compile<'_> {
     fn mailboxes(&mut self, raw: &RawMailboxes) -> Mailboxes {
         let mut domains = Vec::new();
+        let mut seen = HashSet::new();
         for item in raw.domains.get().into_iter().flatten() {
             match item.get().map(|text| domain_key(text)) {
-                Some(Some(domain)) if domains.contains(&domain) => {
+                Some(Some(domain)) if seen.insert(domain.clone()) => domains.push(domain),
+                Some(Some(domain)) => {
                     let message = format!("{domain} is there already");
                     self.report.error("duplicate", item.place(), message);
                 }
-                Some(Some(domain)) => domains.push(domain),
                 Some(None) => self.value(item.place(), "this is no mail domain"),
                 None => {}
             }

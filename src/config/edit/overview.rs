@@ -12,10 +12,9 @@ use crate::config::field::Field;
 use crate::config::lines::Lines;
 use crate::config::mailbox::{RawMailbox, RawMode, RawRule, RawSize};
 use crate::config::patterns::{self, NamedList};
-use crate::config::setting::Setting as _;
 use crate::config::source::Report;
 use crate::config::text::{FilePath, Mail, Size, Text};
-use crate::config::{Config, Mailbox, SpamNotice, compile_mailbox, location, read, read_file};
+use crate::config::{Config, Mailbox, SpamNotice, read_file, read_mailbox_and};
 use crate::mail::Address;
 use crate::policy::{Language, NotifyField};
 
@@ -188,24 +187,13 @@ pub struct SenderView {
 /// All errors and warnings when there is an error.
 pub fn overview_of_file(config: &Config, path: &Path) -> Result<Overview, Vec<Diagnostic>> {
     let bytes = read_file(path)?;
-    let mut report = Report::beside(&config.path);
-    let raw: Option<RawMailbox> = patterns::add_text(&mut report, path, bytes)
-        .and_then(|file| read::settings(&mut report, file));
-    let Some(raw) = raw.filter(|_| !report.has_errors()) else {
-        return Err(report.finish());
-    };
-    let named = || Some(raw.mailbox.get()?.0.0.clone());
-    let address = location::address_of(path).or_else(named);
-    let address = match address.map_or_else(|| Address::parse("nobody@localhost"), Ok) {
-        Ok(address) => address,
-        Err(_) => return Err(report.finish()),
-    };
-    let merged = raw.over(&config.mailboxes.defaults);
-    let mailbox = compile_mailbox::compile(&mut report, config, &merged, &address, &mut Vec::new());
-    if report.has_errors() {
-        return Err(report.finish());
-    }
-    Ok(overview(&mut report, &mailbox, &merged, Some(path)))
+    let mut made = None;
+    let attempt = read_mailbox_and(config, path, bytes, None, |report, merged, mailbox| {
+        if !report.has_errors() {
+            made = Some(overview(report, mailbox, merged, Some(path)));
+        }
+    });
+    made.ok_or(attempt.found)
 }
 
 impl Session<'_> {

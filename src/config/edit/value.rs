@@ -25,6 +25,12 @@ pub(super) struct Rendered {
 }
 
 impl Value {
+    /// A list of patterns, trimmed as they are when they are read.
+    pub fn patterns(entries: &[String]) -> Self {
+        let entries = entries.iter().map(|entry| entry.trim().to_owned());
+        Self::Lines(entries.collect())
+    }
+
     /// In brackets and quotes, on one line.
     pub(super) fn inline(&self) -> String {
         match self {

@@ -2,10 +2,9 @@
 
 use psl::Type;
 
-use super::super::lines::{Line, Lines};
+use super::super::lines::Line;
 use super::super::source::Report;
 use super::Ours;
-use crate::mail::fold::{fold, fold_address};
 use crate::mail::{Address, Folded};
 use crate::policy::{AllowSet, Hit, Pattern, SubstringSet, SuffixSet};
 
@@ -77,35 +76,22 @@ pub(super) fn own(report: &mut Report, entries: &[Entry], ours: &Ours, own: &[Ad
 
 /// Endings that another ending of the list covers.
 pub(super) fn covered_endings(report: &mut Report, entries: &[Entry], usage: Use) {
-    // An entry with a local part allows that address only: it covers no other.
-    let counts = |text: &str| usage != Use::Allow || text.find('@').is_none_or(|at| at == 0);
-    let covering: Lines = Lines(
-        entries
-            .iter()
-            .filter(|(_, folded)| counts(folded.as_str()))
-            .map(|(line, _)| line.clone())
-            .collect(),
-    );
-    let set = SuffixSet::build(covering.patterns(report));
+    let covering = entries
+        .iter()
+        .filter(|(_, folded)| usage != Use::Allow || !is_address(folded));
+    let set = SuffixSet::build(patterns(report, covering));
     for (line, folded) in entries {
-        let ending = folded.as_str();
-        let hit = set.find(&fold_address(without_first(ending)));
-        let hit = hit.filter(|hit| ending.ends_with(fold_address(&hit.entry).as_str()));
+        let [behind, _] = folded.shortened();
+        let hit = set.find(&behind);
         covered(report, line, hit);
     }
 }
 
-/// Texts that hold another text of the list.
-pub(super) fn covered_texts(report: &mut Report, entries: &[Entry]) {
-    let set = SubstringSet::build(patterns(report, entries));
+/// Texts that hold another text of the list, which is compiled in `set`.
+pub(super) fn covered_texts(report: &mut Report, entries: &[Entry], set: &SubstringSet) {
     for (line, folded) in entries {
-        let text = folded.as_str();
-        let without_last = text.char_indices().next_back().map_or(0, |(at, _)| at);
-        let hit = [without_first(text), text.get(..without_last).unwrap_or("")]
-            .into_iter()
-            .find_map(|shorter| set.find(&fold(shorter)));
-        let hit = hit.filter(|hit| text.contains(fold(&hit.entry).as_str()));
-        covered(report, line, hit);
+        let shorter = folded.shortened();
+        covered(report, line, shorter.iter().find_map(|text| set.find(text)));
     }
 }
 
@@ -126,7 +112,9 @@ pub(super) fn needless_proof(report: &mut Report, verified: &[Entry], senders: &
 
 /// Reject entries whose mail the allow list lets through first.
 pub(super) fn moot_rejects(report: &mut Report, rejects: &[Entry], senders: &[Entry]) {
-    let set = AllowSet::build(patterns(report, senders));
+    // A rejected address is the end of longer ones, which its like does not allow.
+    let endings = senders.iter().filter(|(_, folded)| !is_address(folded));
+    let set = AllowSet::build(patterns(report, endings));
     for (line, folded) in rejects {
         let Some(hit) = set.find(folded) else {
             continue;
@@ -146,18 +134,20 @@ pub(super) fn shown(hit: &Hit) -> String {
     format!("`{}`{}", hit.entry, origin.unwrap_or_default())
 }
 
-pub(super) fn patterns(report: &Report, entries: &[Entry]) -> Vec<Pattern> {
+pub(super) fn patterns<'a>(
+    report: &Report,
+    entries: impl IntoIterator<Item = &'a Entry>,
+) -> Vec<Pattern> {
     let pattern = |(line, _): &Entry| Pattern {
         text: line.text.clone(),
         origin: report.origin(line.place),
     };
-    entries.iter().map(pattern).collect()
+    entries.into_iter().map(pattern).collect()
 }
 
-fn without_first(text: &str) -> &str {
-    let mut chars = text.chars();
-    chars.next();
-    chars.as_str()
+/// An allow entry with a local part means that address: it covers no other.
+fn is_address(folded: &Folded) -> bool {
+    folded.as_str().find('@').is_some_and(|at| at > 0)
 }
 
 /// Why no mail address ends so.

@@ -15,7 +15,7 @@ use super::lists::{self, Entry, Use};
 use super::{Scope, entries, history, rules};
 use crate::mail::Address;
 use crate::mail::fold::{fold, fold_address};
-use crate::policy::AllowSet;
+use crate::policy::{AllowSet, SubstringSet};
 
 /// What other files may clash with.
 #[derive(Debug, Default)]
@@ -123,6 +123,7 @@ pub(super) fn shared(
         scope,
         &raw.reject.section(),
         &raw.allow.section(),
+        made,
         own,
     );
     forwarding(report, scope, &raw.forwarding.section());
@@ -226,6 +227,7 @@ fn reject_and_allow(
     scope: Scope<'_>,
     reject: &RawReject,
     allow: &RawAllow,
+    made: &Mailbox,
     own: &[Address],
 ) {
     let list = |name, here, file| NamedList { name, here, file };
@@ -236,7 +238,7 @@ fn reject_and_allow(
     lists::covered_endings(report, &rejects, Use::Reject);
     let subject = list("", &reject.subject_contains, &reject.subject_contains_file);
     let texts = scope.entries(report, subject, fold);
-    lists::covered_texts(report, &texts);
+    lists::covered_texts(report, &texts, &made.policy.subject_contains);
 
     let here = list("", &allow.senders, &allow.senders_file);
     let senders = scope.entries(report, here, fold_address);
@@ -258,7 +260,8 @@ fn forwarding(report: &mut Report, scope: Scope<'_>, raw: &RawForwarding) {
         let list = |name, here, file| NamedList { name, here, file };
         let subject = list("", &rule.subject_contains, &rule.subject_contains_file);
         let texts = scope.entries(report, subject, fold);
-        lists::covered_texts(report, &texts);
+        let set = SubstringSet::build(lists::patterns(report, &texts));
+        lists::covered_texts(report, &texts, &set);
         let from = list("", &rule.from_suffixes, &rule.from_suffixes_file);
         let endings = scope.entries(report, from, fold_address);
         lists::endings(report, &endings, Use::Choose);

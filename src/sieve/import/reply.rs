@@ -129,10 +129,7 @@ impl Importer {
                     node,
                     format!("`{bare}` of :addresses is forwarded to, so it is no alias here"),
                 ),
-                Some(_) if !self.taken.aliases.iter().any(|alias| key(alias) == key(bare)) => {
-                    self.taken.aliases.push(bare.to_owned());
-                }
-                Some(_) => {}
+                Some(_) => self.taken.aliases.add(address.key(), bare),
                 None => self.differs(node, format!("`{address}` of :addresses: write it into `aliases` unless it is the mailbox itself (with --mailbox it is written)")),
             }
         }

@@ -2,9 +2,10 @@
 
 use super::super::rule::{Condition, Fact, Refusal, refuse};
 use super::super::script::Node;
-use super::super::yaml::Rule;
+use super::super::yaml::{Distinct, Rule};
 use super::actions::{Actions, has_tag};
-use super::{Importer, Unit, key, sends};
+use super::{Behind, Importer, key};
+use crate::mail::Folded;
 use crate::mail::fold::{fold, fold_address};
 
 /// Rules and targets that settings may have (the built-in limits).
@@ -24,7 +25,7 @@ impl Importer {
         node: &Node,
         found: &Condition,
         actions: &Actions<'_>,
-        behind: &[Unit<'_>],
+        behind: Behind,
     ) -> Result<(), Refusal> {
         self.reachable(node)?;
         if let Some(line) = self.closed {
@@ -51,7 +52,7 @@ impl Importer {
         }
         let silent =
             self.open.is_some() || self.taken.reply.is_some() || !self.taken.notify.is_empty();
-        if silent || !actions.stop && behind.iter().any(sends) {
+        if silent || !actions.stop && behind.sends {
             self.differs(node, "mail held here is not forwarded, told of or answered");
         }
         if let Some((held, Some(why))) = actions.held {
@@ -59,16 +60,12 @@ impl Importer {
         }
         for fact in &found.facts {
             match fact {
-                Fact::Subject(entries) => add(&mut self.taken.subjects, entries, |text| {
-                    fold(text).as_str().to_owned()
-                }),
+                Fact::Subject(entries) => add(&mut self.taken.subjects, entries, fold),
                 Fact::From { entries, whole } => {
                     if *whole {
                         self.differs(node, WHOLE);
                     }
-                    add(&mut self.taken.suffixes, entries, |text| {
-                        fold_address(text).as_str().to_owned()
-                    });
+                    add(&mut self.taken.suffixes, entries, fold_address);
                 }
                 Fact::Header(word) if !self.taken.headers.contains(word) => {
                     self.taken.headers.push(word)
@@ -85,7 +82,7 @@ impl Importer {
         &mut self,
         node: &Node,
         found: &Condition,
-        behind: &[Unit<'_>],
+        behind: Behind,
     ) -> Result<(), Refusal> {
         self.reachable(node)?;
         let rejects = &self.taken;
@@ -98,7 +95,7 @@ impl Importer {
                 "behind rules that hold mail; an allow entry would win over them",
             );
         }
-        if self.open.is_some() || self.closed.is_some() || behind.iter().any(sends) {
+        if self.open.is_some() || self.closed.is_some() || behind.sends {
             return refuse(
                 node,
                 "it ends the script; here an allowed mail is still forwarded, told of and answered",
@@ -113,9 +110,7 @@ impl Importer {
                 _ => return refuse(node, "mail is allowed for its From only"),
             }
         }
-        add(&mut self.taken.allowed, &senders, |text| {
-            fold_address(text).as_str().to_owned()
-        });
+        add(&mut self.taken.allowed, &senders, fold_address);
         self.took = true;
         Ok(())
     }
@@ -157,9 +152,8 @@ impl Importer {
             );
         }
         let own = |target: &String| {
-            let own = self.owner.iter().cloned();
-            let mut own = own.chain(self.taken.aliases.iter().map(|alias| key(alias)));
-            own.any(|own| own == key(target))
+            let key = key(target);
+            self.owner.as_ref() == Some(&key) || self.taken.aliases.has(&key)
         };
         if to.iter().any(own) {
             return refuse(node, "a forward to the mailbox itself");
@@ -175,7 +169,13 @@ impl Importer {
             self.forward_fact(node, fact, &mut rule, found.any)?;
         }
         for list in [&rule.subjects, &rule.suffixes] {
-            if list.iter().map(|entry| entry.len() + 1).sum::<usize>() > MOST_LIST_BYTES {
+            if list
+                .texts()
+                .iter()
+                .map(|entry| entry.len() + 1)
+                .sum::<usize>()
+                > MOST_LIST_BYTES
+            {
                 return refuse(node, "a list of a rule has at most 100 KiB");
             }
         }
@@ -206,16 +206,12 @@ impl Importer {
             Fact::Size(..) if rule.size.is_some() => {
                 return refuse(node, "a rule has one bound of the size");
             }
-            Fact::Subject(entries) => add(&mut rule.subjects, entries, |text| {
-                fold(text).as_str().to_owned()
-            }),
+            Fact::Subject(entries) => add(&mut rule.subjects, entries, fold),
             Fact::From { entries, whole } => {
                 if *whole {
                     self.differs(node, WHOLE);
                 }
-                add(&mut rule.suffixes, entries, |text| {
-                    fold_address(text).as_str().to_owned()
-                });
+                add(&mut rule.suffixes, entries, fold_address);
             }
             Fact::Size(bound, octets) => rule.size = Some((bound, *octets)),
             Fact::Header(_) => {
@@ -261,10 +257,8 @@ impl Importer {
 }
 
 /// Adds the entries that are not there in another spelling.
-fn add(list: &mut Vec<String>, entries: &[String], key: impl Fn(&str) -> String) {
+fn add(list: &mut Distinct, entries: &[String], fold: fn(&str) -> Folded) {
     for entry in entries {
-        if !list.iter().any(|known| key(known) == key(entry)) {
-            list.push(entry.clone());
-        }
+        list.add(fold(entry).as_str().to_owned(), entry);
     }
 }
