@@ -55,7 +55,13 @@ pub(super) fn config(global: &Global, command: &Command, out: &mut dyn Write) ->
     match command {
         Command::Show { origin, mailbox } => show(global, *origin, mailbox.as_deref(), out),
         Command::Example { file } => {
-            write!(out, "{}", config::example((*file).into()))?;
+            let example = config::example((*file).into());
+            if global.json {
+                let line = json!({"schema": "sekimori.example/1", "text": example});
+                writeln!(out, "{}", text::json(&line))?;
+            } else {
+                write!(out, "{example}")?;
+            }
             Ok(())
         }
         Command::Schema { file } => {

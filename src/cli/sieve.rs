@@ -58,7 +58,12 @@ fn write_script(global: &Global, options: &ExportOptions, out: &mut dyn Write) -
         virus: finding(&scanners.virus.engine),
         spam: finding(&scanners.spam.engine),
     });
-    write!(out, "{}", result.script)?;
+    write_text(
+        global,
+        "sekimori.sieve_script/1",
+        &result.script.to_string(),
+        out,
+    )?;
     let file = match &mailbox.path {
         Some(path) => path
             .file_name()
@@ -124,7 +129,7 @@ fn write_settings(global: &Global, options: &ImportOptions, out: &mut dyn Write)
     let nothing = !took && !script.commands.is_empty();
     if !nothing {
         verify(&settings)?;
-        write!(out, "{settings}")?;
+        write_text(global, "sekimori.sieve_settings/1", &settings, out)?;
     }
     tell(
         global,
@@ -219,6 +224,17 @@ fn read(path: &Path) -> Result<String, Failure> {
             format!("{}:{line}:{col}: error[sieve]: not UTF-8", path.display()),
         )
     })
+}
+
+/// What was converted.
+fn write_text(global: &Global, schema: &str, converted: &str, out: &mut dyn Write) -> Done {
+    if global.json {
+        let line = json!({"schema": schema, "text": converted});
+        writeln!(out, "{}", text::json(&line))?;
+    } else {
+        write!(out, "{converted}")?;
+    }
+    Ok(())
 }
 
 /// The list of what does not convert.

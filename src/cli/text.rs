@@ -97,7 +97,7 @@ pub(super) fn record(why: &Value) -> String {
         ["id", "received_at", "mailbox", "verdict"].map(|name| word(&why[name]));
     let [sender, subject] = ["sender", "subject"].map(|name| word(&why[name]));
     let by = decided_by(why).map_or_else(String::new, |by| format!(" by {by}"));
-    let second = received.get(..19).unwrap_or(&received);
+    let second = second(&received);
     format!("{id}  {second}  {mailbox}  {verdict}{by}  {sender}  {subject}")
 }
 
@@ -105,13 +105,19 @@ pub(super) fn record(why: &Value) -> String {
 pub(super) fn change(change: &Value) -> String {
     let [received, sender, subject] =
         ["received_at", "sender", "subject"].map(|name| word(&change[name]));
-    let second = received.get(..19).unwrap_or(&received);
+    let second = second(&received);
     let by = decided_by(change).unwrap_or_default();
     let to = match &change["to"] {
         Value::Null => String::new(),
         to => format!(" to {}", word(to)),
     };
     format!("{second}  {sender}  {subject}  {by}{to}")
+}
+
+/// A time of UTC without the parts of its second; its zone is told, since a log may be in another.
+fn second(time: &str) -> String {
+    let parts = time.get(..19).filter(|_| time.ends_with('Z'));
+    parts.map_or_else(|| time.to_owned(), |second| format!("{second}Z"))
 }
 
 /// Stage, entry and place.

@@ -25,6 +25,10 @@ fn the_example_passes_check_in_a_fresh_folder() {
         example,
         bare(&["config", "example", "daemon"]).success().text()
     );
+    let object = bare(&["config", "example", "--json"]).success().json();
+    assert_eq!(object.len(), 1);
+    assert_eq!(object[0]["schema"], "sekimori.example/1");
+    assert_eq!(object[0]["text"], example);
     std::fs::write(&file, example).unwrap();
     check();
     let mailbox = folder.path().join("mailboxes/example.jp/taro.yaml");

@@ -106,6 +106,18 @@ fn history_filters() {
 }
 
 #[test]
+fn times_for_a_person_name_their_zone() {
+    let (daemon, ids) = week();
+    let received = daemon.one(&["why", &ids[0]])["received_at"].clone();
+    let second = format!("  {}Z  ", &received.as_str().unwrap()[..19]);
+    let text = daemon.cli(&["history"]).success().text();
+    assert!(
+        text.lines().next().unwrap().contains(&second),
+        "{second}: {text}"
+    );
+}
+
+#[test]
 fn commands_without_a_daemon_and_without_an_id() {
     let site = Site::new();
     for command in [&["history"][..], &["tail"], &["why", "q=x"]] {

@@ -95,7 +95,14 @@ fn what_was_not_taken_as_json() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sieve/import");
     let output = sekimori(&folder, &["--json", "sieve", "import", "roundcube.sieve"]);
     assert_eq!(output.status.code(), Some(0));
-    assert!(text(&output.stdout).starts_with("version: 1\n"));
+    let settings: Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+    assert_eq!(settings["schema"], "sekimori.sieve_settings/1");
+    assert!(
+        settings["text"]
+            .as_str()
+            .unwrap()
+            .starts_with("version: 1\n")
+    );
     let lines: Vec<Value> = text(&output.stderr)
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -224,7 +231,9 @@ fn export_says_what_differs_with_its_line() {
             OWNER,
         ],
     );
-    assert_eq!(text(&json.stdout), script);
+    let object: Value = serde_json::from_str(&text(&json.stdout)).unwrap();
+    assert_eq!(object["schema"], "sekimori.sieve_script/1");
+    assert_eq!(object["text"], script);
     let first: Value = serde_json::from_str(text(&json.stderr).lines().next().unwrap()).unwrap();
     assert_eq!(first["schema"], "sekimori.sieve_export/1");
     let nobody = [
