@@ -1000,6 +1000,16 @@ fn a_recipient_finds_its_mailbox() {
 }
 
 #[test]
+fn a_mailbox_is_named_the_same_by_its_alias() {
+    let site = Site::new(&[("mailboxes/xn--r8jz45g.jp/taro.yaml", TARO)]);
+    for first in ["t.yamada@a.jp", "taro@例え.jp", "Taro@xn--r8jz45g.jp"] {
+        let directory = site.directory("unknown: reject");
+        directory.index_now();
+        assert_eq!(look(&directory, first), "taro@例え.jp En file", "{first}");
+    }
+}
+
+#[test]
 fn a_changed_file_counts_at_once_and_a_bad_one_keeps_the_old() {
     let site = Site::new(&[
         ("mailboxes/a.jp/taro.yaml", TARO),

@@ -76,6 +76,7 @@ fn item(kind: OutgoingKind, state: OutgoingState, due: i64) -> OutgoingItem {
         handoff: None,
         smtputf8: false,
         eight_bit: false,
+        refused: Vec::new(),
     }
 }
 
@@ -1324,4 +1325,48 @@ fn a_released_mail_is_told_as_released_when_its_entry_is_gone() {
             (&"released".into(), &"250 ok".into())
         );
     }
+}
+
+#[test]
+fn notices_that_a_crash_caught_on_their_way_are_told_as_in_doubt() {
+    let dir = TempDir::new().unwrap();
+    let key = HandoffKey::new("taro@example.jp", "", &MailDigest::of(b"a mail"));
+    let notice = || OutgoingItem {
+        handoff: Some(key),
+        ..item(OutgoingKind::Notify, OutgoingState::Ready, NOW)
+    };
+    let items = [notice(), notice(), notice()];
+    let effect = |item: &OutgoingItem| serde_json::json!({"id": item.id, "state": "ready"});
+    let why = WhyRecord {
+        body: serde_json::json!({"effects": items.each_ref().map(effect)}),
+        ..why(NOW, "taro@example.jp")
+    };
+    {
+        let store = open(dir.path());
+        items.iter().for_each(|item| queue(&store, item));
+        let mut batch = Batch::new();
+        batch.put_decision(&why, &FactsRecord::new(why.id, 7));
+        let handoff = Handoff {
+            answer: Answer {
+                id: why.id,
+                verdict: "deliver".to_owned(),
+                stage: None,
+            },
+            outgoing: items.iter().map(|item| item.id).collect(),
+            quarantine: None,
+            created_at: NOW,
+        };
+        batch.put_handoff(&key, &handoff);
+        store.commit_blocking(batch).unwrap();
+        for item in &items[..2] {
+            store.outgoing_begin(item.id).unwrap();
+            store.outgoing_transmit(item.id).unwrap();
+        }
+    }
+    let store = open(dir.path());
+    assert_eq!(store.opened().dropped, 2);
+    let why = store.history_get(why.id).unwrap().unwrap();
+    let effects = why.body["effects"].as_array().unwrap();
+    let states: Vec<_> = effects.iter().map(|effect| &effect["state"]).collect();
+    assert_eq!(states, ["in_doubt", "in_doubt", "ready"]);
 }

@@ -189,7 +189,7 @@ pub(super) fn state(language: Language, word: &str) -> Option<&'static str> {
     })
 }
 
-const STATES: [(&str, &str, &str); 14] = [
+const STATES: [(&str, &str, &str); 15] = [
     ("delivered", "配送済み", "delivered"),
     ("held", "隔離中", "held"),
     ("ready", "送信待ち", "waiting to be sent"),
@@ -202,7 +202,13 @@ const STATES: [(&str, &str, &str); 14] = [
         "refused, put into the mailbox instead",
     ),
     ("dead", "送信できませんでした", "given up"),
+    ("refused", "相手に拒否されました", "refused"),
     ("left_out", "送信しませんでした", "not sent"),
+    (
+        "in_doubt",
+        "送信中に停止（届いたかどうか不明、再送しません）",
+        "broken off, it may have arrived and is not sent again",
+    ),
     ("dropped", "取り消されました", "dropped by the operator"),
     ("releasing", "再配送中", "being released"),
     ("released", "再配送済み", "released"),
@@ -250,12 +256,13 @@ mod tests {
     fn every_state_of_an_effect_has_a_word() {
         use EffectState::*;
         for it in [
-            Sent, InMailbox, Waiting, Dead, Dropped, Releasing, Released, Held, Deleted, Expired,
+            Sent, InMailbox, Waiting, Dead, InDoubt, Dropped, Releasing, Released, Held, Deleted,
+            Expired,
         ] {
             // A state that is added does not compile here: it needs a place in the list above too.
             match it {
-                Sent | InMailbox | Waiting | Dead | Dropped | Releasing | Released | Held
-                | Deleted | Expired => {}
+                Sent | InMailbox | Waiting | Dead | InDoubt | Dropped | Releasing | Released
+                | Held | Deleted | Expired => {}
             }
             assert!(state(Language::Ja, it.as_str()).is_some(), "{it:?}");
         }

@@ -133,7 +133,7 @@ impl Directory {
     pub fn lookup(&self, recipient: &Address) -> Lookup {
         let key = recipient.key();
         // A mailbox is named the same whoever asked for it first.
-        let recipient = &Address::parse(&key).unwrap_or_else(|_| recipient.clone());
+        let recipient = &recipient.canonical();
         let domain = key.rsplit_once('@').map_or("", |(_, domain)| domain);
         if !self.domains.is_empty() && !self.domains.contains(domain) {
             return Lookup::UnknownDomain;
@@ -199,7 +199,7 @@ impl Directory {
     fn by_alias(&self, alias: &Address) -> Option<Result<Arc<Mailbox>, String>> {
         let key = alias.key();
         let path = self.index.file_of(&key)?;
-        let owner = location::address_of(&path)?;
+        let owner = location::address_of(&path)?.canonical();
         let found = self.file(&path, &owner)?;
         // The index may be a moment behind the file.
         let still = |mailbox: &Arc<Mailbox>| mailbox.policy.aliases.iter().any(|a| a.key() == key);

@@ -18,7 +18,7 @@ use crate::config::Lookup;
 use crate::daemon::Shared;
 use crate::mail::Address;
 use crate::policy::{Stage, Verdict};
-use crate::store::{HistoryFilter, Id, WhyRecord};
+use crate::store::{FactsRecord, HistoryFilter, Id, WhyRecord};
 use crate::view;
 
 /// Query of all but `why`.
@@ -67,8 +67,8 @@ pub(super) async fn list(
     let found = shared
         .store()
         .history_list(HistoryFilter { mailbox, since });
-    let found = found.filter(move |why| why.as_ref().map_or(true, |why| decided.matches(why)));
-    Ok(stream::all(&shared, found, line))
+    let wanted = move |why: &WhyRecord| decided.matches(why).then(|| line(why));
+    Ok(stream::all(&shared, found, wanted))
 }
 
 /// The decisions from now on.
@@ -94,6 +94,7 @@ pub(super) async fn tail(
     tokio::spawn(async move {
         // Why it ended is the client's to know.
         let _ = follow(&shared, &outlet, news, wanted).await;
+        outlet.end();
     });
     Ok(response)
 }
@@ -136,7 +137,7 @@ pub(super) async fn why(
 ) -> Result<Json<Value>, Problem> {
     let id = parse_id(&id)?;
     let store = shared.store().clone();
-    let record = blocking(move || store.history_get(id)).await?;
+    let record = blocking(move || store.history_find(id)).await?;
     let record =
         record.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("no such id: {id}")))?;
     let changed = settings_changed(&shared, &record).await;
@@ -176,7 +177,8 @@ pub(super) async fn facts(
         return Err(Problem::new(StatusCode::NOT_FOUND, message));
     }
     let found = shared.store().facts_list(&mailbox.to_string(), since);
-    Ok(stream::all(&shared, found, view::facts_line))
+    let line = |facts: &FactsRecord| Some(view::facts_line(facts));
+    Ok(stream::all(&shared, found, line))
 }
 
 /// The mailbox that an address belongs to (an alias's owner, the address without its extension), and
@@ -185,8 +187,8 @@ async fn owner(shared: &Arc<Shared>, text: &str) -> Result<(Address, bool), Prob
     let address = query::address(text, &shared.active().config.server.default_domain)?;
     Ok(match lookup(shared, address.clone()).await? {
         Lookup::Found(mailbox) => (mailbox.policy.mailbox.clone(), true),
-        Lookup::UnknownDomain | Lookup::UnknownMailbox => (address, false),
-        Lookup::Unavailable(_) => (address, true),
+        Lookup::UnknownDomain | Lookup::UnknownMailbox => (address.canonical(), false),
+        Lookup::Unavailable(_) => (address.canonical(), true),
     })
 }
 

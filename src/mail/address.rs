@@ -76,6 +76,12 @@ impl Address {
     pub fn key(&self) -> String {
         key(&self.local, &self.domain)
     }
+
+    /// The same mailbox, written as its [`Address::key`]; as it is where that reads as none.
+    #[must_use]
+    pub fn canonical(&self) -> Self {
+        Self::parse(&self.key()).unwrap_or_else(|_| self.clone())
+    }
 }
 
 impl fmt::Display for Address {

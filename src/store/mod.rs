@@ -41,7 +41,7 @@ pub use id::{Id, IdError};
 pub use mailfile::{FileEntry, MailHeader, Shelf};
 pub use record::{
     Answer, Handoff, MAX_VALUE, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry,
-    QuarantineState, WhyRecord,
+    QuarantineState, Refusal, WhyRecord,
 };
 pub use report::{
     HistoryFilter, OpenReport, QuarantineFilter, RebuildReport, Settings, Swept, VerifyReport,
@@ -119,7 +119,8 @@ impl Store {
         let suspects = suspects::Suspects::open(path, now);
         let mails = Mails::open(path.join("mail"))?;
         let prepared = prepared::Prepared::default();
-        let (index, mut opened) = rebuild::open(&place, &mails, &prepared, now)?;
+        let (index, mut opened, in_doubt) = rebuild::open(&place, &mails, &prepared, now)?;
+        opened.dropped = u64::try_from(in_doubt.len()).unwrap_or(u64::MAX);
         opened.ballast_dropped = had_ballast && !place.ballast.exists();
         let store = Self(Arc::new(Inner {
             index,
@@ -137,6 +138,7 @@ impl Store {
             doubt,
             _lock: lock,
         }));
+        store.drop_in_doubt(&in_doubt)?;
         store.keep_ballast();
         Ok(store)
     }

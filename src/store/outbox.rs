@@ -148,6 +148,15 @@ impl Store {
         Ok(())
     }
 
+    /// A notice or reply goes out at most once: what a crash caught on its way is not sent again
+    /// (RELIABILITY C10).
+    pub(super) fn drop_in_doubt(&self, items: &[OutgoingItem]) -> Result<(), StoreError> {
+        items.iter().try_for_each(|item| {
+            tracing::warn!(id = %item.id, kind = item.kind.as_str(), "dropped: it may have been sent");
+            self.outgoing_remove(item, EffectState::InDoubt)
+        })
+    }
+
     /// Removes the file of an item that has ended. What cannot be removed is nobody's, and goes in
     /// time: an error here would have the end recorded again and again.
     pub(super) fn leave_outgoing_file(&self, id: Id) {

@@ -17,14 +17,14 @@ use super::{
 /// Entries that a rebuild puts into one commit.
 const CHUNK: usize = 256;
 
-/// Opens the index, or makes it anew where it is missing or damaged, and ends what a crash
-/// interrupted.
+/// Opens the index, or makes it anew where it is missing or damaged, and takes up what a crash
+/// interrupted. With it come the notices and replies that may have been sent: they are to be removed.
 pub(crate) fn open(
     place: &Place,
     mails: &Mails,
     prepared: &Prepared,
     now: i64,
-) -> Result<(Index, OpenReport), StoreError> {
+) -> Result<(Index, OpenReport, Vec<OutgoingItem>), StoreError> {
     let mut report = OpenReport::default();
     let (index, found) = match Index::open(place) {
         Err(StoreError::Damaged(what)) => {
@@ -54,7 +54,11 @@ pub(crate) fn open(
         }
         Err(error) => return Err(error),
     };
-    resume(&index, mails, found.sending, now, &mut report)?;
+    let (in_doubt, unsent): (Vec<_>, Vec<_>) = found
+        .sending
+        .into_iter()
+        .partition(|item| item.state == OutgoingState::Transmitting);
+    resume(&index, unsent, now, &mut report)?;
     report.releasing = found.releasing;
     for shelf in Shelf::ALL {
         for file in mails.walk(shelf) {
@@ -65,7 +69,7 @@ pub(crate) fn open(
             }
         }
     }
-    Ok((index, report))
+    Ok((index, report, in_doubt))
 }
 
 /// A file without an entry is what a hand-off prepared before it broke off: its retry clears it.
@@ -186,35 +190,22 @@ fn answered(
     Some((key, handoff))
 }
 
-/// What was being sent: mail is sent again, a notice or reply was sent at most once (C10).
+/// What was being sent, and has not left or may leave twice, is sent again (C10).
 fn resume(
     index: &Index,
-    mails: &Mails,
-    sending: Vec<OutgoingItem>,
+    unsent: Vec<OutgoingItem>,
     now: i64,
     report: &mut OpenReport,
 ) -> Result<(), StoreError> {
-    if sending.is_empty() {
+    if unsent.is_empty() {
         return Ok(());
     }
     let mut batch = Batch::new();
-    let mut dropped = Vec::new();
-    for item in sending {
-        if item.state == OutgoingState::Transmitting {
-            tracing::warn!(id = %item.id, kind = item.kind.as_str(), "dropped: it may have been sent");
-            batch.remove_outgoing(item.id);
-            dropped.push(item.id);
-        } else {
-            batch.put_outgoing(&ready(item, now));
-            report.resumed += 1;
-        }
+    for item in unsent {
+        batch.put_outgoing(&ready(item, now));
+        report.resumed += 1;
     }
-    index.commit_blocking(batch)?;
-    for id in dropped {
-        mails.remove(Shelf::Outgoing, id)?;
-        report.dropped += 1;
-    }
-    Ok(())
+    index.commit_blocking(batch)
 }
 
 fn ready(item: OutgoingItem, now: i64) -> OutgoingItem {
