@@ -189,7 +189,7 @@ pub(super) fn state(language: Language, word: &str) -> Option<&'static str> {
     })
 }
 
-const STATES: [(&str, &str, &str); 15] = [
+const STATES: [(&str, &str, &str); 16] = [
     ("delivered", "配送済み", "delivered"),
     ("held", "隔離中", "held"),
     ("ready", "送信待ち", "waiting to be sent"),
