@@ -46,6 +46,7 @@ fn item(kind: OutgoingKind, recipients: &[&str]) -> OutgoingItem {
         handoff: None,
         smtputf8: false,
         eight_bit: false,
+        refused: Vec::new(),
     }
 }
 

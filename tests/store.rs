@@ -76,6 +76,7 @@ fn item(kind: OutgoingKind, state: OutgoingState, due: i64) -> OutgoingItem {
         handoff: None,
         smtputf8: false,
         eight_bit: false,
+        refused: Vec::new(),
     }
 }
 

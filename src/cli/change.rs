@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Done, Exit, Failure, Global, config_of, dry_run, text};
 use crate::config::edit::{Access, EditError, Entries, List, Saved, Session, Written};
-use crate::config::{Config, Diagnostic, Directory, Lookup};
+use crate::config::{Config, Diagnostic, Directory};
 use crate::mail::Address;
 
 /// Whose settings, and whether they are really changed.
@@ -147,13 +147,8 @@ pub(super) fn owner(config: &Arc<Config>, text: &str) -> Result<Address, Failure
     if let Some(owner) = directory.owner_of(&recipient) {
         return Ok(owner);
     }
-    let unknown = |why| Failure::new(Exit::NoUser, format!("{recipient}: {why}"));
-    match directory.lookup(&recipient) {
-        Lookup::Found(mailbox) => Ok(mailbox.policy.mailbox.clone()),
-        Lookup::UnknownDomain => Err(unknown("not one of mailboxes.domains")),
-        Lookup::UnknownMailbox => Err(unknown("no such mailbox (mailboxes.unknown: reject)")),
-        Lookup::Unavailable(reason) => Err(Failure::new(Exit::Io, reason)),
-    }
+    let settings = dry_run::settings(directory.lookup(&recipient), &recipient)?;
+    Ok(settings.policy.mailbox.clone())
 }
 
 /// Changes a mailbox's settings and tells what came of it.

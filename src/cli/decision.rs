@@ -304,23 +304,70 @@ fn effects(value: &Value, language: Language, out: &mut dyn Write) -> Result<()>
     let title = label(language, "送信と保存の状況", "what was sent and kept");
     writeln!(out, "\n{title}")?;
     for effect in effects {
-        let [to, state, reply] = ["to", "state", "reply"].map(|name| word(&effect[name]));
-        let state = words::state(language, &state).unwrap_or(&state);
         let kind = match serde_json::from_value(effect["kind"].clone()) {
             Ok(kind) => words::outgoing(language, kind).to_owned(),
             Err(_) => held_or_named(&effect["kind"], language),
         };
-        let reply = if effect["reply"].is_null() {
-            String::new()
-        } else {
-            format!(" ({reply})")
-        };
-        match language {
-            Ja => writeln!(out, "  {kind}: {to} 宛て: {state}{reply}")?,
-            En => writeln!(out, "  {kind} to {to}: {state}{reply}")?,
+        for Fate { to, state, reply } in fates(effect) {
+            let to = word(&to);
+            let state = words::state(language, &state).unwrap_or(&state);
+            let reply = match reply {
+                Value::Null => String::new(),
+                reply => format!(" ({})", word(reply)),
+            };
+            match language {
+                Ja => writeln!(out, "  {kind}: {to} 宛て: {state}{reply}")?,
+                En => writeln!(out, "  {kind} to {to}: {state}{reply}")?,
+            }
         }
     }
     Ok(())
+}
+
+/// What became of an effect for some of its recipients.
+struct Fate<'a> {
+    to: Value,
+    state: String,
+    reply: &'a Value,
+}
+
+/// Those who have it, those who are still open and those who refused fare differently.
+fn fates(effect: &Value) -> Vec<Fate<'_>> {
+    let (open, refused) = (items(&effect["open"]), items(&effect["refused"]));
+    let (state, reply) = (word(&effect["state"]), &effect["reply"]);
+    if open.is_empty() && refused.is_empty() {
+        let to = effect["to"].clone();
+        return vec![Fate { to, state, reply }];
+    }
+    let has_it =
+        |to: &&Value| !open.contains(to) && !refused.iter().any(|refusal| refusal["to"] == **to);
+    let taken: Vec<Value> = items(&effect["to"])
+        .iter()
+        .filter(has_it)
+        .cloned()
+        .collect();
+    let mut fates = Vec::new();
+    if !taken.is_empty() {
+        fates.push(Fate {
+            to: taken.into(),
+            state: "sent".to_owned(),
+            reply: if state == "sent" { reply } else { &Value::Null },
+        });
+    }
+    if !open.is_empty() {
+        let (to, state) = (open.to_vec().into(), state.clone());
+        fates.push(Fate { to, state, reply });
+    }
+    let refused_state = match state.as_str() {
+        "in_mailbox" => state,
+        _ => "refused".to_owned(),
+    };
+    fates.extend(refused.iter().map(|refusal| Fate {
+        to: refusal["to"].clone(),
+        state: refused_state.clone(),
+        reply: &refusal["reply"],
+    }));
+    fates
 }
 
 fn held_or_named(kind: &Value, language: Language) -> String {

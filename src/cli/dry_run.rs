@@ -47,24 +47,11 @@ impl DryRun {
             self.directory.index_now();
             found = self.directory.lookup(recipient);
         }
-        match found {
-            Lookup::Found(mailbox) => {
-                if let Some(path) = self.directory.path_of(recipient) {
-                    config::load_mailbox(&self.config, &path)
-                        .map_err(|errors| check::refused(&errors))?;
-                }
-                Ok(mailbox)
-            }
-            Lookup::UnknownDomain => Err(Failure::new(
-                Exit::NoUser,
-                format!("{recipient}: not one of mailboxes.domains"),
-            )),
-            Lookup::UnknownMailbox => Err(Failure::new(
-                Exit::NoUser,
-                format!("{recipient}: no such mailbox"),
-            )),
-            Lookup::Unavailable(reason) => Err(Failure::new(Exit::Io, reason)),
+        let mailbox = settings(found, recipient)?;
+        if let Some(path) = self.directory.path_of(recipient) {
+            config::load_mailbox(&self.config, &path).map_err(|errors| check::refused(&errors))?;
         }
+        Ok(mailbox)
     }
 
     /// A mail; its line ends count as CRLF, as they would come over SMTP.
@@ -111,6 +98,17 @@ impl Trial<'_> {
             auth: &self.auth,
             looping: false,
         }
+    }
+}
+
+/// The settings that were found, or why there are none.
+pub(super) fn settings(found: Lookup, recipient: &Address) -> Result<Arc<Mailbox>, Failure> {
+    let unknown = |why| Failure::new(Exit::NoUser, format!("{recipient}: {why}"));
+    match found {
+        Lookup::Found(mailbox) => Ok(mailbox),
+        Lookup::UnknownDomain => Err(unknown("not one of mailboxes.domains")),
+        Lookup::UnknownMailbox => Err(unknown("no such mailbox (mailboxes.unknown: reject)")),
+        Lookup::Unavailable(reason) => Err(Failure::new(Exit::Io, reason)),
     }
 }
 

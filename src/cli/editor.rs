@@ -77,12 +77,18 @@ impl Copy {
         let mut words = named.split_whitespace();
         let program = words.next().unwrap_or("vi");
         let status = Command::new(program).args(words).arg(&self.path).status();
-        let words = match status {
-            Ok(status) if status.success() => return Ok(()),
-            Ok(status) => format!("{program}: {status}"),
-            Err(error) => format!("{program}: {error} (set VISUAL or EDITOR)"),
-        };
-        Err(self.with_place(Exit::Failed, &words))
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => {
+                let words = format!("{program}: {status}; nothing is changed");
+                Err(self.with_place(Exit::TempFail, &words))
+            }
+            Err(error) => {
+                self.remove();
+                let words = format!("{program}: {error}: set VISUAL or EDITOR to your editor");
+                Err(Failure::new(Exit::Usage, words))
+            }
+        }
     }
 
     fn read(&self) -> Result<String, Failure> {

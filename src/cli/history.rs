@@ -48,7 +48,7 @@ pub(super) struct History {
 
 #[derive(Debug, Args)]
 pub(super) struct Why {
-    /// The `q=` of the reply, `q=ID`, or a line of a log that has one in it
+    /// The `q=` of the reply, the id of an outgoing mail, or a line of the MTA's log or of ours
     #[arg(required = true)]
     id: Vec<String>,
     /// Of the text; without it the locale's
@@ -111,20 +111,32 @@ fn print(global: &Global, line: &[u8], out: &mut dyn Write) -> Result<bool, Fail
     Ok(value["schema"] != "sekimori.unreadable/1")
 }
 
-/// Every id that stands behind `q=`; the whole text where there is none.
+/// How our own log names an id, as logfmt and as JSON.
+const LOGGED: [&str; 2] = ["id=", "\"id\":\""];
+
+/// Every id that our own log names in the text, else every one behind `q=`; the whole text where there
+/// is none. Ours come first, since a line of ours may have the next hop's `q=` in it.
 fn ids(text: &str) -> Vec<&str> {
-    let is_part = |c: char| c.is_ascii_alphanumeric();
-    let named = text.match_indices("q=").filter_map(|(at, mark)| {
+    let own = LOGGED.iter().flat_map(|mark| behind(mark, text));
+    let own: Vec<&str> = own.collect();
+    if !own.is_empty() {
+        return own;
+    }
+    let replied: Vec<&str> = behind("q=", text).collect();
+    match replied.is_empty() {
+        true => vec![text.trim().trim_start_matches("q=")],
+        false => replied,
+    }
+}
+
+fn behind<'a>(mark: &'a str, text: &'a str) -> impl Iterator<Item = &'a str> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    text.match_indices(mark).filter_map(move |(at, mark)| {
         let begins = !text.get(..at)?.ends_with(is_part);
         let rest = text.get(at + mark.len()..)?;
-        let id = rest.split(|c| !is_part(c)).next()?;
+        let id = rest.split(|c: char| !c.is_ascii_alphanumeric()).next()?;
         (begins && id.parse::<Id>().is_ok()).then_some(id)
-    });
-    let found: Vec<&str> = named.collect();
-    match found.is_empty() {
-        true => vec![text.trim().trim_start_matches("q=")],
-        false => found,
-    }
+    })
 }
 
 #[cfg(test)]
@@ -150,6 +162,26 @@ mod tests {
             ),
             (format!("250 2.0.0 q={a} q={b} verdict=mixed"), vec![a, b]),
             (format!("q={a},{b}"), vec![a]),
+            (
+                format!(
+                    "level=info message=mail id={a} recipient=t@e message_id=<q={b}@x> reply=250"
+                ),
+                vec![a],
+            ),
+            (
+                format!(
+                    "message=sent id={a} kind=forward reply=\"250 2.0.0 <t@e> q={b} verdict=deliver\""
+                ),
+                vec![a],
+            ),
+            (
+                format!("{{\"level\":\"INFO\",\"id\":\"{a}\",\"message_id\":\"{b}\"}}"),
+                vec![a],
+            ),
+            (
+                format!("cleanup[9]: message-id={b} q={a} verdict=deliver"),
+                vec![a],
+            ),
             (format!("seq={a}"), vec![format!("seq={a}").leak()]),
             ("q=short".to_owned(), vec!["short"]),
             ("nothing".to_owned(), vec!["nothing"]),

@@ -8,7 +8,9 @@ use serde_json::{Value as Json, json};
 
 use super::change::{self, Outcome, Target};
 use super::{Done, Exit, Failure, Global, config_of, editor, text};
-use crate::config::edit::{Overview, Session, Value, overview_of_file};
+use crate::config::edit::{
+    ForwardCounts, Overview, ReplySwitches, Session, Value, overview_of_file,
+};
 use crate::config::{Config, Diagnostic, mailbox_files};
 
 #[derive(Debug, Subcommand)]
@@ -163,40 +165,37 @@ fn show(global: &Global, mailbox: &str, out: &mut dyn Write) -> Done {
     Ok(())
 }
 
-fn members(overview: &Overview) -> Vec<(&'static str, String)> {
+/// The rows of `mailbox show`.
+fn members(overview: &Overview) -> [(&'static str, String); 12] {
     let Overview {
         reject,
         allow,
         spam,
-        forwarding,
         notify,
         auto_reply,
         ..
     } = overview;
-    let state = |on: bool, more: String| match (on, more.is_empty()) {
-        (false, _) => "off".to_owned(),
-        (true, true) => "on".to_owned(),
-        (true, false) => format!("on, {more}"),
-    };
     let is_on = |name: &str| overview.on.contains(&name);
     let file = overview.file.as_deref();
+    let rejects = format!(
+        "{} from, {} subject, {} header",
+        reject.from_suffixes,
+        reject.subject_contains,
+        reject.headers.len()
+    );
     let before = if allow.before_reject {
         ", before reject"
     } else {
         ""
     };
+    let allows = format!(
+        "{} senders, {} verified senders{before}",
+        allow.senders, allow.verified_senders
+    );
     let held = if spam.quarantine { "held" } else { "marked" };
-    let time = |name: &str, time: &Option<String>| {
-        let time = time.as_ref()?;
-        Some(format!("{name} {time}"))
-    };
-    let times = [time("from", &auto_reply.start), time("to", &auto_reply.end)];
-    let reply: Vec<String> = times
-        .into_iter()
-        .flatten()
-        .chain([format!("{} texts for some senders", auto_reply.per_sender)])
-        .collect();
-    vec![
+    let spam_words = format!("{held}, notice {}", spam.notice);
+    let replies = times_and_texts(auto_reply);
+    [
         ("mailbox", overview.mailbox.clone()),
         (
             "file",
@@ -204,51 +203,44 @@ fn members(overview: &Overview) -> Vec<(&'static str, String)> {
         ),
         ("language", overview.language.to_owned()),
         ("timezone", overview.timezone.clone()),
-        (
-            "announcements",
-            state(overview.announcements, String::new()),
-        ),
-        (
-            "reject",
-            state(
-                is_on("reject"),
-                format!(
-                    "{} from, {} subject, {} header",
-                    reject.from_suffixes,
-                    reject.subject_contains,
-                    reject.headers.len()
-                ),
-            ),
-        ),
-        (
-            "allow",
-            state(
-                is_on("allow"),
-                format!(
-                    "{} senders, {} verified senders{before}",
-                    allow.senders, allow.verified_senders
-                ),
-            ),
-        ),
-        ("virus", state(overview.virus_scan, String::new())),
-        (
-            "spam",
-            state(spam.scan, format!("{held}, notice {}", spam.notice)),
-        ),
-        (
-            "forwarding",
-            match forwarding.mode {
-                "off" => format!("off ({} rules)", forwarding.rules),
-                "all" => format!("all, {} targets", forwarding.targets),
-                mode => format!(
-                    "{mode}, {} rules, {} targets",
-                    forwarding.rules, forwarding.targets
-                ),
-            },
-        ),
-        ("notify", state(is_on("notify"), notify.to.join(", "))),
-        ("auto_reply", state(auto_reply.enabled, reply.join(", "))),
+        ("announcements", state(overview.announcements, "")),
+        ("reject", state(is_on("reject"), &rejects)),
+        ("allow", state(is_on("allow"), &allows)),
+        ("virus", state(overview.virus_scan, "")),
+        ("spam", state(spam.scan, &spam_words)),
+        ("forwarding", forwards(&overview.forwarding)),
+        ("notify", state(is_on("notify"), &notify.to.join(", "))),
+        ("auto_reply", state(auto_reply.enabled, &replies)),
     ]
+}
+
+fn state(on: bool, more: &str) -> String {
+    match (on, more) {
+        (false, _) => "off".to_owned(),
+        (true, "") => "on".to_owned(),
+        (true, more) => format!("on, {more}"),
+    }
+}
+
+fn times_and_texts(reply: &ReplySwitches) -> String {
+    let time = |name: &str, time: &Option<String>| Some(format!("{name} {}", time.as_ref()?));
+    let times = [time("from", &reply.start), time("to", &reply.end)];
+    let texts = format!("{} texts for some senders", reply.per_sender);
+    let words: Vec<String> = times.into_iter().flatten().chain([texts]).collect();
+    words.join(", ")
+}
+
+fn forwards(counts: &ForwardCounts) -> String {
+    let ForwardCounts {
+        mode,
+        targets,
+        rules,
+    } = counts;
+    match *mode {
+        "off" => format!("off ({rules} rules)"),
+        "all" => format!("all, {targets} targets"),
+        mode => format!("{mode}, {rules} rules, {targets} targets"),
+    }
 }
 
 /// Lists that are set as a whole.

@@ -189,7 +189,7 @@ pub(super) fn state(language: Language, word: &str) -> Option<&'static str> {
     })
 }
 
-const STATES: [(&str, &str, &str); 15] = [
+const STATES: [(&str, &str, &str); 16] = [
     ("delivered", "配送済み", "delivered"),
     ("held", "隔離中", "held"),
     ("ready", "送信待ち", "waiting to be sent"),
@@ -202,6 +202,7 @@ const STATES: [(&str, &str, &str); 15] = [
         "refused, put into the mailbox instead",
     ),
     ("dead", "送信できませんでした", "given up"),
+    ("refused", "相手に拒否されました", "refused"),
     ("left_out", "送信しませんでした", "not sent"),
     (
         "in_doubt",

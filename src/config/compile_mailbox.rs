@@ -64,14 +64,14 @@ pub(crate) fn compile(
         .chain(&aliases)
         .map(Address::key)
         .collect();
-    let announced = raw.announcements.effective() && !config.announcement_senders.is_empty();
-    let reject = raw.reject.section();
+    let announced = raw.announcements.or_default() && !config.announcement_senders.is_empty();
+    let reject = raw.reject.or_default();
     let from_suffixes = compile.reject_from(&reject);
     let subject_contains = compile.reject_subject(&reject);
-    let allow = compile.allow(&raw.allow.section(), &from_suffixes);
+    let allow = compile.allow(&raw.allow.or_default(), &from_suffixes);
     let policy = Policy {
         mailbox: address.clone(),
-        language: match raw.language.effective() {
+        language: match raw.language.or_default() {
             RawLanguage::Ja => Language::Ja,
             RawLanguage::En => Language::En,
         },
@@ -80,17 +80,18 @@ pub(crate) fn compile(
         subject_contains,
         headers: compile.headers(&reject.headers),
         allow,
-        virus: raw.virus.section().scan.effective() && config.scanners.virus.engine != Engine::Off,
+        virus: raw.virus.or_default().scan.or_default()
+            && config.scanners.virus.engine != Engine::Off,
         spam: compile.spam(
-            &raw.spam.section(),
+            &raw.spam.or_default(),
             config.scanners.spam.engine != Engine::Off,
         ),
-        forwarding: compile.forwarding(&raw.forwarding.section(), &own),
-        notify: compile.notify(&raw.notify.section(), &own),
+        forwarding: compile.forwarding(&raw.forwarding.or_default(), &own),
+        notify: compile.notify(&raw.notify.or_default(), &own),
         auto_reply: compile.auto_reply(&raw.auto_reply),
         aliases,
     };
-    let spam_notice = match raw.spam.section().notice.effective() {
+    let spam_notice = match raw.spam.or_default().notice.or_default() {
         RawNotice::Off => SpamNotice::Off,
         RawNotice::Each => SpamNotice::Each,
         RawNotice::Daily => SpamNotice::Daily,
@@ -143,7 +144,7 @@ impl Compile<'_> {
     fn headers(&mut self, raw: &Field<Vec<Field<RawHeader>>>) -> Vec<HeaderRule> {
         let mut seen = Vec::new();
         let mut rules = Vec::new();
-        for item in raw.section() {
+        for item in raw.or_default() {
             let Some(word) = item.value else { continue };
             if seen.contains(&word) {
                 self.report
@@ -166,7 +167,7 @@ impl Compile<'_> {
     }
 
     fn allow(&mut self, raw: &RawAllow, rejected: &SuffixSet) -> Allow {
-        let before_reject = raw.before_reject.effective();
+        let before_reject = raw.before_reject.or_default();
         let lists = [
             NamedList {
                 name: "senders",
@@ -220,11 +221,11 @@ impl Compile<'_> {
 
     fn spam(&mut self, raw: &RawSpam, engine: bool) -> Option<Spam> {
         let mark_subject = self.one_line(&raw.mark_subject);
-        let scan = raw.scan.effective();
+        let scan = raw.scan.or_default();
         (scan && engine).then(|| Spam {
             mark_subject,
-            quarantine: raw.quarantine.effective(),
-            notice_each: raw.notice.effective() == RawNotice::Each,
+            quarantine: raw.quarantine.or_default(),
+            notice_each: raw.notice.or_default() == RawNotice::Each,
         })
     }
 
@@ -241,7 +242,7 @@ impl Compile<'_> {
             .get()
             .map(|section| self.redirect(&section.to, &section.keep_copy, all, own));
         let listed = self.rules(&raw.rules, own);
-        let mode = raw.mode.effective();
+        let mode = raw.mode.or_default();
         if !raw.mode.is_given() && (raw.all.is_given() || raw.rules.is_given()) {
             let at = if raw.all.is_given() { all } else { rules };
             let help = "write `mode: all` or `mode: rules`";
@@ -274,13 +275,13 @@ impl Compile<'_> {
     }
 
     fn rules(&mut self, raw: &Field<Vec<Field<RawRule>>>, own: &[String]) -> Vec<ForwardRule> {
-        let items = raw.section();
+        let items = raw.or_default();
         self.check_count(&items, self.limits.forwarding_rules, "rules");
         items.iter().map(|item| self.rule(item, own)).collect()
     }
 
     fn rule(&mut self, item: &Field<RawRule>, own: &[String]) -> ForwardRule {
-        let raw = item.section();
+        let raw = item.or_default();
         let subject = NamedList {
             name: "subject_contains",
             here: &raw.subject_contains,
@@ -305,8 +306,8 @@ impl Compile<'_> {
             .get()
             .and_then(|size| self.size(size, raw.size.key()));
         ForwardRule {
-            paused: raw.paused.effective(),
-            any: raw.r#match.effective() == RawMatch::Any,
+            paused: raw.paused.or_default(),
+            any: raw.r#match.or_default() == RawMatch::Any,
             subject_contains,
             from_suffixes,
             attachment: raw.attachment.value,
@@ -363,7 +364,7 @@ impl Compile<'_> {
         own: &[String],
     ) -> Redirect {
         self.check_targets(to, self.limits.forwarding_targets, "targets");
-        for item in to.section() {
+        for item in to.or_default() {
             // The operator's defaults may name a mailbox, which then keeps its own mail.
             let of_defaults = item.place().file == DAEMON_FILE;
             let is_own = item
@@ -383,13 +384,13 @@ impl Compile<'_> {
         }
         Redirect {
             to: self.addresses(to),
-            keep_copy: keep_copy.effective(),
+            keep_copy: keep_copy.or_default(),
         }
     }
 
     fn notify(&mut self, raw: &RawNotify, own: &[String]) -> Option<Notify> {
         self.check_targets(&raw.to, self.limits.notify_addresses, "addresses");
-        for item in raw.to.section() {
+        for item in raw.to.or_default() {
             let of_defaults = item.place().file == DAEMON_FILE;
             let is_own = item
                 .get()
@@ -401,7 +402,7 @@ impl Compile<'_> {
                     .warning("own-address", item.place(), message, help);
             }
         }
-        let fields = self.notify_fields(&raw.fields.section());
+        let fields = self.notify_fields(&raw.fields.or_default());
         if fields.is_empty() {
             self.report
                 .error("empty", raw.fields.key(), "a notice that tells nothing");
@@ -431,7 +432,7 @@ impl Compile<'_> {
     }
 
     fn auto_reply(&mut self, section: &Field<RawAutoReply>) -> Option<AutoReply> {
-        let raw = section.section();
+        let raw = section.or_default();
         let start = self.instant(&raw.start);
         let end = self.instant(&raw.end);
         if let (Some(start), Some(end)) = (start, end)
@@ -444,7 +445,7 @@ impl Compile<'_> {
             };
             self.report.error("range", at, "`end` is before `start`");
         }
-        let enabled = raw.enabled.effective();
+        let enabled = raw.enabled.or_default();
         let message = self.reply_text(&raw.message);
         if enabled
             && message.trim().is_empty()
@@ -465,7 +466,7 @@ impl Compile<'_> {
             message,
             per_sender: raw
                 .per_sender
-                .section()
+                .or_default()
                 .iter()
                 .map(|item| self.sender_reply(item))
                 .collect(),
@@ -475,7 +476,7 @@ impl Compile<'_> {
     }
 
     fn sender_reply(&mut self, item: &Field<RawSenderReply>) -> SenderReply {
-        let raw = item.section();
+        let raw = item.or_default();
         let list = NamedList {
             name: "senders",
             here: &raw.senders,
@@ -504,7 +505,7 @@ impl Compile<'_> {
     }
 
     fn reply_text(&mut self, raw: &Field<String>) -> String {
-        let text = raw.effective();
+        let text = raw.or_default();
         let most = self.limits.auto_reply_message_bytes;
         if text.len() as u64 > most {
             let message = format!("a text of {} bytes, at most {most} are allowed", text.len());
@@ -534,7 +535,7 @@ impl Compile<'_> {
 
     /// Text that goes into a header field: one line, no control characters.
     fn one_line(&mut self, raw: &Field<String>) -> String {
-        let text = raw.effective();
+        let text = raw.or_default();
         let text = text.trim_end_matches('\n');
         if text.chars().any(char::is_control) {
             self.report.error(
@@ -556,7 +557,7 @@ impl Compile<'_> {
 
     /// Too many, or twice the same: the second one is named.
     fn check_targets(&mut self, to: &Field<Vec<Field<Text<Mail>>>>, most: u64, what: &str) {
-        let items = to.section();
+        let items = to.or_default();
         self.check_count(&items, most, what);
         let mut seen = std::collections::HashSet::new();
         for item in &items {
@@ -571,7 +572,7 @@ impl Compile<'_> {
     }
 
     fn addresses(&self, raw: &Field<Vec<Field<Text<Mail>>>>) -> Vec<Address> {
-        let items = raw.section();
+        let items = raw.or_default();
         items
             .into_iter()
             .filter_map(|item| item.value)

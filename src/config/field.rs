@@ -58,14 +58,9 @@ impl<T: Clone> Field<T> {
 }
 
 impl<T: Clone + Default> Field<T> {
-    /// The section, or one with nothing set.
-    pub(crate) fn section(&self) -> T {
-        self.value.clone().unwrap_or_default()
-    }
-
-    /// The value that counts. Once it lies over the built-in layer only a key without a built-in
-    /// value has none: then what the type has for nothing.
-    pub(crate) fn effective(&self) -> T {
+    /// The value, or what the type has for nothing: no entries, a section with nothing set. Once it
+    /// lies over the built-in layer only a key without a built-in value has none.
+    pub(crate) fn or_default(&self) -> T {
         self.value.clone().unwrap_or_default()
     }
 }

@@ -47,7 +47,7 @@ pub(crate) fn load(report: &mut Report, list: NamedList<'_>, files: &mut Vec<Pat
         report.error_help("conflict", at, message, "keep one of them");
     }
     let Some(FilePath(written)) = list.file.get() else {
-        return list.here.section();
+        return list.here.or_default();
     };
     let path = report.folder(list.file.place()).join(written);
     files.push(path.clone());
@@ -67,7 +67,7 @@ pub(crate) fn load(report: &mut Report, list: NamedList<'_>, files: &mut Vec<Pat
 /// The entries once more, for the lints: what is wrong with them has been said.
 pub(crate) fn again(report: &Report, list: NamedList<'_>) -> Lines {
     let Some(FilePath(written)) = list.file.get() else {
-        return list.here.section();
+        return list.here.or_default();
     };
     let path = report.folder(list.file.place()).join(written);
     let file = report.file_of(&path);

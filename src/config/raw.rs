@@ -471,7 +471,7 @@ words! {
 
 /// A listener's name and its rule of bare line ends, where they are left out.
 fn by_protocol(listener: RawListener) -> RawListener {
-    let (name, bare_newline) = match listener.protocol.effective() {
+    let (name, bare_newline) = match listener.protocol.or_default() {
         RawProtocol::Lmtp => ("lmtp", RawBareNewline::Normalize),
         RawProtocol::Smtp => ("smtp", RawBareNewline::Reject),
     };

@@ -134,7 +134,7 @@ pub(crate) fn is_one(path: &Path) -> bool {
 
 fn compile_tests(report: &mut Report, file: u16, path: &Path, raw: &RawTests) -> RuleTests {
     compile::version(report, &raw.version, file);
-    let written = raw.cases.section();
+    let written = raw.cases.or_default();
     if written.is_empty() && raw.cases.value.is_some() || !raw.cases.is_given() {
         let at = raw.cases.at.map_or(Place::top(file), |at| at.key);
         report.error_help("missing", at, "there is no case", "add one below `cases:`");
@@ -168,7 +168,7 @@ impl Compile<'_> {
         let sender = self.sender(&raw.sender);
         let moment = self.moment(&raw.at);
         let expect = self.expect(&raw.expect, at);
-        let scan = raw.scan.section();
+        let scan = raw.scan.or_default();
         Some(RuleCase {
             name: name?,
             line: at.line,
@@ -177,7 +177,7 @@ impl Compile<'_> {
             sender,
             at: moment,
             trusted_client: raw.trusted_client.value.unwrap_or(true),
-            dmarc_pass: raw.dmarc_pass.effective(),
+            dmarc_pass: raw.dmarc_pass.or_default(),
             spam: scan.spam.value,
             virus: scan.virus.value,
             expect: expect?,
@@ -245,7 +245,7 @@ impl Compile<'_> {
                 .error_help("value", raw.headers.place(), message, help);
             return None;
         }
-        let body = raw.body.effective();
+        let body = raw.body.or_default();
         Some(CaseMail::Text(format!("{headers}\n\n{body}").into_bytes()))
     }
 

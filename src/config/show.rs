@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use super::error::Diagnostic;
 use super::field::Field;
-use super::mailbox::{RawMailbox, VERSION};
+use super::mailbox::{RawForwarding, RawMailbox, RawMode, VERSION};
 use super::setting::{Item, Setting, Shown};
 use super::settings::Config;
-use super::source::{Place, Report};
+use super::source::{DAEMON_FILE, Place, Report};
 use super::text::{Mail, Text};
 use super::{compile, compile_mailbox, patterns, read_file};
 use crate::mail::{Address, harmless, is_harmful};
@@ -79,8 +79,27 @@ pub fn show_mailbox(
         compile_mailbox::compile(&mut report, config, raw, address, &mut Vec::new());
         let name = Text(Mail(address.clone()));
         raw.mailbox = std::mem::take(&mut raw.mailbox).or_built_in(name);
+        raw.forwarding.value.iter_mut().for_each(one_kind);
     }
     settings(raw.as_ref(), report, true)
+}
+
+/// Of the defaults' kind of forwarding and the mailbox's own, which no file has both of, that counts
+/// which `mode` names; with neither named the mailbox's own is shown.
+fn one_kind(forwarding: &mut RawForwarding) {
+    let RawForwarding { mode, all, rules } = forwarding;
+    if !all.is_given() || !rules.is_given() {
+        return;
+    }
+    let keeps_all = match mode.or_default() {
+        RawMode::All => true,
+        RawMode::Rules => false,
+        RawMode::Off => rules.key().file == DAEMON_FILE,
+    };
+    match keeps_all {
+        true => *rules = Field::default(),
+        false => *all = Field::default(),
+    }
 }
 
 fn settings<T: Setting>(
@@ -119,7 +138,7 @@ impl Settings {
             return "built-in".to_owned();
         };
         let name = harmless(&self.report.origin(place).to_string());
-        match self.of_mailbox && place.file == 0 {
+        match self.of_mailbox && place.file == DAEMON_FILE {
             true => format!("mailboxes.defaults {name}"),
             false => name,
         }

@@ -28,7 +28,7 @@ pub type Certificate = Result<Arc<CertifiedKey>, String>;
 
 /// Whether `server.tls` names anything.
 pub(crate) fn is_given(raw: &Field<RawTls>) -> bool {
-    let section = raw.section();
+    let section = raw.or_default();
     is_named(&section.certificate_file) || is_named(&section.key_file)
 }
 
@@ -38,7 +38,7 @@ fn is_named(file: &Field<FilePath>) -> bool {
 
 /// `None` when `server.tls` names nothing, or when there is an error in it.
 pub(crate) fn certificate(report: &mut Report, raw: &Field<RawTls>) -> Option<Certificate> {
-    let section = raw.section();
+    let section = raw.or_default();
     let (chain, key) = (&section.certificate_file, &section.key_file);
     match (is_named(chain), is_named(key)) {
         (true, true) => {}
@@ -50,12 +50,12 @@ pub(crate) fn certificate(report: &mut Report, raw: &Field<RawTls>) -> Option<Ce
             return None;
         }
     }
-    let chain_path = report.folder(chain.place()).join(chain.effective().0);
+    let chain_path = report.folder(chain.place()).join(chain.or_default().0);
     let chain_bytes = match read(report, chain, &chain_path)? {
         Ok(bytes) => bytes,
         Err(why) => return Some(Err(why)),
     };
-    let source = match key.effective().0.parse::<SecretSource>() {
+    let source = match key.or_default().0.parse::<SecretSource>() {
         Ok(source) => source.below(report.folder(key.place())),
         Err(words) => {
             report.error("value", key.place(), words);

@@ -137,7 +137,7 @@ pub(super) async fn why(
 ) -> Result<Json<Value>, Problem> {
     let id = parse_id(&id)?;
     let store = shared.store().clone();
-    let record = blocking(move || store.history_get(id)).await?;
+    let record = blocking(move || store.history_find(id)).await?;
     let record =
         record.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("no such id: {id}")))?;
     let changed = settings_changed(&shared, &record).await;

@@ -26,7 +26,8 @@ use crate::failpoint::{Point, reach};
 use crate::mail::{Address, ReversePath, edit};
 use crate::smtp::Reply;
 use crate::store::{
-    EffectState, Id, OutgoingItem, OutgoingKind, OutgoingState, Shelf, Store, StoreError, blocking,
+    EffectState, Id, OutgoingItem, OutgoingKind, OutgoingState, Refusal, Shelf, Store, StoreError,
+    blocking,
 };
 
 /// The field of a mail whose forwarding failed: the target and its last words.
@@ -338,29 +339,36 @@ impl Courier {
         item.recipients = sorted.open;
         item.last_reply = sorted.last_reply.or(item.last_reply.take());
         let mut wait = sorted.wait;
+        let failed = sorted.failed;
+        let addresses = failed.iter().map(|refusal| refusal.to.clone());
+        let addresses: Vec<String> = addresses.collect();
         let mut done = if item.fallback {
             Settled::InMailbox
         } else {
             Settled::Sent
         };
         let rescues = item.kind == OutgoingKind::Forward && !item.copy_kept && !item.fallback;
-        if rescues && !sorted.failed.is_empty() {
+        if rescues && !failed.is_empty() {
             if self.rescue(item).await {
                 item.copy_kept = true;
+                item.refuse(failed, sorted.put_off);
                 done = Settled::InMailbox;
             } else {
                 item.fallback = item.recipients.is_empty();
-                item.recipients.extend(sorted.failed);
+                item.recipients.extend(addresses);
                 wait = wait.max(retry.first);
             }
-        } else if item.recipients.is_empty() && !sorted.failed.is_empty() {
+        } else if item.recipients.is_empty() && !failed.is_empty() {
             if item.fallback {
                 tracing::error!(id = %item.id, "a failed forward is refused by its own mailbox too and waits in the queue for the operator");
             }
-            item.recipients = sorted.failed;
+            item.recipients = addresses;
             item.state = OutgoingState::Dead;
             item.next_attempt_at = if item.fallback { now } else { later(now, DEAD) };
             return Settled::Dead;
+        } else {
+            // The copy is in the mailbox already, and the others are still served.
+            item.refuse(failed, sorted.put_off);
         }
         item.state = OutgoingState::Ready;
         item.next_attempt_at = later(now, wait);
@@ -456,8 +464,10 @@ enum Settled {
 #[derive(Debug, Default, PartialEq)]
 struct Sorted {
     open: Vec<String>,
-    failed: Vec<String>,
+    failed: Vec<Refusal>,
     last_reply: Option<String>,
+    /// The words for one who is still open.
+    put_off: Option<String>,
     wait: Duration,
 }
 
@@ -480,6 +490,7 @@ fn sort(item: &OutgoingItem, outcomes: &[Outcome], retry: &Retry, now: i64) -> S
         match retry.fate(outcome, item.kind.at_most_once(), item.attempts, age) {
             Fate::Sent => {}
             Fate::Again(wait) => {
+                sorted.put_off = words;
                 sorted.wait = sorted.wait.max(wait);
                 sorted.open.push(recipient.clone());
             }
@@ -489,8 +500,12 @@ fn sort(item: &OutgoingItem, outcomes: &[Outcome], retry: &Retry, now: i64) -> S
                 sorted.open.push(recipient.clone());
             }
             Fate::Failed => {
+                let reply = outcome.as_ref().err().map(|error| error.reply.to_string());
+                sorted.failed.push(Refusal {
+                    to: recipient.clone(),
+                    reply: reply.unwrap_or_default(),
+                });
                 final_words = words;
-                sorted.failed.push(recipient.clone());
             }
         }
     }

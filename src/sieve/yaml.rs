@@ -18,6 +18,10 @@ impl Distinct {
         }
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = &String> {
+        self.keys.iter()
+    }
+
     pub(super) fn has(&self, key: &str) -> bool {
         self.keys.contains(key)
     }
@@ -40,7 +44,7 @@ pub(super) struct Rule {
     pub(super) suffixes: Distinct,
     /// `at_least` or `at_most`, and octets.
     pub(super) size: Option<(&'static str, u64)>,
-    pub(super) to: Vec<String>,
+    pub(super) to: Distinct,
     pub(super) keep_copy: bool,
 }
 
@@ -65,7 +69,7 @@ pub(super) struct Taken {
     pub(super) headers: Vec<&'static str>,
     pub(super) allowed: Distinct,
     pub(super) rules: Vec<Rule>,
-    pub(super) notify: Vec<String>,
+    pub(super) notify: Distinct,
     pub(super) reply: Option<Reply>,
 }
 
@@ -104,7 +108,7 @@ pub(super) fn write(taken: &Taken) -> String {
     }
     forwarding(&mut text, &taken.rules);
     if !taken.notify.is_empty() {
-        let _ = writeln!(text, "\nnotify:\n  to: {}", flow(&taken.notify));
+        let _ = writeln!(text, "\nnotify:\n  to: {}", flow(taken.notify.texts()));
     }
     if let Some(reply) = &taken.reply {
         auto_reply(&mut text, reply);
@@ -116,7 +120,7 @@ fn forwarding(text: &mut String, rules: &[Rule]) {
     match rules {
         [] => {}
         [all] if !all.has_condition() => {
-            let (to, keep) = (flow(&all.to), all.keep_copy);
+            let (to, keep) = (flow(all.to.texts()), all.keep_copy);
             let _ = writeln!(
                 text,
                 "\nforwarding:\n  mode: all\n  all: {{to: {to}, keep_copy: {keep}}}"
@@ -140,7 +144,7 @@ fn forwarding(text: &mut String, rules: &[Rule]) {
                     None if !rule.has_condition() => text.push_str("      size: {at_least: 0B}\n"),
                     None => {}
                 }
-                let _ = writeln!(text, "      to: {}", flow(&rule.to));
+                let _ = writeln!(text, "      to: {}", flow(rule.to.texts()));
                 let _ = writeln!(text, "      keep_copy: {}", rule.keep_copy);
             }
         }

@@ -1,6 +1,7 @@
 //! What was decided and answered: hand-offs, why-records, the 24 h ledger.
 
 use super::batch::{self, tag};
+use super::told::has_effect;
 use super::{
     Batch, Claim, Handoff, HandoffKey, HistoryFilter, Id, SeenKey, Store, StoreError, WhyRecord,
     seen,
@@ -51,6 +52,28 @@ impl Store {
         self.0
             .index
             .get_record(tag::HISTORY, id.as_str().as_bytes())
+    }
+
+    /// The why-record of a mail, or of the mail that the outgoing item of this id was prepared for:
+    /// that bears the mail's time.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and kin.
+    pub fn history_find(&self, id: Id) -> Result<Option<WhyRecord>, StoreError> {
+        if let Some(why) = self.history_get(id)? {
+            return Ok(Some(why));
+        }
+        let bound = |time| batch::key(tag::HISTORY, Id::floor(time).as_str().as_bytes());
+        let (from, to) = (bound(id.millis()), bound(id.millis().saturating_add(1)));
+        for why in self.0.index.records_between::<WhyRecord>(from, to) {
+            match why {
+                Ok(why) if has_effect(&why, id) => return Ok(Some(why)),
+                // What cannot be read is another's.
+                Ok(_) | Err(StoreError::Damaged(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// The why-records that match, in the order of time, read as they are asked for. A record that

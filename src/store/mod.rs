@@ -41,7 +41,7 @@ pub use id::{Id, IdError};
 pub use mailfile::{FileEntry, MailHeader, Shelf};
 pub use record::{
     Answer, Handoff, MAX_VALUE, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry,
-    QuarantineState, WhyRecord, beginning,
+    QuarantineState, Refusal, WhyRecord, beginning,
 };
 pub use report::{
     HistoryFilter, OpenReport, QuarantineFilter, RebuildReport, Settings, Swept, VerifyReport,

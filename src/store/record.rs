@@ -187,6 +187,18 @@ pub struct OutgoingItem {
     pub smtputf8: bool,
     /// The body has 8-bit octets (RFC 6152).
     pub eight_bit: bool,
+    /// Forward paths that are not open any more, since they refused for good.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Refusal>,
+}
+
+/// A forward path that took nothing, and nothing more is tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The address.
+    pub to: String,
+    /// The next hop's words; may be shortened.
+    pub reply: String,
 }
 
 impl OutgoingItem {
@@ -218,7 +230,14 @@ impl OutgoingItem {
             fallback: false,
             handoff: None,
             eight_bit: false,
+            refused: Vec::new(),
         }
+    }
+
+    /// Some have refused for good and keep their words; the last reply is that to those who are open.
+    pub fn refuse(&mut self, refused: Vec<Refusal>, put_off: Option<String>) {
+        self.refused.extend(refused);
+        self.last_reply = put_off.or(self.last_reply.take());
     }
 }
 
@@ -285,7 +304,8 @@ impl Record for QuarantineEntry {
 
 impl Record for OutgoingItem {
     fn texts(&mut self) -> Vec<&mut String> {
-        self.last_reply.iter_mut().collect()
+        let refused = self.refused.iter_mut().map(|refusal| &mut refusal.reply);
+        self.last_reply.iter_mut().chain(refused).collect()
     }
 }
 
@@ -507,6 +527,7 @@ mod tests {
             handoff: Some(HandoffKey::new("a", "b", &MailDigest::of(b"c"))),
             smtputf8: false,
             eight_bit: true,
+            refused: Vec::new(),
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Batch, Id, OutgoingItem, OutgoingKind, Store, WhyRecord};
+use super::{Batch, Id, OutgoingItem, OutgoingKind, Refusal, Store, WhyRecord};
 
 /// The `state` of an effect once it has moved on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +109,7 @@ impl Store {
             effect["state"] = state.as_str().into();
             effect["reply"] = item.last_reply.clone().into();
             set_open(effect, open.map(Vec::as_slice));
+            set_refused(effect, &item.refused);
         });
         Some(telling)
     }
@@ -160,6 +161,12 @@ impl Store {
     }
 }
 
+/// Whether the item is one of the record's effects.
+pub(super) fn has_effect(why: &WhyRecord, id: Id) -> bool {
+    let effects = why.body["effects"].as_array();
+    effects.is_some_and(|all| all.iter().any(|effect| effect["id"] == id.as_str()))
+}
+
 fn effect_of(why: &mut WhyRecord, id: Id) -> Option<&mut Value> {
     let effects = why.body.get_mut("effects")?.as_array_mut()?;
     effects
@@ -181,4 +188,14 @@ fn set_open(effect: &mut Value, open: Option<&[String]>) {
         Some(open) => members.insert("open".to_owned(), open.into()),
         None => members.shift_remove("open"),
     };
+}
+
+/// `refused` names those who refused for good while the others were served.
+fn set_refused(effect: &mut Value, refused: &[Refusal]) {
+    let Some(members) = effect.as_object_mut().filter(|_| !refused.is_empty()) else {
+        return;
+    };
+    let of_one = |refusal: &Refusal| json!({"to": refusal.to, "reply": refusal.reply});
+    let all = refused.iter().map(of_one).collect();
+    members.insert("refused".to_owned(), Value::Array(all));
 }

@@ -619,6 +619,43 @@ fn with_editor(site: &Site, script: &str) -> Done {
     Done::of(&mut command, b"")
 }
 
+#[test]
+fn an_editor_that_is_not_there_is_a_usage_error_and_leaves_no_copy() {
+    let site = Site::new().with_mailbox(TARO, "language: en\n");
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(PROGRAM);
+    command
+        .arg("--config")
+        .arg(site.path("sekimori.yaml"))
+        .args(["mailbox", "edit", TARO])
+        .env("TMPDIR", folder.path())
+        .env("EDITOR", "/nonexistent/editor")
+        .env_remove("VISUAL");
+    let done = Done::of(&mut command, b"").exit(64);
+    assert!(
+        done.stderr.contains("set VISUAL or EDITOR"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_word_null_is_a_text_where_a_text_is_wanted_and_else_bad_data() {
+    let site = Site::new().with_mailbox(TARO, "language: en\n");
+    site.cli(&["mailbox", "set", TARO, "spam.mark_subject=null"])
+        .success();
+    assert!(
+        text(&site).contains("mark_subject: \"null\""),
+        "{}",
+        text(&site)
+    );
+    let done = site
+        .cli(&["mailbox", "set", TARO, "spam.scan=null"])
+        .exit(65);
+    assert!(done.stderr.contains("error[type]"), "{}", done.stderr);
+}
+
 /// What is said to be kept.
 fn kept(done: &Done) -> String {
     let (_, path) = done.stderr.split_once("your text is kept in ").unwrap();
@@ -650,7 +687,7 @@ fn an_editor_works_on_a_copy_that_is_never_lost() {
     );
     assert_eq!(kept(&done), format!("{before}spma: {{}}\n"));
     let done = with_editor(&site, "echo '# x' >> \"$1\"; exit 3");
-    assert_eq!(kept(&done.exit(1)), format!("{before}# x\n"));
+    assert_eq!(kept(&done.exit(75)), format!("{before}# x\n"));
     assert_eq!(text(&site), before);
     // A command in between does not wait for the editor, and neither overwrites the other.
     let script = format!(

@@ -142,6 +142,27 @@ fn why_by_what_the_mta_logged() {
 }
 
 #[test]
+fn why_by_what_our_own_log_names() {
+    let daemon = Site::new()
+        .with_relay(closed_port())
+        .with_mailbox(TARO, "notify: {to: [mobile@else.example]}\n")
+        .start();
+    let answer = daemon.give("a@friend.example", TARO, &mail("a@friend.example", "x"));
+    let id = answer.id();
+    let notice = effect(&daemon, &id, "notify", "waiting");
+    let notice = notice["id"].as_str().unwrap();
+    for pasted in [
+        format!(
+            "ts=2026-11-22T09:00:00Z level=info message=mail id={id} recipient={TARO} reply=250"
+        ),
+        format!("level=warn message=\"not sent\" id={notice} kind=notify error=\"451 4.4.1\""),
+        notice.to_owned(),
+    ] {
+        assert_eq!(daemon.one(&["why", &pasted])["id"], json!(id), "{pasted}");
+    }
+}
+
+#[test]
 fn a_record_has_what_explain_has_and_the_hand_off() {
     let daemon = Site::new().with_mailbox(TARO, RULES).start();
     let raw = crlf(
@@ -295,6 +316,51 @@ fn effects_move_on_with_the_remote_reply() {
         json!(["home@else.example", "slow@else.example"])
     );
     assert_eq!(sent["open"], Value::Null);
+}
+
+#[test]
+fn each_target_of_a_forward_is_told_for_itself() {
+    let relay = Hop::smtp();
+    relay.at_rcpt("gone@else.example", "550 5.1.1 no such user");
+    relay.at_rcpt("slow@else.example", "450 4.2.0 greylisted");
+    let settings = "forwarding:\n  mode: all\n  all: {to: [home@else.example, gone@else.example, slow@else.example], keep_copy: true}\n";
+    let daemon = Site::new()
+        .with_relay(relay.port)
+        .with_mailbox(TARO, settings)
+        .start();
+    let id = daemon
+        .give("a@friend.example", TARO, &mail("a@friend.example", "x"))
+        .id();
+    let refused = json!([{"to": "gone@else.example", "reply": "550 5.1.1 no such user"}]);
+    let waiting = effect(&daemon, &id, "forward", "waiting");
+    assert_eq!(waiting["refused"], refused);
+    assert_eq!(waiting["open"], json!(["slow@else.example"]));
+    let text = daemon
+        .cli(&["why", "--language", "en", &id])
+        .success()
+        .text();
+    for line in [
+        "forward to home@else.example: sent\n",
+        "forward to slow@else.example: put off, will be tried again (slow@else.example: 450 4.2.0 greylisted)\n",
+        "forward to gone@else.example: refused (550 5.1.1 no such user)\n",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    relay.relent();
+    let sent = effect(&daemon, &id, "forward", "sent");
+    assert_eq!(
+        sent["refused"], refused,
+        "it is not forgotten when the others are served"
+    );
+    let text = daemon
+        .cli(&["why", "--language", "en", &id])
+        .success()
+        .text();
+    assert!(
+        text.contains("home@else.example, slow@else.example: sent (250"),
+        "{text}"
+    );
+    assert!(text.contains("gone@else.example: refused (550"), "{text}");
 }
 
 #[test]

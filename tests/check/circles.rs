@@ -89,6 +89,55 @@ fn rules_make_a_circle_when_one_mail_passes_all() {
     }
 }
 
+/// A rule behind another meets what that one left.
+#[test]
+fn rules_make_no_circle_of_mail_that_an_earlier_rule_takes() {
+    let mailboxes = |first: &str, second: &str| {
+        format!(
+            "a: forwarding: {{mode: rules, rules: [{{{first}, to: [x@y.example]}}, {{{second}, to: [b@east.example.jp]}}]}}\n\
+             b: forwarding: {{mode: rules, rules: [{{attachment: true, to: [a@east.example.jp]}}]}}"
+        )
+    };
+    for (first, second, circles) in [
+        ("attachment: true", "subject_contains: [x y]", 0),
+        ("attachment: false", "subject_contains: [x y]", 1),
+        (
+            "paused: true, attachment: true",
+            "subject_contains: [x y]",
+            1,
+        ),
+        (
+            "attachment: true, subject_contains: [z z]",
+            "subject_contains: [x y]",
+            1,
+        ),
+        (
+            "match: any, attachment: true, subject_contains: [z z]",
+            "subject_contains: [x y]",
+            0,
+        ),
+        ("size: {at_least: 0B}", "subject_contains: [x y]", 0),
+        ("size: {at_least: 2MiB}", "size: {at_least: 1MiB}", 1),
+        (
+            "match: any, size: {at_most: 2MiB}, subject_contains: [z z]",
+            "match: any, size: {at_least: 3MiB}, attachment: true",
+            1,
+        ),
+        (
+            "size: {at_most: 2MiB}",
+            "attachment: true, size: {at_most: 1MiB}",
+            0,
+        ),
+    ] {
+        let found = self::mailboxes(EAST, &mailboxes(first, second));
+        let told = found
+            .iter()
+            .filter(|place| place.contains("forward-circle"))
+            .count();
+        assert_eq!(told, circles, "{first} / {second}: {found:?}");
+    }
+}
+
 #[test]
 fn a_mailbox_without_a_file_has_the_defaults() {
     let defaults = "version: 1\nmailboxes:\n  domains: [east.example.jp]\n  defaults: {forwarding: {mode: all, all: {to: [a@east.example.jp]}}}\n";

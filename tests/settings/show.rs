@@ -48,6 +48,54 @@ fn site() -> (tempfile::TempDir, config::Settings, config::Settings) {
     (folder, shown, mailbox)
 }
 
+/// No file has both kinds of forwarding, but the defaults may have the other one.
+#[test]
+fn of_two_kinds_of_forwarding_the_one_that_counts_is_shown() {
+    const RULES: &str = "rules: [{attachment: true, to: [z@y.jp]}]";
+    const ALL: &str = "all: {to: [q@y.jp]}";
+    for (defaults, own, shown, hidden) in [
+        (
+            format!("mode: rules, {RULES}"),
+            format!("mode: all, {ALL}"),
+            "all",
+            "rules",
+        ),
+        (
+            format!("mode: all, {ALL}"),
+            format!("mode: rules, {RULES}"),
+            "rules",
+            "all",
+        ),
+        (
+            format!("mode: rules, {RULES}"),
+            ALL.to_owned(),
+            "rules",
+            "all",
+        ),
+        (RULES.to_owned(), ALL.to_owned(), "all", "rules"),
+        (ALL.to_owned(), RULES.to_owned(), "rules", "all"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("version: 1\nmailboxes: {{defaults: {{forwarding: {{{defaults}}}}}}}\n");
+        let config = config::Config::parse(&text, folder.path()).unwrap().config;
+        let path = folder.path().join("taro.yaml");
+        fs::write(&path, format!("version: 1\nforwarding: {{{own}}}\n")).unwrap();
+        let address = Address::parse("taro@east.example.jp").unwrap();
+        let settings = config::show_mailbox(&config, Some(&path), &address).unwrap();
+        let yaml = settings.yaml(false);
+        assert!(
+            yaml.contains(&format!("\n  {shown}:")),
+            "{own} over {defaults}:\n{yaml}"
+        );
+        assert!(
+            !yaml.contains(&format!("\n  {hidden}:")),
+            "{own} over {defaults}:\n{yaml}"
+        );
+        let again = config.parse_mailbox(&yaml, Path::new("/draft/taro.yaml"));
+        assert!(again.is_ok(), "{again:?}\n{yaml}");
+    }
+}
+
 fn leaf<'a>(leaves: &'a [Leaf], key: &str) -> &'a Leaf {
     let found = leaves.iter().find(|leaf| leaf.key == key);
     found.unwrap_or_else(|| panic!("{key} is not there: {leaves:#?}"))

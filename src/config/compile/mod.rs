@@ -36,24 +36,24 @@ pub(crate) fn config(report: &mut Report, path: &Path, raw: &RawConfig) -> Optio
     let config = Config {
         path: path.to_owned(),
         generation: String::new(),
-        server: compile.server(&raw.server.section())?,
-        mailboxes: compile.mailboxes(&raw.mailboxes.section()),
+        server: compile.server(&raw.server.or_default())?,
+        mailboxes: compile.mailboxes(&raw.mailboxes.or_default()),
         announcement_senders: compile.announcement_senders(raw),
-        delivery: compile.delivery(&raw.delivery.section())?,
-        relay: compile.relay(&raw.relay.section())?,
-        scanners: compile.scanners(&raw.scanners.section()),
+        delivery: compile.delivery(&raw.delivery.or_default())?,
+        relay: compile.relay(&raw.relay.or_default())?,
+        scanners: compile.scanners(&raw.scanners.or_default()),
         store: Store {
-            path: compile.path(&raw.store.section().path),
+            path: compile.path(&raw.store.or_default().path),
         },
-        quarantine: compile.quarantine(&raw.quarantine.section()),
+        quarantine: compile.quarantine(&raw.quarantine.or_default()),
         history: History {
-            retention: span(&raw.history.section().retention),
+            retention: span(&raw.history.or_default().retention),
         },
-        limits: compile.limits(&raw.limits.section()),
-        logging: compile.logging(&raw.logging.section()),
-        control: compile.control(&raw.control.section()),
+        limits: compile.limits(&raw.limits.or_default()),
+        logging: compile.logging(&raw.logging.or_default()),
+        control: compile.control(&raw.control.or_default()),
     };
-    compile_mailbox::check_defaults(report, &config, &raw.mailboxes.section().defaults);
+    compile_mailbox::check_defaults(report, &config, &raw.mailboxes.or_default().defaults);
     // Now all lists are read.
     let generation = report.generation("");
     Some(Config {
@@ -85,7 +85,7 @@ pub(crate) fn version(report: &mut Report, version: &Field<u64>, file: u16) {
 
 /// A time zone by its IANA name. Japan's needs no database.
 pub(crate) fn timezone(report: &mut Report, name: &Field<String>) -> TimeZone {
-    let written = name.effective();
+    let written = name.or_default();
     match TimeZone::get(&written) {
         Ok(zone) => zone,
         Err(_) if written == "Asia/Tokyo" => TimeZone::fixed(Offset::constant(9)),
@@ -107,12 +107,12 @@ fn not_built(report: &mut Report, raw: &RawConfig) {
     let mut refuse = |at: Place, what: &str, help: &str| {
         report.error_help("not-built", at, format!("{what} is not built yet"), help);
     };
-    let trust = raw.trust.section();
-    let srs = trust.srs.section().enabled;
+    let trust = raw.trust.or_default();
+    let srs = trust.srs.or_default().enabled;
     if srs.get() == Some(&true) {
         refuse(srs.place(), "trust.srs", "write `enabled: false`");
     }
-    let sign = trust.sign.section().enabled;
+    let sign = trust.sign.or_default().enabled;
     if sign.get() == Some(&true) {
         refuse(sign.place(), "trust.sign", "write `enabled: false`");
     }
@@ -123,19 +123,19 @@ fn not_built(report: &mut Report, raw: &RawConfig) {
     {
         refuse(trust.verify.place(), "trust.verify", "write `verify: off`");
     }
-    let scanners = raw.scanners.section();
-    let engine = scanners.virus.section().engine;
+    let scanners = raw.scanners.or_default();
+    let engine = scanners.virus.or_default().engine;
     if engine.get() == Some(&RawVirusEngine::Clamd) {
         refuse(engine.place(), "the engine clamd", "`off` or `upstream`");
     }
-    let engine = scanners.spam.section().engine;
+    let engine = scanners.spam.or_default().engine;
     if matches!(
         engine.get(),
         Some(RawSpamEngine::Rspamd | RawSpamEngine::Spamd)
     ) {
         refuse(engine.place(), "this engine", "`off` or `upstream`");
     }
-    let listen = raw.metrics.section().listen;
+    let listen = raw.metrics.or_default().listen;
     if listen.get().is_some_and(|listen| !listen.is_empty()) {
         refuse(listen.place(), "metrics", "write `listen: \"\"`");
     }
@@ -160,7 +160,7 @@ impl Compile<'_> {
                 None => {}
             }
         }
-        let extension = raw.address_extension.effective();
+        let extension = raw.address_extension.or_default();
         let mut signs = extension.chars();
         let sign = signs.next();
         if signs.next().is_some() || sign.is_some_and(|c| !c.is_ascii_punctuation() || c == '@') {
@@ -172,15 +172,15 @@ impl Compile<'_> {
         Mailboxes {
             dir: self.path(&raw.dir),
             domains,
-            writable: raw.writable.effective(),
-            unknown: match raw.unknown.effective() {
+            writable: raw.writable.or_default(),
+            unknown: match raw.unknown.or_default() {
                 RawUnknown::Accept => Unknown::Accept,
                 RawUnknown::Reject => Unknown::Reject,
             },
-            watch: raw.watch.effective(),
+            watch: raw.watch.or_default(),
             address_extension: sign,
-            cache: raw.cache.effective().0.0,
-            defaults: Arc::new(raw.defaults.section()),
+            cache: raw.cache.or_default().0.0,
+            defaults: Arc::new(raw.defaults.or_default()),
         }
     }
 
@@ -195,9 +195,9 @@ impl Compile<'_> {
     }
 
     fn scanners(&mut self, raw: &RawScanners) -> Scanners {
-        let virus = raw.virus.section();
-        let upstream = virus.upstream.section();
-        let engine = match virus.engine.effective() {
+        let virus = raw.virus.or_default();
+        let upstream = virus.upstream.or_default();
+        let engine = match virus.engine.or_default() {
             RawVirusEngine::Upstream => Engine::Upstream {
                 header: self.field_name(&upstream.header),
                 value: self.wanted(&upstream.infected),
@@ -208,12 +208,12 @@ impl Compile<'_> {
             engine,
             max_size: octets(&virus.max_size),
             timeout: span(&virus.timeout),
-            on_error: on_error(virus.on_error.effective()),
-            keep_original: virus.keep_original.effective(),
+            on_error: on_error(virus.on_error.or_default()),
+            keep_original: virus.keep_original.or_default(),
         };
-        let spam = raw.spam.section();
-        let upstream = spam.upstream.section();
-        let engine = match spam.engine.effective() {
+        let spam = raw.spam.or_default();
+        let upstream = spam.upstream.or_default();
+        let engine = match spam.engine.or_default() {
             RawSpamEngine::Upstream => Engine::Upstream {
                 header: self.field_name(&upstream.header),
                 value: self.wanted(&upstream.spam),
@@ -224,7 +224,7 @@ impl Compile<'_> {
             engine,
             max_size: octets(&spam.max_size),
             timeout: span(&spam.timeout),
-            on_error: on_error(spam.on_error.effective()),
+            on_error: on_error(spam.on_error.or_default()),
             keep_original: true,
         };
         Scanners { virus, spam }
@@ -232,7 +232,7 @@ impl Compile<'_> {
 
     /// RFC 5322 3.6.8: printable ASCII but the colon.
     fn field_name(&mut self, field: &Field<String>) -> String {
-        let name = field.effective();
+        let name = field.or_default();
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
             self.value(field.place(), "a header field name, without its colon");
         }
@@ -240,7 +240,7 @@ impl Compile<'_> {
     }
 
     fn wanted(&mut self, field: &Field<String>) -> String {
-        let text = field.effective();
+        let text = field.or_default();
         if text.trim().is_empty() {
             self.report
                 .error("empty", field.key(), "an empty text would match every mail");
@@ -249,8 +249,8 @@ impl Compile<'_> {
     }
 
     fn quarantine(&mut self, raw: &RawQuarantine) -> Quarantine {
-        let notice = raw.notice.section();
-        let written = notice.daily_at.effective();
+        let notice = raw.notice.or_default();
+        let written = notice.daily_at.or_default();
         let daily_at = jiff::civil::Time::strptime("%H:%M", &written).unwrap_or_else(|_| {
             self.value(
                 notice.daily_at.place(),
@@ -272,21 +272,21 @@ impl Compile<'_> {
         Limits {
             from_suffix_chars: self.range(&raw.from_suffix_chars),
             subject_chars: self.range(&raw.subject_chars),
-            entries_total: raw.entries_total.effective(),
-            forwarding_rules: raw.forwarding_rules.effective(),
-            forwarding_targets: raw.forwarding_targets.effective(),
+            entries_total: raw.entries_total.or_default(),
+            forwarding_rules: raw.forwarding_rules.or_default(),
+            forwarding_targets: raw.forwarding_targets.or_default(),
             forwarding_pattern_bytes: octets(&raw.forwarding_pattern_bytes),
-            notify_addresses: raw.notify_addresses.effective(),
+            notify_addresses: raw.notify_addresses.or_default(),
             auto_reply_interval: span(&raw.auto_reply_interval),
             auto_reply_message_bytes: octets(&raw.auto_reply_message_bytes),
         }
     }
 
     fn range(&mut self, raw: &Field<RawRange>) -> Range {
-        let section = raw.section();
+        let section = raw.or_default();
         let range = Range {
-            min: section.min.effective(),
-            max: section.max.effective(),
+            min: section.min.or_default(),
+            max: section.max.or_default(),
         };
         if range.min > range.max {
             self.value(raw.key(), "`min` is more than `max`");
@@ -306,7 +306,7 @@ impl Compile<'_> {
     }
 
     fn control(&mut self, raw: &RawControl) -> Control {
-        let mode = raw.mode.effective();
+        let mode = raw.mode.or_default();
         let octal = mode.len() <= 4 && mode.bytes().all(|b| (b'0'..=b'7').contains(&b));
         let bits = u32::from_str_radix(&mode, 8)
             .ok()
@@ -324,7 +324,7 @@ impl Compile<'_> {
     }
 
     fn path(&mut self, field: &Field<FilePath>) -> PathBuf {
-        let FilePath(written) = field.effective();
+        let FilePath(written) = field.or_default();
         if written.is_empty() || written.contains('\0') {
             self.value(field.place(), "a path is wanted");
         }
@@ -337,17 +337,17 @@ impl Compile<'_> {
 }
 
 fn span(field: &Field<Span>) -> Duration {
-    let Text(NonZero(Time(span))) = field.effective();
+    let Text(NonZero(Time(span))) = field.or_default();
     span
 }
 
 fn octets(field: &Field<Room>) -> u64 {
-    let Text(NonZero(Size(size))) = field.effective();
+    let Text(NonZero(Size(size))) = field.or_default();
     size
 }
 
 fn count(field: &Field<Count>) -> usize {
-    let Count(number) = field.effective();
+    let Count(number) = field.or_default();
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
@@ -370,22 +370,22 @@ fn on_error(word: RawOnError) -> OnError {
 
 fn logging(raw: &RawLogging) -> Logging {
     Logging {
-        target: match raw.target.effective() {
+        target: match raw.target.or_default() {
             RawLogTarget::Journald => LogTarget::Journald,
             RawLogTarget::Stderr => LogTarget::Stderr,
         },
-        format: match raw.format.effective() {
+        format: match raw.format.or_default() {
             RawLogFormat::Logfmt => LogFormat::Logfmt,
             RawLogFormat::Json => LogFormat::Json,
         },
-        level: match raw.level.effective() {
+        level: match raw.level.or_default() {
             RawLogLevel::Error => LogLevel::Error,
             RawLogLevel::Warn => LogLevel::Warn,
             RawLogLevel::Info => LogLevel::Info,
             RawLogLevel::Debug => LogLevel::Debug,
             RawLogLevel::Trace => LogLevel::Trace,
         },
-        redact: match raw.redact.effective() {
+        redact: match raw.redact.or_default() {
             RawRedact::None => Redact::None,
             RawRedact::Subject => Redact::Subject,
             RawRedact::Addresses => Redact::Addresses,

@@ -9,10 +9,10 @@ use crate::config::text::{FilePath, Mail, Text, is_host};
 
 impl Compile<'_> {
     pub(super) fn delivery(&mut self, raw: &RawDelivery) -> Option<Delivery> {
-        let lmtp = self.next_hop(&raw.lmtp.section())?;
-        let smtp = self.next_hop(&raw.smtp.section())?;
-        let maildir = self.maildir(&raw.maildir.section());
-        Some(match raw.method.effective() {
+        let lmtp = self.next_hop(&raw.lmtp.or_default())?;
+        let smtp = self.next_hop(&raw.smtp.or_default())?;
+        let maildir = self.maildir(&raw.maildir.or_default());
+        Some(match raw.method.or_default() {
             RawMethod::Maildir => maildir,
             RawMethod::Lmtp => Delivery::Lmtp(lmtp),
             RawMethod::Smtp => Delivery::Smtp(smtp),
@@ -29,7 +29,7 @@ impl Compile<'_> {
     }
 
     fn maildir(&mut self, raw: &RawMaildir) -> Delivery {
-        let FilePath(written) = raw.path.effective();
+        let FilePath(written) = raw.path.or_default();
         let rest = written.replace("%{domain}", "").replace("%{localpart}", "");
         if rest.contains("%{") {
             self.value(
@@ -45,17 +45,17 @@ impl Compile<'_> {
         let path = self.report.folder(raw.path.place()).join(written);
         Delivery::Maildir {
             path: path.to_string_lossy().into_owned(),
-            fsync: raw.fsync.effective(),
+            fsync: raw.fsync.or_default(),
         }
     }
 
     pub(super) fn relay(&mut self, raw: &RawRelay) -> Option<Relay> {
-        let host = raw.host.effective();
+        let host = raw.host.or_default();
         let ip = host.trim_start_matches('[').trim_end_matches(']');
         if !is_host(&host) && ip.parse::<core::net::IpAddr>().is_err() {
             self.value(raw.host.place(), "a host name or an address");
         }
-        let tls = match raw.tls.effective() {
+        let tls = match raw.tls.or_default() {
             RawRelayTls::None => RelayTls::None,
             RawRelayTls::Opportunistic => RelayTls::Opportunistic,
             RawRelayTls::Starttls => RelayTls::Starttls,
@@ -63,37 +63,37 @@ impl Compile<'_> {
         };
         let Text(from) = raw.from.value.clone()?;
         let reply_to = raw.reply_to.value.clone();
-        let signature = raw.signature.section();
+        let signature = raw.signature.or_default();
         Some(Relay {
             host: ip.to_owned(),
-            port: u16::try_from(raw.port.effective().0).ok()?,
+            port: u16::try_from(raw.port.or_default().0).ok()?,
             tls,
             auth: self.auth(&raw.auth, tls, ip),
             timeout: span(&raw.timeout),
             max_connections: count(&raw.max_connections),
-            min_interval: raw.min_interval.effective().0.0,
-            per_minute: u32::try_from(raw.per_minute.effective()).unwrap_or(u32::MAX),
-            retry: self.retry(&raw.retry.section()),
+            min_interval: raw.min_interval.or_default().0.0,
+            per_minute: u32::try_from(raw.per_minute.or_default()).unwrap_or(u32::MAX),
+            retry: self.retry(&raw.retry.or_default()),
             from,
             reply_to: reply_to.map(|Text(Mail(address))| address),
             signature: Signature {
-                ja: signature.ja.effective(),
-                en: signature.en.effective(),
+                ja: signature.ja.or_default(),
+                en: signature.en.or_default(),
             },
         })
     }
 
     fn auth(&mut self, raw: &Field<RawAuth>, tls: RelayTls, host: &str) -> Option<RelayAuth> {
-        let auth = raw.section();
-        let mechanism = match auth.mechanism.effective() {
+        let auth = raw.or_default();
+        let mechanism = match auth.mechanism.or_default() {
             RawMechanism::None => return None,
             RawMechanism::Plain => Mechanism::Plain,
             RawMechanism::Login => Mechanism::Login,
             RawMechanism::Xoauth2 => Mechanism::Xoauth2,
         };
         let at = auth.mechanism.place();
-        let username = auth.username.effective();
-        let FilePath(password) = auth.password_file.effective();
+        let username = auth.username.or_default();
+        let FilePath(password) = auth.password_file.or_default();
         if username.is_empty() || password.is_empty() {
             let help = "set `username` and `password_file`, or `mechanism: none`";
             self.report
@@ -136,7 +136,7 @@ impl Compile<'_> {
         }
         Retry {
             first,
-            factor: raw.factor.effective().0,
+            factor: raw.factor.or_default().0,
             longest,
             give_up: span(&raw.give_up),
         }

@@ -16,19 +16,19 @@ use crate::smtp::{BareNewline, Cidr, ListenAddress};
 
 impl Compile<'_> {
     pub(super) fn server(&mut self, raw: &RawServer) -> Option<Server> {
-        let hostname = raw.hostname.effective();
+        let hostname = raw.hostname.or_default();
         if !is_host(&hostname) {
             self.value(
                 raw.hostname.place(),
                 "a host name is letters, digits, dots and hyphens",
             );
         }
-        let default_domain = raw.default_domain.effective();
+        let default_domain = raw.default_domain.or_default();
         if domain_key(&default_domain).is_none() {
             self.value(raw.default_domain.place(), "this is no mail domain");
         }
-        let timeouts = raw.timeouts.section();
-        let limits = raw.limits.section();
+        let timeouts = raw.timeouts.or_default();
+        let limits = raw.limits.or_default();
         let message_size = octets(&limits.message_size);
         let memory = octets(&limits.memory);
         if memory < message_size {
@@ -81,7 +81,7 @@ impl Compile<'_> {
         raw: &Field<Vec<Field<RawListener>>>,
         certificate: &Field<RawTls>,
     ) -> Vec<Listener> {
-        let items = raw.section();
+        let items = raw.or_default();
         if items.is_empty() {
             self.report
                 .error("empty", raw.key(), "a server without a listener");
@@ -90,22 +90,22 @@ impl Compile<'_> {
         let mut places = Vec::new();
         let mut listeners = Vec::new();
         for item in &items {
-            let Some(listener) = self.listener(&item.section()) else {
+            let Some(listener) = self.listener(&item.or_default()) else {
                 continue;
             };
             let at = |field: Place| if field.line > 0 { field } else { item.place() };
             if !names.insert(listener.name.clone()) {
-                let at = at(item.section().name.place());
+                let at = at(item.or_default().name.place());
                 let message = format!("two listeners are named `{}`", listener.name);
                 self.report
                     .error_help("duplicate", at, message, "give each a `name`");
             }
             if listener.tls != ListenerTls::None {
-                self.listener_tls(&item.section(), &listener.listen, certificate);
+                self.listener_tls(&item.or_default(), &listener.listen, certificate);
             }
             let any_port = matches!(listener.listen, ListenAddress::Tcp { port: 0, .. });
             if !any_port && places.contains(&listener.listen) {
-                let at = at(item.section().listen.place());
+                let at = at(item.or_default().listen.place());
                 self.report
                     .error("duplicate", at, "two listeners listen at the same place");
             }
@@ -116,7 +116,7 @@ impl Compile<'_> {
     }
 
     fn listener(&mut self, raw: &RawListener) -> Option<Listener> {
-        let protocol = match raw.protocol.effective() {
+        let protocol = match raw.protocol.or_default() {
             RawProtocol::Lmtp => Protocol::Lmtp,
             RawProtocol::Smtp => Protocol::Smtp,
         };
@@ -129,16 +129,16 @@ impl Compile<'_> {
                 .warning("lmtp-port", raw.listen.place(), message, help);
         }
         Some(Listener {
-            name: raw.name.effective(),
+            name: raw.name.or_default(),
             protocol,
             listen,
-            clients: self.clients(&raw.clients.section()),
-            tls: match raw.tls.effective() {
+            clients: self.clients(&raw.clients.or_default()),
+            tls: match raw.tls.or_default() {
                 RawListenerTls::None => ListenerTls::None,
                 RawListenerTls::Starttls => ListenerTls::Starttls,
                 RawListenerTls::Implicit => ListenerTls::Implicit,
             },
-            bare_newline: match raw.bare_newline.effective() {
+            bare_newline: match raw.bare_newline.or_default() {
                 RawBareNewline::Normalize => BareNewline::Normalize,
                 RawBareNewline::Reject => BareNewline::Reject,
             },

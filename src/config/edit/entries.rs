@@ -77,7 +77,7 @@ impl List {
 
     /// The patterns of a list of patterns, or of the text file in its place.
     fn patterns(self, raw: &RawMailbox) -> Option<(Field<Lines>, Field<FilePath>)> {
-        let (reject, allow) = (raw.reject.section(), raw.allow.section());
+        let (reject, allow) = (raw.reject.or_default(), raw.allow.or_default());
         match self {
             Self::RejectFrom => Some((reject.from_suffixes, reject.from_suffixes_file)),
             Self::RejectSubject => Some((reject.subject_contains, reject.subject_contains_file)),
@@ -89,8 +89,8 @@ impl List {
 
     fn addresses(self, raw: &RawMailbox) -> Field<Vec<Field<Text<Mail>>>> {
         match self {
-            Self::NotifyTo => raw.notify.section().to,
-            _ => raw.forwarding.section().all.section().to,
+            Self::NotifyTo => raw.notify.or_default().to,
+            _ => raw.forwarding.or_default().all.or_default().to,
         }
     }
 
@@ -98,7 +98,7 @@ impl List {
     pub(super) fn is_given(self, raw: &RawMailbox) -> bool {
         match self.patterns(raw) {
             Some((here, file)) => here.is_given() || file.is_given(),
-            None if self == Self::RejectHeaders => raw.reject.section().headers.is_given(),
+            None if self == Self::RejectHeaders => raw.reject.or_default().headers.is_given(),
             None => self.addresses(raw).is_given(),
         }
     }
@@ -121,7 +121,7 @@ impl List {
             return patterns::load(report, list, &mut Vec::new()).0;
         }
         if self == Self::RejectHeaders {
-            let items = raw.reject.section().headers.section();
+            let items = raw.reject.or_default().headers.or_default();
             let word = |item: &Field<RawHeader>| Some((item.place(), item.value?.word()));
             return items
                 .iter()
@@ -129,7 +129,7 @@ impl List {
                 .map(|(place, word)| line(place, word))
                 .collect();
         }
-        let items = self.addresses(raw).section();
+        let items = self.addresses(raw).or_default();
         let address = |item: &Field<Text<Mail>>| {
             let Text(Mail(address)) = item.get()?;
             Some(line(item.place(), &address.to_string()))

@@ -19,7 +19,10 @@ use std::collections::BTreeSet;
 use std::io;
 
 pub use entries::{HEADER_WORDS, List};
-pub use overview::{ForwardView, Overview, ReplyView, RuleView, SenderView, overview_of_file};
+pub use overview::{
+    ForwardCounts, ForwardView, Overview, ReplySwitches, ReplyView, RuleView, SenderView,
+    overview_of_file,
+};
 pub use session::{Access, Entries, Listed, Saved, Session, Written};
 pub use value::Value;
 pub use yaml::{ByHand, apply};

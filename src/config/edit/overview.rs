@@ -211,16 +211,16 @@ impl Session<'_> {
     /// The forwarding.
     pub fn forwarding(&self) -> ForwardView {
         let (mut report, merged) = self.merged();
-        let forwarding = merged.forwarding.section();
-        let all = forwarding.all.section();
-        let rules = forwarding.rules.section();
+        let forwarding = merged.forwarding.or_default();
+        let all = forwarding.all.or_default();
+        let rules = forwarding.rules.or_default();
         let rule = |(index, item): (usize, &Field<RawRule>)| {
-            rule_view(&mut report, index + 1, &item.section())
+            rule_view(&mut report, index + 1, &item.or_default())
         };
         ForwardView {
-            mode: forwarding.mode.effective().word(),
+            mode: forwarding.mode.or_default().word(),
             to: addresses(&all.to),
-            keep_copy: all.keep_copy.effective(),
+            keep_copy: all.keep_copy.or_default(),
             rules: rules.iter().enumerate().map(rule).collect(),
         }
     }
@@ -228,21 +228,21 @@ impl Session<'_> {
     /// The auto-reply.
     pub fn auto_reply(&self) -> ReplyView {
         let (mut report, merged) = self.merged();
-        let reply = merged.auto_reply.section();
+        let reply = merged.auto_reply.or_default();
         let mut texts = Vec::new();
-        for item in reply.per_sender.section() {
-            let raw = item.section();
+        for item in reply.per_sender.or_default() {
+            let raw = item.or_default();
             texts.push(SenderView {
                 senders: entries(&mut report, "senders", &raw.senders, &raw.senders_file),
-                message: raw.message.effective(),
+                message: raw.message.or_default(),
             });
         }
         ReplyView {
-            enabled: reply.enabled.effective(),
+            enabled: reply.enabled.or_default(),
             start: reply.start.value,
             end: reply.end.value,
             subject: reply.subject.value,
-            message: reply.message.effective(),
+            message: reply.message.or_default(),
             per_sender: texts,
         }
     }
@@ -268,9 +268,9 @@ fn overview(
         senders: lines(List::AllowSenders).len(),
         verified_senders: lines(List::AllowVerified).len(),
     };
-    let spam = merged.spam.section();
+    let spam = merged.spam.or_default();
     let forwarding = forward_counts(merged);
-    let auto_reply = merged.auto_reply.section();
+    let auto_reply = merged.auto_reply.or_default();
     let notify = mailbox.policy.notify.as_ref();
     let mut overview = Overview {
         mailbox: mailbox.policy.mailbox.to_string(),
@@ -281,13 +281,13 @@ fn overview(
             Language::En => "en",
         },
         timezone: mailbox.timezone.iana_name().unwrap_or("UTC").to_owned(),
-        announcements: merged.announcements.effective(),
+        announcements: merged.announcements.or_default(),
         reject,
         allow,
-        virus_scan: merged.virus.section().scan.effective(),
+        virus_scan: merged.virus.or_default().scan.or_default(),
         spam: SpamSwitches {
-            scan: spam.scan.effective(),
-            quarantine: spam.quarantine.effective(),
+            scan: spam.scan.or_default(),
+            quarantine: spam.quarantine.or_default(),
             notice: match mailbox.spam_notice {
                 SpamNotice::Off => "off",
                 SpamNotice::Each => "each",
@@ -300,10 +300,10 @@ fn overview(
             fields: notify.map_or_else(Vec::new, |n| n.fields.iter().map(field).collect()),
         },
         auto_reply: ReplySwitches {
-            enabled: auto_reply.enabled.effective(),
+            enabled: auto_reply.enabled.or_default(),
             start: auto_reply.start.value,
             end: auto_reply.end.value,
-            per_sender: auto_reply.per_sender.section().len(),
+            per_sender: auto_reply.per_sender.or_default().len(),
         },
     };
     overview.on = on(&overview);
@@ -328,15 +328,15 @@ fn on(overview: &Overview) -> Vec<&'static str> {
 }
 
 fn forward_counts(merged: &RawMailbox) -> ForwardCounts {
-    let forwarding = merged.forwarding.section();
-    let chosen = forwarding.mode.effective();
-    let rules = forwarding.rules.section();
+    let forwarding = merged.forwarding.or_default();
+    let chosen = forwarding.mode.or_default();
+    let rules = forwarding.rules.or_default();
     let targets = match chosen {
         RawMode::Off => 0,
-        RawMode::All => forwarding.all.section().to.section().len(),
+        RawMode::All => forwarding.all.or_default().to.or_default().len(),
         RawMode::Rules => rules
             .iter()
-            .map(|rule| rule.section().to.section().len())
+            .map(|rule| rule.or_default().to.or_default().len())
             .sum(),
     };
     ForwardCounts {
@@ -350,8 +350,8 @@ fn rule_view(report: &mut Report, number: usize, raw: &RawRule) -> RuleView {
     RuleView {
         number,
         name: raw.name.value.clone(),
-        paused: raw.paused.effective(),
-        matching: raw.r#match.effective().word(),
+        paused: raw.paused.or_default(),
+        matching: raw.r#match.or_default().word(),
         subject_contains: entries(
             report,
             "subject_contains",
@@ -367,7 +367,7 @@ fn rule_view(report: &mut Report, number: usize, raw: &RawRule) -> RuleView {
         attachment: raw.attachment.value,
         size: raw.size.get().and_then(size),
         to: addresses(&raw.to),
-        keep_copy: raw.keep_copy.effective(),
+        keep_copy: raw.keep_copy.or_default(),
     }
 }
 
@@ -387,7 +387,7 @@ fn entries(
 }
 
 fn addresses(raw: &Field<Vec<Field<Text<Mail>>>>) -> Vec<String> {
-    let items = raw.section();
+    let items = raw.or_default();
     let address = |item: &Field<Text<Mail>>| Some(item.get()?.0.0.to_string());
     items.iter().filter_map(address).collect()
 }

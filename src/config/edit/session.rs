@@ -360,8 +360,9 @@ impl<'a> Session<'a> {
         let bare = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric());
         if bare {
             let before = self.yaml.text.clone();
-            self.set(dotted, Value::Word(text.to_owned()))?;
-            if !self.raw().0.has_errors() {
+            // `null` is no word that can be written and read back.
+            let written = self.set(dotted, Value::Word(text.to_owned())).is_ok();
+            if written && !self.raw().0.has_errors() {
                 return Ok(());
             }
             self.yaml.text = before;

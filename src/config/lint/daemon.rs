@@ -33,18 +33,18 @@ const MOST_SECRET_BYTES: u64 = 1 << 20;
 
 /// Looks at a daemon file.
 pub(in super::super) fn daemon(report: &mut Report, scope: Scope<'_>, raw: &RawConfig) {
-    let server = raw.server.section();
+    let server = raw.server.or_default();
     let items = server.listeners.get().into_iter().flatten();
     for (item, made) in items.zip(&scope.config.server.listeners) {
-        let raw = item.section();
+        let raw = item.or_default();
         listener(report, &raw, (&made.listen, made.protocol, made.tls));
     }
-    certificate(report, scope, &server.tls.section().certificate_file);
-    let relay = raw.relay.section();
+    certificate(report, scope, &server.tls.or_default().certificate_file);
+    let relay = raw.relay.or_default();
     relay_port(report, scope, &relay);
-    relay_secret(report, &relay.auth.section());
+    relay_secret(report, &relay.auth.or_default());
     trust_secrets(report, raw);
-    loops(report, scope, &relay, &raw.delivery.section());
+    loops(report, scope, &relay, &raw.delivery.or_default());
     retry(report, scope, &relay);
     quarantine(report, scope, raw);
     control(report, scope, raw);
@@ -130,8 +130,8 @@ fn relay_secret(report: &mut Report, raw: &RawAuth) {
 }
 
 fn trust_secrets(report: &mut Report, raw: &RawConfig) {
-    let trust = raw.trust.section();
-    let (srs, sign) = (trust.srs.section(), trust.sign.section());
+    let trust = raw.trust.or_default();
+    let (srs, sign) = (trust.srs.or_default(), trust.sign.or_default());
     for (enabled, file) in [
         (srs.enabled, srs.secret_file),
         (sign.enabled, sign.key_file),
@@ -223,8 +223,8 @@ fn loops(report: &mut Report, scope: Scope<'_>, relay: &RawRelay, delivery: &Raw
         report.warning("own-listener", at, message, help);
     }
     let (hop, at) = match &config.delivery {
-        Delivery::Lmtp(hop) => (hop, delivery.lmtp.section().address.place()),
-        Delivery::Smtp(hop) => (hop, delivery.smtp.section().address.place()),
+        Delivery::Lmtp(hop) => (hop, delivery.lmtp.or_default().address.place()),
+        Delivery::Smtp(hop) => (hop, delivery.smtp.or_default().address.place()),
         Delivery::Maildir { .. } => return,
     };
     let name = match &hop.address {
@@ -269,7 +269,7 @@ fn is_here(host: &str) -> bool {
 fn retry(report: &mut Report, scope: Scope<'_>, raw: &RawRelay) {
     let retry = &scope.config.relay.retry;
     if retry.give_up <= retry.first {
-        let section = raw.retry.section();
+        let section = raw.retry.or_default();
         let at = section.give_up.place().or(section.first.place());
         let message = "given up before the second try: `give_up` is not more than `first`";
         report.warning("no-retry", at, message, "let `give_up` be days");
@@ -279,8 +279,14 @@ fn retry(report: &mut Report, scope: Scope<'_>, raw: &RawRelay) {
 fn quarantine(report: &mut Report, scope: Scope<'_>, raw: &RawConfig) {
     let most = scope.config.server.limits.message_size;
     if scope.config.quarantine.max_size < most {
-        let at = raw.quarantine.section().max_size.place();
-        let at = at.or(raw.server.section().limits.section().message_size.place());
+        let at = raw.quarantine.or_default().max_size.place();
+        let at = at.or(raw
+            .server
+            .or_default()
+            .limits
+            .or_default()
+            .message_size
+            .place());
         let message = "a mail up to `message_size` may be larger than all of the quarantine";
         let help = "let `quarantine.max_size` be many times `server.limits.message_size`";
         report.warning("quarantine-size", at, message, help);
@@ -289,7 +295,7 @@ fn quarantine(report: &mut Report, scope: Scope<'_>, raw: &RawConfig) {
 
 fn control(report: &mut Report, scope: Scope<'_>, raw: &RawConfig) {
     if scope.config.control.mode & 0o007 != 0 {
-        let at = raw.control.section().mode.place();
+        let at = raw.control.or_default().mode.place();
         let message = "every user of this machine may read and release held mail";
         report.warning("open-control", at, message, "write `mode: \"0660\"`");
     }

@@ -60,6 +60,22 @@ impl Guard {
             size,
         })
     }
+
+    /// The mail that a rule leaves to those behind it, as far as its attachments and size tell.
+    fn behind(self, rule: &RawRule) -> Option<Self> {
+        let lists = gives_subjects(rule) || gives_senders(rule);
+        let both = rule.attachment.is_given() && rule.size.is_given();
+        if rule.r#match.or_default() == RawMatch::All && (lists || both) {
+            return Some(self);
+        }
+        let attachment = rule.attachment.value.map(|has| !has);
+        let size = match rules::size(rule) {
+            None => Self::ANY.size,
+            Some((0, most)) => (most.checked_add(1)?, u64::MAX),
+            Some((least, _)) => (0, least - 1),
+        };
+        self.and(Self { attachment, size })
+    }
 }
 
 /// Looks at a mailbox file; `raw` is merged over the defaults.
@@ -78,7 +94,7 @@ pub(in super::super) fn mailbox(
         targets: targets(raw, |key| scope.ours.serves(key)),
     };
     own_aliases(report, scope, own, &seen.aliases);
-    let reject = raw.reject.section();
+    let reject = raw.reject.or_default();
     let subject = NamedList {
         name: "subject_contains",
         here: &reject.subject_contains,
@@ -86,7 +102,7 @@ pub(in super::super) fn mailbox(
     };
     let texts = scope.entries(report, subject, fold);
     history::subjects(report, scope, own, &texts);
-    let notify = raw.notify.section();
+    let notify = raw.notify.or_default();
     if scope.is_here(&notify.fields) && !notify.to.is_given() {
         let message = "nobody is notified: `to` is missing";
         let help = "add `to: [address]`, or leave `notify` out";
@@ -121,14 +137,14 @@ pub(super) fn shared(
     reject_and_allow(
         report,
         scope,
-        &raw.reject.section(),
-        &raw.allow.section(),
+        &raw.reject.or_default(),
+        &raw.allow.or_default(),
         made,
         own,
     );
-    forwarding(report, scope, &raw.forwarding.section());
-    auto_reply(report, scope, &raw.auto_reply.section(), end);
-    let spam = raw.spam.section();
+    forwarding(report, scope, &raw.forwarding.or_default());
+    auto_reply(report, scope, &raw.auto_reply.or_default(), end);
+    let spam = raw.spam.or_default();
     let unmarked = spam.mark_subject.get().is_some_and(String::is_empty);
     if spam.scan.value == Some(true)
         && spam.quarantine.value != Some(true)
@@ -153,31 +169,40 @@ pub(in super::super) fn targets(raw: &RawMailbox, is_ours: impl Fn(&str) -> bool
             }
         }
     };
-    let forwarding = raw.forwarding.section();
+    let forwarding = raw.forwarding.or_default();
     match forwarding.mode.value {
-        Some(RawMode::All) => add(&forwarding.all.section().to, Some(Guard::ANY)),
+        Some(RawMode::All) => add(&forwarding.all.or_default().to, Some(Guard::ANY)),
         Some(RawMode::Rules) => {
             let rules = forwarding.rules.get().into_iter().flatten();
+            let mut left = Some(Guard::ANY);
             for rule in rules.filter_map(Field::get) {
                 if rule.paused.value != Some(true) && has_condition(rule) {
-                    add(&rule.to, Some(guard(rule)));
+                    add(&rule.to, left.and_then(|left| left.and(guard(rule))));
+                    left = left.and_then(|left| left.behind(rule));
                 }
             }
         }
         Some(RawMode::Off) | None => {}
     }
-    add(&raw.notify.section().to, None);
+    add(&raw.notify.or_default().to, None);
     found
 }
 
 fn has_condition(rule: &RawRule) -> bool {
-    let lists = rule.subject_contains.is_given() || rule.subject_contains_file.is_given();
-    let from = rule.from_suffixes.is_given() || rule.from_suffixes_file.is_given();
-    lists || from || rule.attachment.is_given() || rule.size.is_given()
+    let lists = gives_subjects(rule) || gives_senders(rule);
+    lists || rule.attachment.is_given() || rule.size.is_given()
+}
+
+fn gives_subjects(rule: &RawRule) -> bool {
+    rule.subject_contains.is_given() || rule.subject_contains_file.is_given()
+}
+
+fn gives_senders(rule: &RawRule) -> bool {
+    rule.from_suffixes.is_given() || rule.from_suffixes_file.is_given()
 }
 
 fn guard(rule: &RawRule) -> Guard {
-    if rule.r#match.effective() == RawMatch::Any {
+    if rule.r#match.or_default() == RawMatch::Any {
         return Guard::ANY;
     }
     Guard {
@@ -272,7 +297,7 @@ fn forwarding(report: &mut Report, scope: Scope<'_>, raw: &RawForwarding) {
 
 fn auto_reply(report: &mut Report, scope: Scope<'_>, raw: &RawAutoReply, end: Option<i64>) {
     if scope.is_here(&raw.subject) {
-        let subject = raw.subject.effective();
+        let subject = raw.subject.or_default();
         placeholders(
             report,
             &subject.replace("%{subject}", ""),
@@ -280,7 +305,7 @@ fn auto_reply(report: &mut Report, scope: Scope<'_>, raw: &RawAutoReply, end: Op
         );
     }
     if scope.is_here(&raw.message) {
-        placeholders(report, &raw.message.effective(), raw.message.key());
+        placeholders(report, &raw.message.or_default(), raw.message.key());
     }
     if end.is_some_and(|end| end < scope.now) && scope.is_here(&raw.end) {
         let help = "set a new `end`, or `enabled: false`";
@@ -330,7 +355,7 @@ fn per_sender(report: &mut Report, scope: Scope<'_>, raw: &RawAutoReply) {
         listed.extend(senders);
         ends.push(listed.len());
         if scope.is_here(&reply.message) {
-            placeholders(report, &reply.message.effective(), reply.message.key());
+            placeholders(report, &reply.message.or_default(), reply.message.key());
         }
     }
     // The first entry that covers a sender, of all texts.

@@ -90,7 +90,7 @@ fn rule(report: &Report, item: &Field<RawRule>) -> Option<Rule> {
     (!paused && !conditions.is_empty()).then(|| Rule {
         name: name.unwrap_or_else(|| "the rule".to_owned()),
         at: item.place(),
-        any: raw.r#match.effective() == RawMatch::Any,
+        any: raw.r#match.or_default() == RawMatch::Any,
         conditions,
     })
 }

@@ -31,7 +31,8 @@ pub(super) struct Actions<'a> {
     /// Put into a folder of thrown-away mail, discarded or refused; why that is not the same.
     pub(super) held: Option<(&'a Node, Option<&'static str>)>,
     pub(super) redirects: Vec<(&'a Node, String)>,
-    pub(super) copies: bool,
+    /// A redirect without `:copy`: the mail is not kept by itself.
+    pub(super) plain: bool,
     pub(super) keep: bool,
     pub(super) stop: bool,
     pub(super) vacation: Option<&'a Node>,
@@ -83,7 +84,7 @@ impl Importer {
                 if let Err(error) = Address::parse(&to) {
                     return refuse(node, format!("`{to}`: {error}"));
                 }
-                actions.copies |= has_tag(node, "copy");
+                actions.plain |= !has_tag(node, "copy");
                 actions.redirects.push((node, to));
             }
             "vacation" => match actions.vacation {
@@ -128,12 +129,12 @@ impl Importer {
     }
 }
 
-pub(super) fn is_junk(folder: &str) -> bool {
+fn is_junk(folder: &str) -> bool {
     let name = folder.rsplit(['/', '.', '\\']).next().unwrap_or(folder);
     JUNK.contains(&name.trim().to_lowercase().as_str())
 }
 
-pub(super) fn has_tag(node: &Node, tag: &str) -> bool {
+fn has_tag(node: &Node, tag: &str) -> bool {
     node.arguments
         .iter()
         .any(|argument| matches!(argument, Argument::Tag(found) if found == tag))

@@ -4,7 +4,7 @@ use super::super::period::Period;
 use super::super::rule::{self, Refusal, refuse};
 use super::super::script::{Argument, Node};
 use super::super::yaml::Reply;
-use super::{Importer, Kind, Note, key};
+use super::{Importer, Kind, Note};
 use crate::mail::Address;
 
 /// Octets of a text (the built-in limit).
@@ -125,7 +125,7 @@ impl Importer {
             };
             match &self.owner {
                 Some(owner) if *owner == address.key() => {}
-                Some(_) if self.is_target(bare) => self.differs(
+                Some(_) if self.taken.rules.iter().any(|rule| rule.to.has(&address.key())) => self.differs(
                     node,
                     format!("`{bare}` of :addresses is forwarded to, so it is no alias here"),
                 ),
@@ -133,11 +133,6 @@ impl Importer {
                 None => self.differs(node, format!("`{address}` of :addresses: write it into `aliases` unless it is the mailbox itself (with --mailbox it is written)")),
             }
         }
-    }
-
-    pub(super) fn is_target(&self, address: &str) -> bool {
-        let mut targets = self.taken.rules.iter().flat_map(|rule| &rule.to);
-        targets.any(|target| key(target) == key(address))
     }
 
     /// A chain that chooses the reply by the sender. `None`: it is something else.

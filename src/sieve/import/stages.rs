@@ -3,7 +3,7 @@
 use super::super::rule::{Condition, Fact, Refusal, refuse};
 use super::super::script::Node;
 use super::super::yaml::{Distinct, Rule};
-use super::actions::{Actions, has_tag};
+use super::actions::Actions;
 use super::{Behind, Importer, key};
 use crate::mail::Folded;
 use crate::mail::fold::{fold, fold_address};
@@ -134,51 +134,7 @@ impl Importer {
                 ),
             );
         }
-        let mut to: Vec<String> = Vec::new();
-        for (_, target) in &actions.redirects {
-            if !to.iter().any(|known| key(known) == key(target)) {
-                to.push(target.clone());
-            }
-        }
-        let plain = actions
-            .redirects
-            .iter()
-            .any(|(node, _)| !has_tag(node, "copy"));
-        let keep_copy = actions.keep || !plain;
-        if self.taken.rules.len() >= MOST_RULES || to.len() > MOST_TARGETS {
-            return refuse(
-                node,
-                format!("at most {MOST_RULES} rules with {MOST_TARGETS} targets each"),
-            );
-        }
-        let own = |target: &String| {
-            let key = key(target);
-            self.owner.as_ref() == Some(&key) || self.taken.aliases.has(&key)
-        };
-        if to.iter().any(own) {
-            return refuse(node, "a forward to the mailbox itself");
-        }
-        let mut rule = Rule {
-            name,
-            any: found.any,
-            to,
-            keep_copy,
-            ..Rule::default()
-        };
-        for fact in &found.facts {
-            self.forward_fact(node, fact, &mut rule, found.any)?;
-        }
-        for list in [&rule.subjects, &rule.suffixes] {
-            if list
-                .texts()
-                .iter()
-                .map(|entry| entry.len() + 1)
-                .sum::<usize>()
-                > MOST_LIST_BYTES
-            {
-                return refuse(node, "a list of a rule has at most 100 KiB");
-            }
-        }
+        let rule = self.rule(node, found, actions, name)?;
         self.took = true;
         let line = Some(node.place.line);
         if actions.stop {
@@ -191,7 +147,50 @@ impl Importer {
         Ok(())
     }
 
-    pub(super) fn forward_fact(
+    fn rule(
+        &mut self,
+        node: &Node,
+        found: &Condition,
+        actions: &Actions<'_>,
+        name: Option<String>,
+    ) -> Result<Rule, Refusal> {
+        let mut to = Distinct::default();
+        for (_, target) in &actions.redirects {
+            to.add(key(target), target);
+        }
+        if self.taken.rules.len() >= MOST_RULES || to.texts().len() > MOST_TARGETS {
+            return refuse(
+                node,
+                format!("at most {MOST_RULES} rules with {MOST_TARGETS} targets each"),
+            );
+        }
+        let is_own = |key: &String| Some(key) == self.owner.as_ref();
+        if to
+            .keys()
+            .any(|key| is_own(key) || self.taken.aliases.has(key))
+        {
+            return refuse(node, "a forward to the mailbox itself");
+        }
+        let mut rule = Rule {
+            name,
+            any: found.any,
+            to,
+            keep_copy: actions.keep || !actions.plain,
+            ..Rule::default()
+        };
+        for fact in &found.facts {
+            self.forward_fact(node, fact, &mut rule, found.any)?;
+        }
+        for list in [&rule.subjects, &rule.suffixes] {
+            let sizes = list.texts().iter().map(|entry| entry.len() + 1);
+            if sizes.sum::<usize>() > MOST_LIST_BYTES {
+                return refuse(node, "a list of a rule has at most 100 KiB");
+            }
+        }
+        Ok(rule)
+    }
+
+    fn forward_fact(
         &mut self,
         node: &Node,
         fact: &Fact,
@@ -228,15 +227,13 @@ impl Importer {
     pub(super) fn notify(&mut self, node: &Node, to: &str) -> Result<(), Refusal> {
         self.reachable(node)?;
         self.unconditional(node)?;
-        if self.taken.notify.len() >= MOST_NOTIFIED {
+        if self.taken.notify.texts().len() >= MOST_NOTIFIED {
             return refuse(
                 node,
                 format!("at most {MOST_NOTIFIED} addresses get a notice"),
             );
         }
-        if !self.taken.notify.iter().any(|known| key(known) == key(to)) {
-            self.taken.notify.push(to.to_owned());
-        }
+        self.taken.notify.add(key(to), to);
         self.differs(node, "the notice has our own text");
         self.took = true;
         Ok(())
