@@ -291,6 +291,14 @@ impl Store {
         let lock = &self.0.moves[usize::from(last) % self.0.moves.len()];
         lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// [`Store::move_lock`] of all entries, always in the same order.
+    fn move_locks(&self) -> Vec<MutexGuard<'_, ()>> {
+        let locks = self.0.moves.iter();
+        locks
+            .map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner))
+            .collect()
+    }
 }
 
 /// Runs work of the store where it may block.
