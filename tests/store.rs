@@ -1370,3 +1370,19 @@ fn notices_that_a_crash_caught_on_their_way_are_told_as_in_doubt() {
     let states: Vec<_> = effects.iter().map(|effect| &effect["state"]).collect();
     assert_eq!(states, ["in_doubt", "in_doubt", "ready"]);
 }
+
+#[test]
+fn what_a_purge_removes_no_release_brings_back() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    for _ in 0..100 {
+        let entry = entry(NOW, "taro@example.jp");
+        hold(&store, &entry);
+        store.release_begin(entry.id, None).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| store.release_end(entry.id, true, None).unwrap());
+            scope.spawn(|| store.quarantine_purge(QuarantineFilter::default()).unwrap());
+        });
+        assert_eq!(store.quarantine_get(entry.id).unwrap(), None);
+    }
+}

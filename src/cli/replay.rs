@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Done, Exit, Failure, Global, check, config_of, facts, text};
+use super::{Done, Exit, Failure, Global, check, config_of, dry_run, facts, text};
 use crate::config::{self, Config, Directory, Lookup, Mailbox};
 use crate::mail::Address;
 use crate::policy::{Plan, Stage, Verdict};
@@ -30,7 +30,10 @@ pub(super) struct Options {
 
 pub(super) fn replay(global: &Global, options: &Options, out: &mut dyn Write) -> Done {
     let config = Arc::new(config_of(global)?);
-    let asked = complete(&options.mailbox, &config)?;
+    let asked = dry_run::complete(&options.mailbox, &config).map_err(|error| {
+        let message = format!("--mailbox {}: {error}", options.mailbox);
+        Failure::new(Exit::Usage, message)
+    })?;
     let draft_there = std::fs::metadata(&options.draft);
     draft_there.map_err(|error| Failure::io(options.draft.display(), &error))?;
     let owner = owner(&config, &asked)?;
@@ -106,15 +109,13 @@ impl<'a> Replay<'a> {
             self.changes.push(newly_passed(&record));
         }
         let targets = view::targets(&plan);
-        let new = |target: &String| !record.forward.contains(target);
-        if targets.iter().any(new) {
+        let new = missing(&targets, &record.forward);
+        if !new.is_empty() {
             self.counts.newly_forwarded += 1;
-            let new: Vec<&String> = targets.iter().filter(|target| new(target)).collect();
             self.changes.push(newly_forwarded(&record, &plan, &new));
         }
         if self.changes.len() == before {
-            let stopped = record.forward.iter().any(|old| !targets.contains(old));
-            let count = match stopped {
+            let count = match !missing(&record.forward, &targets).is_empty() {
                 true => &mut self.counts.no_longer_forwarded,
                 false => &mut self.counts.unchanged,
             };
@@ -154,6 +155,19 @@ impl<'a> Replay<'a> {
         }
         Ok(())
     }
+}
+
+/// The addresses of one list that another one has in no way of writing them.
+fn missing<'a>(these: &'a [String], among: &[String]) -> Vec<&'a String> {
+    if these == among {
+        return Vec::new();
+    }
+    let key = |text: &String| Address::parse(text).map_or_else(|_| text.clone(), |a| a.key());
+    let among: Vec<String> = among.iter().map(key).collect();
+    let new = these
+        .iter()
+        .filter(|address| !among.contains(&key(address)));
+    new.collect()
 }
 
 /// The infected original of a replaced mail is held too.
@@ -209,15 +223,6 @@ fn change(what: &str, record: &FactsRecord, by: Value) -> Value {
         "subject": record.subject.first().map_or("", String::as_str),
     });
     view::with(change, by)
-}
-
-fn complete(text: &str, config: &Config) -> Result<Address, Failure> {
-    let whole = match text.contains('@') {
-        true => text.to_owned(),
-        false => format!("{text}@{}", config.server.default_domain),
-    };
-    Address::parse(&whole)
-        .map_err(|error| Failure::new(Exit::Usage, format!("--mailbox {whole}: {error}")))
 }
 
 /// The mailbox that an address belongs to.

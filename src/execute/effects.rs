@@ -10,7 +10,7 @@ use crate::mail::Address;
 use crate::policy::{Action, Class, Verdict};
 use crate::store::{
     Batch, Claim, FileEntry, Id, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry,
-    QuarantineState, SeenKey, Store, StoreError,
+    QuarantineState, SeenKey, Store, StoreError, beginning,
 };
 
 /// Octets of addresses in one outgoing mail: its record fits into the index with so many.
@@ -307,8 +307,8 @@ fn held(task: &Task, mail: &Mail, class: Class) -> QuarantineEntry {
             .and_then(|hit| hit.origin.as_ref())
             .map(ToString::to_string),
         sender: mail.envelope.sender.to_string(),
-        from: mail.message.from_text.clone(),
-        subject: mail.message.subject_text().to_owned(),
+        from: beginning(&mail.message.from_text).to_owned(),
+        subject: beginning(mail.message.subject_text()).to_owned(),
         size: mail.message.size,
         received_at: mail.received_at,
         expires_at: mail.received_at.saturating_add(retention),

@@ -100,7 +100,8 @@ fn all_effects(store: &Store, replies: &Replies, mail: &Mail, tasks: &[Task]) ->
         .unzip()
 }
 
-/// One file for all quarantine entries and forwards of the mail.
+/// One file for all quarantine entries and forwards of the mail; more where it has so many
+/// recipients that its header cannot name them all.
 fn write_original(
     store: &Store,
     mail: &Mail,
@@ -111,7 +112,14 @@ fn write_original(
     if entries.is_empty() {
         return Ok(());
     }
-    store.write_mail(&mail_header(mail, entries, received), &mail.raw)
+    match store.write_mail(&mail_header(mail, entries, received), &mail.raw) {
+        Err(StoreError::TooLarge(_)) if effects.len() > 1 => {
+            let (some, others) = effects.split_at(effects.len() / 2);
+            write_original(store, mail, some, received)?;
+            write_original(store, mail, others, received)
+        }
+        written => written,
+    }
 }
 
 fn write_letters(store: &Store, mail: &Mail, effects: &Effects) -> Result<(), StoreError> {

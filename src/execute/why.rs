@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{BYPASS_REASON, Effects, Mail, Task};
 use crate::policy::{Facts, ScanReport, SpamScan, VirusScan, evidence};
-use crate::store::{FactsRecord, WhyRecord};
+use crate::store::{FactsRecord, WhyRecord, beginning};
 use crate::view;
 
 /// Everything that is known of one mail for one mailbox at its commit.
@@ -17,8 +17,8 @@ pub(super) fn record(task: &Task, mail: &Mail, effects: &Effects) -> WhyRecord {
         "sender": mail.envelope.sender.to_string(),
         "client": client(mail),
         "message_id": mail.message.message_id(),
-        "from": mail.message.from_text,
-        "subject": mail.message.subject_text(),
+        "from": beginning(&mail.message.from_text),
+        "subject": beginning(mail.message.subject_text()),
         "size": mail.message.size,
         "bounds": mail.message.exceeded.map(|exceeded| format!("{exceeded:?}")),
         "scan": scan(&mail.scan),

@@ -1,6 +1,7 @@
 //! Where in a text, as it was written, a folded piece of it stands: what a person is shown of a
 //! Subject that an entry was found in.
 
+use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
 use super::Folded;
@@ -27,7 +28,10 @@ pub fn stretch<'a>(text: &'a str, piece: &Folded) -> Option<&'a str> {
     let last = clusters
         .iter()
         .rfind(|cluster| cluster.folded_from < to && cluster.folded_from < cluster.folded_to)?;
-    text.get(first.from..last.to)
+    let found = text.get(first.from..last.to)?;
+    // A mark may have been joined to what stands before the stretch.
+    let holds = fold(found).as_str().contains(piece.as_str());
+    Some(if holds { found } else { text })
 }
 
 /// A character with what changes it: where it lies in the text and in the folded one.
@@ -70,12 +74,16 @@ fn fold_by_clusters(text: &str) -> (String, Vec<Cluster>) {
 }
 
 /// Folds together with the character before it: marks, the separate (han)dakuten, Hangul vowels and
-/// finals, zero-width characters.
+/// finals, the half-width forms of all these, zero-width characters.
 fn attaches(c: char) -> bool {
+    if c.is_ascii() {
+        return false;
+    }
+    let wide = std::iter::once(c).nfkc().next().unwrap_or(c);
     is_zero_width(c)
-        || is_combining_mark(c)
-        || matches!(c, '\u{309B}' | '\u{309C}' | '\u{FF9E}' | '\u{FF9F}')
-        || matches!(c, '\u{1160}'..='\u{11FF}' | '\u{FFA0}'..='\u{FFDC}')
+        || is_combining_mark(wide)
+        || matches!(c, '\u{309B}' | '\u{309C}')
+        || matches!(wide, '\u{1160}'..='\u{11FF}')
 }
 
 #[cfg(test)]
@@ -103,6 +111,9 @@ mod tests {
             ("か\u{3099}く", "がく", Some("か\u{3099}く")),
             // What is joined across a space is shown whole.
             ("x か ゛ y", "が", Some("x か ゛ y")),
+            ("ア ﾞ\u{3000}゛", "\u{3099}\u{3099}", Some("ア ﾞ\u{3000}゛")),
+            // Of half-width Hangul a consonant begins a syllable, a vowel goes on with it.
+            ("ﾡￂﾢￂﾤￂ", "까", Some("ﾢￂ")),
             ("anything", "other", None),
             ("anything", "", None),
             ("", "a", None),
@@ -117,7 +128,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_shown_holds_the_piece(
-            text in "[aAßｱﾀﾞ゛タ\u{3099}\u{200B} \u{3000}漢①]{0,16}",
+            text in "[aAßｱﾀﾞ゛タ\u{3099}\u{200B} \u{3000}漢①가가ﾡￂİςﬃ\u{345}]{0,16}",
             at in 0_usize..16,
             length in 1_usize..6,
         ) {
@@ -129,7 +140,16 @@ mod tests {
             prop_assert_eq!(found.is_some(), expected);
             if let Some(found) = found {
                 prop_assert!(text.contains(found));
-                prop_assert!(fold(found).as_str().contains(piece.as_str()), "{:?}", found);
+                let holds = |text: &str| fold(text).as_str().contains(piece.as_str());
+                prop_assert!(holds(found), "{:?}", found);
+                // No character with its marks too many, but for the whole text.
+                let starts = |(at, c): (usize, char)| (at > 0 && !attaches(c)).then_some(at);
+                let second = found.char_indices().find_map(starts);
+                let last = found.char_indices().rev().find_map(starts);
+                let all_but_first = second.and_then(|at| found.get(at..)).unwrap_or_default();
+                let all_but_last = last.and_then(|at| found.get(..at)).unwrap_or_default();
+                prop_assert!(found == text || !holds(all_but_first), "{:?}", found);
+                prop_assert!(found == text || !holds(all_but_last), "{:?}", found);
             }
         }
     }

@@ -41,7 +41,7 @@ pub use id::{Id, IdError};
 pub use mailfile::{FileEntry, MailHeader, Shelf};
 pub use record::{
     Answer, Handoff, MAX_VALUE, OutgoingItem, OutgoingKind, OutgoingState, QuarantineEntry,
-    QuarantineState, Refusal, WhyRecord,
+    QuarantineState, Refusal, WhyRecord, beginning,
 };
 pub use report::{
     HistoryFilter, OpenReport, QuarantineFilter, RebuildReport, Settings, Swept, VerifyReport,
@@ -290,6 +290,14 @@ impl Store {
         let last = id.as_str().bytes().last().unwrap_or_default();
         let lock = &self.0.moves[usize::from(last) % self.0.moves.len()];
         lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// [`Store::move_lock`] of all entries, always in the same order.
+    fn move_locks(&self) -> Vec<MutexGuard<'_, ()>> {
+        let locks = self.0.moves.iter();
+        locks
+            .map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner))
+            .collect()
     }
 }
 

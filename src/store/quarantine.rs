@@ -154,16 +154,22 @@ impl Store {
         for entry in self.quarantine_list(filter) {
             ids.push(entry?.id);
             if ids.len() == PURGE {
-                self.quarantine_remove(&ids)?;
+                self.quarantine_remove_all(&ids)?;
                 purged += ids.len();
                 ids.clear();
             }
         }
-        self.quarantine_remove(&ids)?;
+        self.quarantine_remove_all(&ids)?;
         Ok(u64::try_from(purged + ids.len()).unwrap_or(u64::MAX))
     }
 
-    /// The index entries first, then the files.
+    /// While none of them moves: the end of a release would bring an entry back without its file.
+    fn quarantine_remove_all(&self, ids: &[Id]) -> Result<(), StoreError> {
+        let _moving = self.move_locks();
+        self.quarantine_remove(ids)
+    }
+
+    /// The index entries first, then the files. To be called with their moves locked.
     fn quarantine_remove(&self, ids: &[Id]) -> Result<(), StoreError> {
         if ids.is_empty() {
             return Ok(());

@@ -9,7 +9,7 @@ use crate::mail::{
     Address, FromAddress, FromField, Message, ReversePath, SubjectField, SubjectText,
 };
 use crate::policy::{Action, AuthReport, Facts, Plan, ScanReport, SpamScan, Verdict, VirusScan};
-use crate::store::{Absent, FactsRecord, Id, Virus};
+use crate::store::{Absent, FactsRecord, Id, Virus, beginning};
 
 /// The facts and what was done, as they are stored.
 pub fn facts_record(id: Id, facts: &Facts<'_>, mailbox: &Address, plan: &Plan) -> FactsRecord {
@@ -23,7 +23,10 @@ pub fn facts_record(id: Id, facts: &Facts<'_>, mailbox: &Address, plan: &Plan) -
         FromField::Missing => (Vec::new(), Some(Absent::Missing)),
     };
     let (subject, no_subject) = match &facts.message.subject {
-        SubjectField::Text(texts) => (texts.iter().map(|t| t.decoded.clone()).collect(), None),
+        SubjectField::Text(texts) => {
+            let decoded = texts.iter().map(|text| beginning(&text.decoded).to_owned());
+            (decoded.collect(), None)
+        }
         SubjectField::Empty => (Vec::new(), Some(Absent::Empty)),
         SubjectField::Missing => (Vec::new(), Some(Absent::Missing)),
     };

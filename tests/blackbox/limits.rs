@@ -42,6 +42,32 @@ fn a_thousand_recipients_in_one_mail() {
 }
 
 #[test]
+fn a_long_subject_is_held_for_a_thousand_recipients() {
+    let daemon = Site::new()
+        .with(
+            "  unknown: accept",
+            "  unknown: accept\n  defaults: {reject: {subject_contains: [offer]}}",
+        )
+        .start();
+    let names: Vec<String> = (0..1000)
+        .map(|n| format!("user{n}@east.example.jp"))
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let subject = "offer".to_owned() + &"\n long words".repeat(1000);
+    let raw = mail("a@friend.example", &subject);
+    let answers = daemon.hand_over("a@s.example", &names, &raw);
+    assert_eq!(answers.len(), names.len());
+    for answer in &answers {
+        assert_eq!(answer.verdict(), "quarantine/reject.subject_contains");
+    }
+    let held = daemon.quarantine();
+    assert_eq!(held.len(), names.len());
+    let [first, last] = [0, 999].map(|at| held[at]["id"].as_str().unwrap());
+    let bodies = [first, last].map(|id| daemon.cli(&["quarantine", "export", id]).success().stdout);
+    assert_eq!(bodies, [raw.clone(), raw]);
+}
+
+#[test]
 fn each_limit_has_its_reply() {
     let daemon = Site::new()
         .with(

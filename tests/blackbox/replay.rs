@@ -95,6 +95,11 @@ fn a_draft_is_compared_with_what_was_done() {
             ("newly_forwarded", "未承諾広告"),
         ],
     );
+    // Nor is one that is only written in another way.
+    check(
+        &RULES.replace("keiri@else.example", "Keiri@ELSE.example"),
+        &[],
+    );
     check(
         &RULES.replace("keiri@else.example", "keiri@else.example, new@else.example"),
         &[("newly_forwarded", "your invoice")],

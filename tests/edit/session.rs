@@ -358,3 +358,22 @@ fn an_edit_makes_the_daemon_read_one_file_not_all() {
     let read = directory.stats().files_read - before;
     assert!(read < 100, "{read} files were read");
 }
+
+/// A person's editor takes no lock: what it wrote stays, and nothing else is half done.
+#[test]
+fn of_several_files_none_is_written_when_one_has_changed() {
+    let site = Site::new("");
+    let text =
+        "version: 1\nreject:\n  from_suffixes: [\"@a.jp\"]\n  subject_contains_file: words\n";
+    site.write(text);
+    let words = site.path().with_file_name("words");
+    fs::write(&words, "one\n").unwrap();
+    let mut session = site.open(Access::Change).unwrap();
+    session.clear(List::RejectFrom).unwrap();
+    session.clear(List::RejectSubject).unwrap();
+    fs::write(&words, "one\ntwo\n").unwrap();
+    let error = session.save().unwrap_err();
+    assert!(matches!(error, EditError::Changed(_)), "{error}");
+    assert_eq!(site.text(), text);
+    assert_eq!(fs::read_to_string(&words).unwrap(), "one\ntwo\n");
+}

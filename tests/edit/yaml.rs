@@ -388,3 +388,19 @@ fn a_form_that_does_not_fit_is_left_to_a_person() {
         assert_eq!((at.line, at.col), (line, col), "{before}");
     }
 }
+
+/// Quadratic work would not end here.
+#[test]
+fn half_of_a_long_list_on_one_line_is_taken_out() {
+    const MANY: usize = 200_000;
+    let list = |step: usize| {
+        let items: Vec<String> = (0..MANY)
+            .step_by(step)
+            .map(|n| format!("a{n}@x.jp"))
+            .collect();
+        format!("version: 1\nallow: {{senders: [{}]}}\n", items.join(", "))
+    };
+    let odd = Change::Take(at("allow.senders"), (1..MANY).step_by(2).collect());
+    let halved = apply(&list(1), &odd).unwrap();
+    assert!(halved == list(2), "{} octets are left", halved.len());
+}

@@ -10,6 +10,8 @@ pub(super) struct Layout<'a> {
     pub(super) eol: &'static str,
     /// Octet of each code point; empty when they are the same.
     octets: Vec<u32>,
+    /// Octet of the beginning of each line.
+    lines: Vec<usize>,
 }
 
 /// Octets `from..to` of the text become `new`.
@@ -33,6 +35,9 @@ impl<'a> Layout<'a> {
             text,
             eol: if crlf { "\r\n" } else { "\n" },
             octets,
+            lines: std::iter::once(0)
+                .chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|end| end + 1))
+                .collect(),
         }
     }
 
@@ -73,13 +78,18 @@ impl<'a> Layout<'a> {
 
     /// The beginning of the line in which `at` stands.
     pub(super) fn line(&self, at: usize) -> usize {
-        self.between(0, at).rfind('\n').map_or(0, |end| end + 1)
+        let before = self.lines.partition_point(|line| *line <= at);
+        before
+            .checked_sub(1)
+            .and_then(|line| self.lines.get(line))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// The beginning of the line after that.
     pub(super) fn next_line(&self, at: usize) -> usize {
-        let end = self.rest(at).find('\n');
-        end.map_or(self.text.len(), |end| at + end + 1)
+        let next = self.lines.partition_point(|line| *line <= at);
+        self.lines.get(next).copied().unwrap_or(self.text.len())
     }
 
     /// Octets before `at` in its line: the column of what stands behind spaces and dashes only.

@@ -403,7 +403,8 @@ impl<'a> Session<'a> {
     /// would be written.
     ///
     /// # Errors
-    /// [`EditError`]; the files are as they were then.
+    /// [`EditError`]; the files are as they were then. Of several files the first are written when
+    /// the disk fails at a later one.
     pub fn save(self) -> Result<Saved, EditError> {
         let mut warnings = Vec::new();
         if self.yaml.is_changed() {
@@ -412,32 +413,25 @@ impl<'a> Session<'a> {
             warnings = self.news(found);
         }
         let lists = self.lists.iter().map(|draft| (draft, &draft.path));
-        let mut files = Vec::new();
-        for (draft, path) in std::iter::once((&self.yaml, &self.path)).chain(lists) {
-            if !draft.is_changed() {
-                continue;
+        let drafts = std::iter::once((&self.yaml, &self.path)).chain(lists);
+        let changed: Vec<_> = drafts.filter(|(draft, _)| draft.is_changed()).collect();
+        if self.lock.is_some() {
+            for (draft, _) in &changed {
+                draft.compare()?;
             }
-            self.write(draft)?;
-            files.push(Written {
-                path: path.clone(),
-                old: draft.old.clone().unwrap_or_default(),
-                new: draft.text.clone(),
-            });
+            for (draft, _) in &changed {
+                file::write(&draft.path, draft.text.as_bytes())?;
+            }
         }
-        Ok(Saved { files, warnings })
-    }
-
-    fn write(&self, draft: &Draft) -> Result<(), EditError> {
-        if self.lock.is_none() {
-            return Ok(());
-        }
-        // A person's editor takes no lock.
-        let now = file::read(&draft.path, MOST_LIST_BYTES)?;
-        let now = now.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        if now != draft.old {
-            return Err(EditError::Changed(draft.path.display().to_string()));
-        }
-        file::write(&draft.path, draft.text.as_bytes())
+        let written = |(draft, path): (&Draft, &PathBuf)| Written {
+            path: path.clone(),
+            old: draft.old.clone().unwrap_or_default(),
+            new: draft.text.clone(),
+        };
+        Ok(Saved {
+            files: changed.into_iter().map(written).collect(),
+            warnings,
+        })
     }
 
     /// The warnings that the file had not before.
@@ -540,6 +534,16 @@ impl Draft {
 
     fn is_changed(&self) -> bool {
         self.text != self.begun
+    }
+
+    /// Whether the file is still what was read: a person's editor takes no lock.
+    fn compare(&self) -> Result<(), EditError> {
+        let now = file::read(&self.path, MOST_LIST_BYTES)?;
+        let now = now.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        match now == self.old {
+            true => Ok(()),
+            false => Err(EditError::Changed(self.path.display().to_string())),
+        }
     }
 }
 
