@@ -25,8 +25,9 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => code(Exit::Ok),
         Err(failure) => {
+            let name = if failure.has_place { "" } else { "sekimori: " };
             if !failure.message.is_empty() {
-                let _ = writeln!(std::io::stderr(), "sekimori: {failure}");
+                let _ = writeln!(std::io::stderr(), "{name}{failure}");
             }
             code(failure.exit)
         }

@@ -132,7 +132,7 @@ pub(super) fn refused(found: &[Diagnostic]) -> Failure {
     let errors = found.iter().filter(|d| d.is_error());
     let mut lines: Vec<String> = errors.map(ToString::to_string).collect();
     lines.push("nothing is changed".to_owned());
-    Failure::new(Exit::Data, lines.join("\n"))
+    Failure::findings(Exit::Data, &lines)
 }
 
 /// The mailbox whose settings mail to `text` has: the owner of an alias, without an extension.

@@ -97,7 +97,7 @@ pub(super) fn print(
 /// Settings that could not be loaded, as a failure that shows every error.
 pub(super) fn refused(found: &[Diagnostic]) -> Failure {
     let text: Vec<String> = found.iter().map(ToString::to_string).collect();
-    Failure::new(Exit::Config, text.join("\n"))
+    Failure::findings(Exit::Config, &text)
 }
 
 fn count(found: &[Diagnostic], severity: Severity) -> usize {

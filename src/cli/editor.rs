@@ -104,7 +104,10 @@ impl Copy {
 
     fn kept(&self, error: EditError) -> Failure {
         let failure = Failure::from(error);
-        self.with_place(failure.exit, &failure.message)
+        Failure {
+            has_place: failure.has_place,
+            ..self.with_place(failure.exit, &failure.message)
+        }
     }
 
     fn with_place(&self, exit: Exit, words: &str) -> Failure {

@@ -31,7 +31,7 @@ mod text;
 mod words;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -76,6 +76,9 @@ pub struct Failure {
     pub exit: Exit,
     /// For stderr.
     pub message: String,
+    /// The message begins with the place of a mistake (`FILE:LINE:COL:`), as an editor reads it: the
+    /// name of the program does not stand before it.
+    pub has_place: bool,
 }
 
 impl Failure {
@@ -83,6 +86,15 @@ impl Failure {
         Self {
             exit,
             message: message.into(),
+            has_place: false,
+        }
+    }
+
+    /// Findings, each with its place.
+    pub(crate) fn findings(exit: Exit, found: &[String]) -> Self {
+        Self {
+            has_place: true,
+            ..Self::new(exit, found.join("\n"))
         }
     }
 
@@ -265,6 +277,14 @@ pub(crate) fn config_of(global: &Global) -> Result<Config, Failure> {
 /// The daemon file that `--config` names; one that is not there is no error of settings.
 pub(crate) fn load(global: &Global) -> Result<Loaded, Failure> {
     let path = &global.config;
-    std::fs::metadata(path).map_err(|error| Failure::io(path.display(), &error))?;
+    std::fs::metadata(path).map_err(|error| no_daemon_file(path, &error))?;
     crate::config::load(path).map_err(|errors| check::refused(&errors))
+}
+
+fn no_daemon_file(path: &Path, error: &std::io::Error) -> Failure {
+    let mut failure = Failure::io(path.display(), error);
+    if failure.exit == Exit::NoInput {
+        failure.message += "; name the daemon file by --config or $SEKIMORI_CONFIG";
+    }
+    failure
 }

@@ -173,7 +173,7 @@ fn prepare<'a>(dry_run: &DryRun, tests: &'a [RuleTests]) -> Result<Vec<Ready<'a>
     };
     let mut messages: Vec<String> = failures.into_iter().map(|f| f.message).collect();
     messages.dedup();
-    Err(Failure::new(exit, messages.join("\n")))
+    Err(Failure::findings(exit, &messages))
 }
 
 /// A failure with the place in the test file; mistakes in settings show places of their own.

@@ -187,6 +187,8 @@ fn what_cannot_be_replayed_and_why() {
     for place in ["draft.yaml:2:", "draft.yaml:3:", "oops"] {
         assert!(done.stderr.contains(place), "{place} in {}", done.stderr);
     }
+    // As an editor's parser of findings wants it: the place comes first.
+    assert!(done.stderr.starts_with("draft.yaml:2:"), "{}", done.stderr);
     assert!(done.stdout.is_empty());
     draft("version: 1\nreject: {subject_contains_file: gone.txt}\n");
     assert!(
