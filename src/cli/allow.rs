@@ -67,22 +67,16 @@ pub(super) fn allow(global: &Global, command: &Allow, out: &mut dyn Write) -> Do
             kind,
             entries,
         }) => {
-            let (given, list) = (change::given(entries)?, kind.list());
-            change::change(global, target, out, |session, config| {
-                let entries = change::checked(list, config, given)?;
-                Ok(Outcome::added(list, session.add(list, &entries)?))
-            })
+            let given = (kind.list(), change::given(entries)?);
+            change::add(global, target, given, out)
         }
         Allow::Remove(Change {
             target,
             kind,
             entries,
         }) => {
-            let (given, list) = (change::given(entries)?, kind.list());
-            change::change(global, target, out, |session, _| {
-                let entries = change::lines(given)?;
-                Ok(Outcome::removed(list, session.remove(list, &entries)?))
-            })
+            let given = (kind.list(), change::given(entries)?);
+            change::remove(global, target, given, out)
         }
         Allow::List { mailbox, kind } => change::list(global, mailbox, &[kind.list()], out),
         Allow::Clear { target, kind, yes } => {

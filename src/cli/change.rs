@@ -151,6 +151,32 @@ pub(super) fn owner(config: &Arc<Config>, text: &str) -> Result<Address, Failure
     Ok(settings.policy.mailbox.clone())
 }
 
+/// Adds what a person gave to a list.
+pub(super) fn add(
+    global: &Global,
+    target: &Target,
+    (list, given): (List, Given),
+    out: &mut dyn Write,
+) -> Done {
+    change(global, target, out, |session, config| {
+        let entries = checked(list, config, given)?;
+        Ok(Outcome::added(list, session.add(list, &entries)?))
+    })
+}
+
+/// Removes what a person gave from a list; it need not be a good entry.
+pub(super) fn remove(
+    global: &Global,
+    target: &Target,
+    (list, given): (List, Given),
+    out: &mut dyn Write,
+) -> Done {
+    change(global, target, out, |session, _| {
+        let entries = lines(given)?;
+        Ok(Outcome::removed(list, session.remove(list, &entries)?))
+    })
+}
+
 /// Changes a mailbox's settings and tells what came of it.
 pub(super) fn change(
     global: &Global,
@@ -270,9 +296,12 @@ fn diff(file: &Written) -> String {
         .to_string()
 }
 
+/// Where entries come from, for findings, and their text.
+pub(super) type Given = (&'static str, Vec<u8>);
+
 /// Entries as given: the arguments, or the lines of stdin when there are none or the only one is
 /// `-`. The name is for messages.
-pub(super) fn given(arguments: &[String]) -> Result<(&'static str, Vec<u8>), Failure> {
+pub(super) fn given(arguments: &[String]) -> Result<Given, Failure> {
     if !arguments.is_empty() && arguments != ["-"] {
         if arguments.iter().any(|entry| entry.trim().is_empty()) {
             let words = "an empty entry: it would match every mail";
@@ -289,18 +318,14 @@ pub(super) fn given(arguments: &[String]) -> Result<(&'static str, Vec<u8>), Fai
 }
 
 /// The entries, checked for their list.
-pub(super) fn checked(
-    list: List,
-    config: &Config,
-    given: (&'static str, Vec<u8>),
-) -> Result<Vec<String>, Failure> {
+pub(super) fn checked(list: List, config: &Config, given: Given) -> Result<Vec<String>, Failure> {
     let (source, bytes) = given;
     list.entries(&config.limits, source, bytes)
         .map_err(|found| refused(&found))
 }
 
 /// The entries as they are, to be removed: what is no entry is in no list.
-pub(super) fn lines(given: (&'static str, Vec<u8>)) -> Result<Vec<String>, Failure> {
+fn lines(given: Given) -> Result<Vec<String>, Failure> {
     let (source, bytes) = given;
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::new(Exit::Data, format!("{source}: octets that are not UTF-8")))?;

@@ -71,10 +71,7 @@ pub(super) fn reject(global: &Global, command: &Reject, out: &mut dyn Write) -> 
         }) => {
             let given = change::given(entries)?;
             let list = kind.of_entries(&given.1)?;
-            change::change(global, target, out, |session, config| {
-                let entries = change::checked(list, config, given)?;
-                Ok(Outcome::added(list, session.add(list, &entries)?))
-            })
+            change::add(global, target, (list, given), out)
         }
         Reject::Remove(Change {
             target,
@@ -83,10 +80,7 @@ pub(super) fn reject(global: &Global, command: &Reject, out: &mut dyn Write) -> 
         }) => {
             let given = change::given(entries)?;
             let list = kind.of_entries(&given.1)?;
-            change::change(global, target, out, |session, _| {
-                let entries = change::lines(given)?;
-                Ok(Outcome::removed(list, session.remove(list, &entries)?))
-            })
+            change::remove(global, target, (list, given), out)
         }
         Reject::List { mailbox, kind } => change::list(global, mailbox, &kind.chosen(), out),
         Reject::Clear { target, kind, yes } => {
