@@ -1386,3 +1386,19 @@ fn what_a_purge_removes_no_release_brings_back() {
         assert_eq!(store.quarantine_get(entry.id).unwrap(), None);
     }
 }
+
+#[test]
+fn what_has_expired_no_release_brings_back() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    for round in 0..100 {
+        let entry = entry(NOW, "taro@example.jp");
+        hold(&store, &entry);
+        store.release_begin(entry.id, None).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| store.release_end(entry.id, true, None).unwrap());
+            scope.spawn(|| store.sweep(entry.expires_at + round, round).unwrap());
+        });
+        assert_eq!(store.quarantine_get(entry.id).unwrap(), None, "{round}");
+    }
+}

@@ -120,7 +120,9 @@ impl Store {
         let mut batch = Batch::new();
         let mut files = Vec::new();
         let mut seen = 0;
-        let _telling = self.0.telling.all();
+        // The end of a release would bring an entry back without its file.
+        let moving = self.move_locks();
+        let telling = self.0.telling.all();
         for pair in self.0.index.scan(vec![tag::EXPIRY], end).take(CHUNK) {
             let (timed, _) = pair?;
             seen += 1;
@@ -146,6 +148,7 @@ impl Store {
             return Ok(false);
         }
         self.commit_blocking(batch)?;
+        drop((telling, moving));
         if !files.is_empty() {
             reach(Point::SweepIndex);
         }
