@@ -36,6 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "config",
             "policy",
+            "scan",
             "store",
             "deliver",
             "relay",

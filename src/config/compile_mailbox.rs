@@ -9,6 +9,7 @@ use super::compile::timezone;
 use super::error::Severity;
 use super::field::Field;
 use super::mailbox::*;
+use super::number::Points;
 use super::patterns::{self, NamedList};
 use super::settings::{Config, Engine, Limits};
 use super::source::{DAEMON_FILE, Place, Report};
@@ -223,6 +224,7 @@ impl Compile<'_> {
         let mark_subject = self.one_line(&raw.mark_subject);
         let scan = raw.scan.or_default();
         (scan && engine).then(|| Spam {
+            score: raw.score.value.map(|Points(points)| Score::of(points)),
             mark_subject,
             quarantine: raw.quarantine.or_default(),
             notice_each: raw.notice.or_default() == RawNotice::Each,

@@ -2,6 +2,7 @@
 
 use super::field::Field;
 use super::lines::Lines;
+use super::number::Points;
 use super::setting::{sections, words};
 use super::text::{FilePath, Mail, Size, Text};
 
@@ -81,6 +82,8 @@ sections! {
     RawSpam {
         /// by the engine of `scanners.spam`
         scan: bool = "false", like "true";
+        /// spam from so many points on; left out: the engine's own word
+        score: Points, like "6.5";
         /// put before the Subject of the local copy; "" = no mark
         mark_subject: String = r#""[spam]""#;
         /// false = deliver with the mark

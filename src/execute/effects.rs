@@ -186,13 +186,6 @@ impl Effects {
         self.held.is_some() || !self.forwards.is_empty()
     }
 
-    /// The entries that share the original's file.
-    pub fn original_entries(&self) -> Vec<FileEntry> {
-        let held = self.held.iter().cloned().map(FileEntry::Quarantine);
-        held.chain(self.forwards.iter().cloned().map(FileEntry::Outgoing))
-            .collect()
-    }
-
     /// All outgoing mail.
     pub fn outgoing(&self) -> impl Iterator<Item = &OutgoingItem> {
         self.forwards
@@ -289,7 +282,7 @@ fn lots(to: &[Address]) -> Vec<&[Address]> {
 }
 
 fn keeps_original(class: Class, mail: &Mail) -> bool {
-    class != Class::Virus || mail.config.scanners.virus.keep_original
+    class != Class::Virus || mail.config.scanners.keep_original
 }
 
 fn held(task: &Task, mail: &Mail, class: Class) -> QuarantineEntry {

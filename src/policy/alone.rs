@@ -56,7 +56,7 @@ impl Policy {
             Stage::Virus => self.virus_stage(&mut plan, &scan.virus),
             Stage::Spam => {
                 let looping = Self::is_looping(message, arrival);
-                self.spam_stage(&mut plan, &scan.spam, false, looping);
+                self.spam_stage(&mut plan, scan.spam, false, looping);
             }
             Stage::Forwarding => self.forwarding_stage(&mut plan, message, arrival),
             Stage::Notify => self.notify_stage(&mut plan, message, arrival),

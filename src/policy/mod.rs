@@ -21,8 +21,8 @@ pub use alone::Alone;
 pub use facts::{Facts, Redecided};
 pub use pattern::{Origin, Pattern};
 pub use plan::{
-    Action, AuthReport, Class, Hit, NoReply, NotifyField, Outcome, Plan, ScanReport, SpamScan,
-    Stage, Step, Verdict, VirusScan,
+    Action, AuthReport, Class, Hit, NoReply, NotifyField, OnError, Outcome, Plan, SCANNER_ERROR,
+    ScanReport, Score, SpamScan, Stage, Step, Verdict, VirusScan,
 };
 pub use screen::{Passed, Screening};
 pub use substring::SubstringSet;
@@ -153,6 +153,8 @@ pub struct Allow {
 /// Stage 6.
 #[derive(Debug, Clone)]
 pub struct Spam {
+    /// Spam from this score on, where the scanner gives one; `None` = the scanner's own word.
+    pub score: Option<Score>,
     /// Put before the local copy's Subject; empty = none.
     pub mark_subject: String,
     /// Hold it, instead of delivering it with the mark.

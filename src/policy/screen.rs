@@ -1,6 +1,9 @@
 //! Stages 1-4: what the header fields alone decide.
 
-use super::{AllowSet, Arrival, Class, HeaderCondition, Hit, Plan, Policy, Stage, Step, Verdict};
+use super::{
+    AllowSet, Arrival, Class, HeaderCondition, Hit, OnError, Plan, Policy, ScanReport, SpamScan,
+    Stage, Step, Verdict, VirusScan,
+};
 use crate::mail::{Folded, FromField, Message, SubjectField};
 
 /// The first half's result.
@@ -23,6 +26,21 @@ pub struct Passed {
     pub wants_virus: bool,
     /// A spam scan is wanted.
     pub wants_spam: bool,
+}
+
+impl Passed {
+    /// The stage whose scanner failed and whose mail is then put off; `None` = it can be decided.
+    /// What a virus has settled needs no word on spam.
+    pub fn put_off(&self, scan: &ScanReport) -> Option<Stage> {
+        let virus = Some(&scan.virus).filter(|_| self.wants_virus);
+        let spam = Some(scan.spam).filter(|_| self.wants_spam);
+        match (virus, spam) {
+            (Some(VirusScan::Failed(OnError::Tempfail)), _) => Some(Stage::Virus),
+            (Some(VirusScan::Infected(_) | VirusScan::Failed(OnError::Quarantine)), _) => None,
+            (_, Some(SpamScan::Failed(OnError::Tempfail))) => Some(Stage::Spam),
+            _ => None,
+        }
+    }
 }
 
 impl Policy {

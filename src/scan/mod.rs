@@ -94,7 +94,19 @@ pub struct Mail<'a> {
     pub id: &'a str,
 }
 
-impl Mail<'_> {
+impl<'a> Mail<'a> {
+    /// Octets alone, where the engine wants to know nothing else.
+    pub fn of(pieces: &'a [Bytes]) -> Self {
+        Self {
+            pieces,
+            sender: "",
+            recipients: &[],
+            client_ip: None,
+            helo: "",
+            id: "",
+        }
+    }
+
     /// All octets.
     pub(crate) fn size(&self) -> u64 {
         self.pieces.iter().map(|piece| piece.len() as u64).sum()
