@@ -13,8 +13,15 @@
 
 #[path = "../sieve/corpus.rs"]
 mod corpus;
+mod daemon;
 mod exceptions;
+#[path = "../blackbox/harness.rs"]
+#[allow(dead_code, reason = "not all of the harness is needed here")]
+mod harness;
 mod second;
+#[path = "../blackbox/session.rs"]
+#[allow(dead_code, reason = "not all of the harness is needed here")]
+mod session;
 
 use std::collections::BTreeMap;
 
