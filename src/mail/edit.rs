@@ -7,10 +7,12 @@ use core::ops::Range;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Bounds, Client, Envelope, Message, Protocol, header};
+use super::{Bounds, Client, Envelope, Message, Protocol, header, words};
 
 /// Octets of a header line that folding keeps to (RFC 5322 2.1.1).
 const LINE: usize = 78;
+/// Octets that a line may have at most (RFC 5322 2.1.1).
+const LONGEST_LINE: usize = 998;
 /// Octets of text in one encoded word: with label and base64 they stay within 75 (RFC 2047 2).
 const WORD_TEXT: usize = 42;
 /// What is kept of a name that a client gave.
@@ -67,15 +69,24 @@ pub fn mark_subject(raw: &[u8], message: &Message, mark: &str) -> Splice {
         .iter()
         .take(blanks)
         .any(|octet| matches!(octet, b'\r' | b'\n'));
-    let mark = encoded(mark, if text.starts_with(b"=?") { " " } else { "" });
+    let space = if words::begins_with_word(text) {
+        " "
+    } else {
+        ""
+    };
+    let mark = encoded(mark, space);
     let colon = block
         .get(field.span.clone())
         .and_then(|octets| memchr::memchr(b':', octets))
         .map_or(field.span.end, |at| field.span.start + at + 1);
-    let gap: &[u8] = match (text.is_empty(), folded_first) {
-        (true, _) => b"",
-        (false, true) => b"\r\n ",
-        (false, false) => b" ",
+    let beside =
+        || colon - field.span.start + 1 + last_line(mark.as_bytes()) + 1 + first_line(text);
+    let gap: &[u8] = if text.is_empty() {
+        b""
+    } else if folded_first || beside() > LONGEST_LINE {
+        b"\r\n "
+    } else {
+        b" "
     };
     Splice {
         at: colon..colon + blanks,
@@ -140,6 +151,16 @@ fn with_subject(block: &[u8], message: &Message, mark: &str) -> Splice {
         at: at..at,
         with: [line_end, b"Subject: ", mark.as_bytes(), b"\r\n"].concat(),
     }
+}
+
+/// Octets before the first line end.
+fn first_line(text: &[u8]) -> usize {
+    memchr::memchr2(b'\r', b'\n', text).unwrap_or(text.len())
+}
+
+/// Octets behind the last line end.
+fn last_line(text: &[u8]) -> usize {
+    memchr::memrchr(b'\n', text).map_or(text.len(), |at| text.len() - at - 1)
 }
 
 /// Where the empty line begins that ends the block, or the end.
@@ -408,6 +429,36 @@ mod tests {
                 let message = Message::parse(new.as_bytes(), &Bounds::default());
                 let subject = message.subject_text().replace('\t', " ");
                 assert_eq!(subject, format!("{mark} {shown}"), "{new:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn text_that_only_looks_like_an_encoded_word_gets_one_space() {
+        for text in ["=?", "=? Hi", "=?x?y", "=?UTF-8?B?44OG", "=?UTF-8?X?aGk=?="] {
+            let raw = format!("Subject: {text}\r\n\r\nbody");
+            let new = marked(&raw, "[迷惑]");
+            assert_eq!(
+                new,
+                format!("Subject: =?UTF-8?B?W+i/t+aDkV0=?= {text}\r\n\r\nbody")
+            );
+        }
+        let folded = "Subject: =?UTF-8?B?44OG\r\n 44K544OI?=\r\n\r\nbody";
+        let message = marked(folded, "[迷惑]");
+        let message = Message::parse(message.as_bytes(), &Bounds::default());
+        assert_eq!(message.subject_text(), "[迷惑] テスト");
+    }
+
+    #[test]
+    fn the_mark_makes_no_line_longer_than_a_line_may_be() {
+        for length in 970..=998 - "Subject: ".len() {
+            let text = "x".repeat(length);
+            for mark in ["[spam]", "[迷惑メール]"] {
+                let new = marked(&format!("Subject: {text}\r\n more\r\n\r\nbody"), mark);
+                let longest = new.lines().map(str::len).max();
+                assert!(longest <= Some(LONGEST_LINE), "{length} {longest:?}");
+                let message = Message::parse(new.as_bytes(), &Bounds::default());
+                assert_eq!(message.subject_text(), format!("{mark} {text} more"));
             }
         }
     }

@@ -31,6 +31,11 @@ pub(super) fn decode(raw: &[u8], declared: Option<Charset>) -> String {
     out.text.trim().to_owned()
 }
 
+/// Whether a value, folded as it may be, is read from its first octet on as an encoded word.
+pub(super) fn begins_with_word(raw: &[u8]) -> bool {
+    raw.starts_with(b"=?") && matches!(word_at(&unfold(raw)), Found::Word(..))
+}
+
 /// Raw text without looking at encoded words: what a structured field is parsed from.
 pub(super) fn decode_raw(raw: &[u8], declared: Option<Charset>) -> String {
     charset::decode_raw(&unfold(raw), declared)
