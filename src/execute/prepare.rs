@@ -112,7 +112,7 @@ fn write_original(
     if entries.is_empty() {
         return Ok(());
     }
-    match store.write_mail(&mail_header(mail, entries, received), &mail.raw) {
+    match store.write_mail(&mail_header(mail, entries, received), &[&mail.raw]) {
         Err(StoreError::TooLarge(_)) if effects.len() > 1 => {
             let (some, others) = effects.split_at(effects.len() / 2);
             write_original(store, mail, some, received)?;
@@ -124,6 +124,6 @@ fn write_original(
 
 fn write_letters(store: &Store, mail: &Mail, effects: &Effects) -> Result<(), StoreError> {
     effects.letters.iter().try_for_each(|letter| {
-        store.write_mail(&mail_header(mail, vec![letter.entry()], &[]), &letter.bytes)
+        store.write_mail(&mail_header(mail, vec![letter.entry()], &[]), &[&letter.bytes])
     })
 }
