@@ -16,7 +16,10 @@ mod letter;
 pub mod locate;
 mod mailbox;
 pub mod message;
+mod parameter;
+pub mod parts;
 pub mod prescan;
+mod transfer;
 mod words;
 
 pub use address::{Address, AddressError};
@@ -25,5 +28,6 @@ pub use envelope::{Client, Envelope, Protocol, ReversePath};
 pub use fold::Folded;
 pub use header::{Field, Header};
 pub use message::{FromAddress, FromField, Message, SubjectField, SubjectText};
+pub use parts::{Encoding, Infected, Part, parts};
 pub use prescan::{Bounds, Exceeded};
 pub use words::{harmless, is_harmful};
