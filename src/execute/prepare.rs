@@ -124,6 +124,9 @@ fn write_original(
 
 fn write_letters(store: &Store, mail: &Mail, effects: &Effects) -> Result<(), StoreError> {
     effects.letters.iter().try_for_each(|letter| {
-        store.write_mail(&mail_header(mail, vec![letter.entry()], &[]), &[&letter.bytes])
+        store.write_mail(
+            &mail_header(mail, vec![letter.entry()], &[]),
+            &[&letter.bytes],
+        )
     })
 }

@@ -19,6 +19,7 @@ pub mod message;
 mod parameter;
 pub mod parts;
 pub mod prescan;
+mod removal;
 mod transfer;
 mod words;
 
@@ -30,4 +31,5 @@ pub use header::{Field, Header};
 pub use message::{FromAddress, FromField, Message, SubjectField, SubjectText};
 pub use parts::{Encoding, Infected, Part, parts};
 pub use prescan::{Bounds, Exceeded};
+pub use removal::{Piece, cleaned};
 pub use words::{harmless, is_harmful};
