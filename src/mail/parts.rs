@@ -46,9 +46,13 @@ impl Part {
         self.encoding.decode(body)
     }
 
-    /// It is a message, so what is in it begins with header fields.
+    /// It is a whole message, which begins with header fields; an encoded one, as others are no
+    /// leaves.
     pub fn is_message(&self) -> bool {
-        self.media_type.starts_with("message/")
+        matches!(
+            self.media_type.as_str(),
+            "message/rfc822" | "message/global"
+        )
     }
 }
 
