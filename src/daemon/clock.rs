@@ -153,7 +153,7 @@ fn notify_owner(
         received_at: now(),
         entries: vec![FileEntry::Outgoing(item.clone())],
     };
-    shared.store.write_mail(&header, &bytes)?;
+    shared.store.write_mail(&header, &[&bytes])?;
     let mut batch = Batch::new();
     batch.put_outgoing(&item).mark_seen(claim);
     shared.store.commit_blocking(batch)

@@ -293,7 +293,7 @@ impl Shared {
             header.entries = vec![FileEntry::Outgoing(item.clone())];
             // A release that broke off may have left one behind.
             store.remove_mail(Shelf::Outgoing, id)?;
-            store.write_mail(&header, &bytes)?;
+            store.write_mail(&header, &[&bytes])?;
             reach(Point::ReleaseWritten);
             let mut batch = Batch::new();
             batch.put_outgoing(&item);

@@ -133,7 +133,7 @@ fn write_file(
     entries: &[FileEntry],
     trace: &[u8],
 ) -> Result<(), StoreError> {
-    match store.write_mail(&mail_header(mail, entries.to_vec(), trace), &mail.raw) {
+    match store.write_mail(&mail_header(mail, entries.to_vec(), trace), &[&mail.raw]) {
         Err(StoreError::TooLarge(_)) if entries.len() > 1 => {
             let (some, others) = entries.split_at(entries.len() / 2);
             write_file(store, mail, some, trace)?;
@@ -145,6 +145,9 @@ fn write_file(
 
 fn write_letters(store: &Store, mail: &Mail, effects: &Effects) -> Result<(), StoreError> {
     effects.letters.iter().try_for_each(|letter| {
-        store.write_mail(&mail_header(mail, vec![letter.entry()], &[]), &letter.bytes)
+        store.write_mail(
+            &mail_header(mail, vec![letter.entry()], &[]),
+            &[&letter.bytes],
+        )
     })
 }

@@ -237,7 +237,7 @@ fn header_body(block: &[u8]) -> (&'static str, String) {
     }
 }
 
-fn base64_lines(octets: &[u8]) -> String {
+pub(super) fn base64_lines(octets: &[u8]) -> String {
     octets
         .chunks(LINE / 4 * 3)
         .map(|chunk| BASE64.encode(chunk) + "\r\n")

@@ -8,6 +8,7 @@
 
 mod breaker;
 mod clamd;
+pub mod cure;
 mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -28,6 +29,7 @@ use bytes::Bytes;
 use crate::mail::is_harmful;
 
 pub use clamd::Clamd;
+pub use cure::{Cure, Remains, cure};
 pub use error::ScanError;
 pub use gate::{EXCHANGES, State};
 pub use rspamd::{Controller, Rspamd};
