@@ -99,7 +99,7 @@ async fn send_notices(shared: &Arc<Shared>, at: i64) -> Result<(), StoreError> {
         for entry in store.quarantine_list(filter) {
             let entry = entry?;
             let new = entry.received_at < at && entry.state == QuarantineState::Held;
-            if new && entry.class == Class::Spam.as_str() {
+            if new && entry.class != Class::Virus.as_str() {
                 mailboxes
                     .entry(entry.mailbox.clone())
                     .or_default()
@@ -133,7 +133,12 @@ fn notify_owner(
     let Lookup::Found(owner) = active.directory.lookup(&address) else {
         return Ok(());
     };
-    if owner.spam_notice != SpamNotice::Daily {
+    let wanted = |entry: &&QuarantineEntry| {
+        let includes = &owner.notice_includes;
+        includes.iter().any(|class| class.as_str() == entry.class)
+    };
+    let held: Vec<QuarantineEntry> = held.iter().filter(wanted).cloned().collect();
+    if owner.spam_notice != SpamNotice::Daily || held.is_empty() {
         return Ok(());
     }
     let key = SeenKey::new(&address.key(), "daily_notice", &at.to_string());
@@ -141,7 +146,7 @@ fn notify_owner(
         return Ok(());
     };
     let id = Id::new(now());
-    let bytes = letters::daily_notice(&active.config, &owner, id, now(), held);
+    let bytes = letters::daily_notice(&active.config, &owner, id, now(), &held);
     let give_up = active.config.relay.retry.give_up;
     let to = vec![mailbox.to_owned()];
     let kind = OutgoingKind::QuarantineNotice;

@@ -1,6 +1,8 @@
 //! Stages 1-4: what the header fields alone decide.
 
-use super::{AllowSet, Arrival, Class, HeaderCondition, Hit, Plan, Policy, Stage, Step, Verdict};
+use super::{
+    Action, AllowSet, Arrival, Class, HeaderCondition, Hit, Plan, Policy, Stage, Step, Verdict,
+};
 use crate::mail::{Folded, FromField, Message, SubjectField};
 
 /// The first half's result.
@@ -43,7 +45,7 @@ impl Policy {
                 plan.trail.push(self.unasked(stage));
                 continue;
             }
-            self.reject_stage(&mut plan, stage, message);
+            self.reject_stage(&mut plan, stage, message, arrival);
             if plan.verdict == Verdict::Quarantine {
                 return Screening::Settled(Box::new(self.close(plan)));
             }
@@ -59,8 +61,14 @@ impl Policy {
         })
     }
 
-    /// One of stages 1-3.
-    pub(super) fn reject_stage(&self, plan: &mut Plan, stage: Stage, message: &Message) {
+    /// One of stages 1-3. A notice that comes back and is held itself is not told of by another one.
+    pub(super) fn reject_stage(
+        &self,
+        plan: &mut Plan,
+        stage: Stage,
+        message: &Message,
+        arrival: &Arrival<'_>,
+    ) {
         if !self.is_on(stage) {
             plan.trail.push(self.unasked(stage));
             return;
@@ -69,6 +77,9 @@ impl Policy {
         plan.trail.push(Step::asked(stage, hit.clone()));
         if let Some(hit) = hit {
             plan.settle(Verdict::Quarantine, stage, Class::UserRule, hit);
+            if self.notice_user_rule && !Self::is_looping(message, arrival) {
+                plan.actions.push(Action::QuarantineNotice);
+            }
         }
     }
 
