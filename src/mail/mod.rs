@@ -16,6 +16,7 @@ mod letter;
 pub mod locate;
 mod mailbox;
 pub mod message;
+pub mod notice;
 pub mod prescan;
 mod words;
 
