@@ -12,8 +12,7 @@ use mail_parser::{HeaderName, MessageParser, MimeHeaders};
 use proptest::prelude::*;
 use sekimori::mail::Address;
 use sekimori::mail::compose::{
-    Fact, HeldEntry, Language, Letter, Mailbox, Original, auto_reply, quarantine_notice,
-    receipt_notice, virus_report,
+    Fact, Language, Letter, Mailbox, Original, auto_reply, receipt_notice, virus_report,
 };
 
 const FACTS: [Fact; 5] = [
@@ -75,17 +74,6 @@ fn original(from: &str, subject: &str) -> Original {
         received_at: "2026-11-22 12:00".to_owned(),
         message_id: Some("<m@x.example>".to_owned()),
         references: "<a@x.example> <b@x.example>".to_owned(),
-    }
-}
-
-fn entry(subject: &str) -> HeldEntry {
-    HeldEntry {
-        id: "0123456789ab".to_owned(),
-        from: "a@b.example".to_owned(),
-        subject: subject.to_owned(),
-        received_at: "2026-11-22 12:00".to_owned(),
-        expires_at: "2026-11-29 12:00".to_owned(),
-        size: 999,
     }
 }
 
@@ -268,29 +256,6 @@ fn a_virus_report_carries_the_header() {
 }
 
 #[test]
-fn a_quarantine_notice_lists_and_counts() {
-    let parts = Parts::new(Language::Ja, "");
-    let entries: Vec<_> = (0..203).map(|n| entry(&format!("件名 {n}."))).collect();
-    let (subject, text) = subject_and_text(&quarantine_notice(&parts.letter(), &entries, true));
-    assert_eq!(subject, "隔離レポート: 203 通");
-    for expected in [
-        "200. 件名: 件名 199.",
-        "ほか 3 通",
-        "再配送",
-        "受信許可",
-        "保存期限: 2026-11-29",
-    ] {
-        assert!(text.contains(expected), "{expected}");
-    }
-    assert!(!text.contains("件名 200."));
-    for language in [Language::Ja, Language::En] {
-        let parts = Parts::new(language, "");
-        let each = quarantine_notice(&parts.letter(), &entries[..1], false);
-        assert_eq!(names(&each, 76), expected(&["Auto-Submitted"], SINGLE));
-    }
-}
-
-#[test]
 fn an_address_beyond_ascii_stands_as_a_group() {
     let mut parts = Parts::new(Language::Ja, "");
     parts.to = Address::parse("山田太郎山田太郎山田太郎@日本.example").unwrap();
@@ -329,9 +294,7 @@ proptest! {
         let report = virus_report(&parts.letter(), &subject, &original, &block, false);
         prop_assert_eq!(names(&report, 998), expected(&["Auto-Submitted"], &[]));
         prop_assert_eq!(MessageParser::default().parse(&report).unwrap().parts.len(), 3);
-        let list = quarantine_notice(&parts.letter(), &[entry(&subject)], true);
-        prop_assert_eq!(names(&list, 76), expected(&["Auto-Submitted"], SINGLE));
-        for mail in [&reply, &notice, &report, &list] {
+        for mail in [&reply, &notice, &report] {
             let parsed = MessageParser::default().parse(mail).unwrap();
             prop_assert!(parsed.header(HeaderName::Bcc).is_none());
         }

@@ -544,6 +544,61 @@ fn spam() {
 }
 
 #[test]
+fn holds_of_own_rules_are_told_at_once_where_asked_for() {
+    // Also without a spam stage.
+    for (from, header, stage, entry, trail) in [
+        (
+            "From: x@spam.example",
+            "Subject: hello",
+            Stage::RejectFromSuffixes,
+            "@spam.example",
+            "mssssosss",
+        ),
+        (
+            "From: a@b.example",
+            "Subject: 未承諾広告",
+            Stage::RejectSubjectContains,
+            "未承諾広告",
+            "pmsssosss",
+        ),
+        (
+            "From: a@b.example",
+            "Subject:",
+            Stage::RejectHeaders,
+            "subject_empty",
+            "ppmssosss",
+        ),
+    ] {
+        for (notice_user_rule, looping, actions) in [
+            (true, false, "quarantine-notice"),
+            (true, true, ""),
+            (false, false, ""),
+        ] {
+            let policy = Policy {
+                notice_user_rule,
+                spam: None,
+                ..full()
+            };
+            let case = Case {
+                policy,
+                from,
+                header,
+                looping,
+                ..Case::default()
+            };
+            let expected = Expected {
+                stage: Some(stage),
+                entry: Some(entry),
+                actions,
+                trail,
+                ..HELD
+            };
+            decide(&case, &expected);
+        }
+    }
+}
+
+#[test]
 fn the_mailbox_has_its_own_threshold() {
     let rows = [
         (None, false, Some(99.0), false),

@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use sekimori::mail::compose::{
-    Fact, HeldEntry, Language, Letter, Mailbox, Original, auto_reply, quarantine_notice,
-    receipt_notice, virus_report,
+    Fact, Language, Letter, Mailbox, Original, auto_reply, receipt_notice, virus_report,
 };
+use sekimori::mail::notice::{self, Count, Daily, HeldAs, HeldEntry, Reason};
 use sekimori::mail::{Address, Bounds, Message};
 use sekimori::smtp::wire_data;
 use sekimori_fuzz::{texts, within};
@@ -205,10 +205,25 @@ fn write(options: u8, filling: &Filling) -> Vec<u8> {
                 subject: original.subject.clone(),
                 received_at: original.received_at.clone(),
                 expires_at: filling.subject.clone(),
+                expiring: options & 8 != 0,
                 size: original.size,
+                reason: Reason::SubjectContains(filling.message.clone()),
             };
+            if options & 16 == 0 {
+                return notice::one_held(&letter, &entry);
+            }
             let count = [1, 2, 3, 201][usize::from(options >> 6)];
-            quarantine_notice(&letter, &vec![entry; count], options & 16 != 0)
+            let daily = Daily {
+                counts: vec![Count {
+                    held_as: HeldAs::UserRule,
+                    new: count as u64,
+                    held: original.size,
+                }],
+                new: vec![entry.clone(); count],
+                expiring: vec![entry],
+                expiring_count: 1,
+            };
+            notice::report(&letter, &daily)
         }
     }
 }

@@ -90,6 +90,8 @@ sections! {
         quarantine: bool = "false", like "true";
         /// when the owner is told of held mail
         notice: RawNotice = "off", like "daily";
+        /// what the notice tells of: held as spam, or by stages 1-3
+        notice_includes: Vec<Field<RawHeld>> = "[spam]", like "[spam, user_rule]";
     }
 
     /// `forwarding`.
@@ -197,6 +199,8 @@ words! {
     }
     /// `spam.notice`.
     RawNotice { Off = "off", Each = "each", Daily = "daily" }
+    /// One of `spam.notice_includes`.
+    RawHeld { Spam = "spam", UserRule = "user_rule" }
     /// `forwarding.mode`.
     RawMode { Off = "off", All = "all", Rules = "rules" }
     /// `match` of a rule.

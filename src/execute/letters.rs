@@ -4,11 +4,15 @@ use jiff::tz::TimeZone;
 
 use super::{Mail, Task};
 use crate::config::{Config, Mailbox};
-use crate::mail::compose::{self, HeldEntry, Letter, Original};
+use crate::mail::compose::{self, Letter, Original};
+use crate::mail::notice::{self, Daily, HeldEntry, Reason};
 use crate::mail::{Address, compose::Mailbox as Named};
-use crate::policy::NotifyField;
+use crate::policy::{NotifyField, Stage};
 use crate::store::{Id, QuarantineEntry};
 use crate::view::zoned;
+
+/// A day, in milliseconds.
+pub(crate) const DAY: i64 = 86_400_000;
 
 /// The receipt notice of stage 8 for one of its addresses.
 pub(super) fn receipt_notice(
@@ -65,8 +69,9 @@ pub(super) fn quarantine_notice(
     held: &QuarantineEntry,
 ) -> Vec<u8> {
     let draft = Draft::new(&mail.config, &task.mailbox, id, mail.received_at);
-    let entries = [held_entry(held, &task.mailbox.timezone)];
-    compose::quarantine_notice(&draft.to(&task.mailbox.policy.mailbox), &entries, false)
+    let expiring = held.expires_at.saturating_sub(held.received_at) <= DAY;
+    let entry = held_entry(held, &task.mailbox.timezone, expiring);
+    notice::one_held(&draft.to(&task.mailbox.policy.mailbox), &entry)
 }
 
 /// The daily notice of a mailbox's held mail, for the daemon's clock.
@@ -75,14 +80,10 @@ pub(crate) fn daily_notice(
     mailbox: &Mailbox,
     id: Id,
     now: i64,
-    held: &[QuarantineEntry],
+    daily: &Daily,
 ) -> Vec<u8> {
     let draft = Draft::new(config, mailbox, id, now);
-    let entries: Vec<HeldEntry> = held
-        .iter()
-        .map(|held| held_entry(held, &mailbox.timezone))
-        .collect();
-    compose::quarantine_notice(&draft.to(&mailbox.policy.mailbox), &entries, true)
+    notice::report(&draft.to(&mailbox.policy.mailbox), daily)
 }
 
 /// Unix milliseconds as an RFC 5322 date-time.
@@ -153,14 +154,23 @@ fn original(task: &Task, mail: &Mail) -> Original {
     }
 }
 
-fn held_entry(held: &QuarantineEntry, timezone: &TimeZone) -> HeldEntry {
+/// A held mail as a notice tells of it; `expiring`: it goes within a day.
+pub(crate) fn held_entry(held: &QuarantineEntry, timezone: &TimeZone, expiring: bool) -> HeldEntry {
+    let entry = held.entry.clone().unwrap_or_default();
     HeldEntry {
         id: held.id.to_string(),
         from: held.from.clone(),
         subject: held.subject.clone(),
         received_at: for_a_person(held.received_at, timezone),
         expires_at: for_a_person(held.expires_at, timezone),
+        expiring,
         size: held.size,
+        reason: match Stage::named(&held.stage) {
+            Some(Stage::RejectFromSuffixes) => Reason::FromSuffix(entry),
+            Some(Stage::RejectSubjectContains) => Reason::SubjectContains(entry),
+            Some(Stage::RejectHeaders) => Reason::Header(entry),
+            _ => Reason::Spam,
+        },
     }
 }
 

@@ -1,4 +1,5 @@
-//! The mail that we write ourselves: receipt notice, auto-reply, virus report, quarantine notice.
+//! The mail that we write ourselves: receipt notice, auto-reply, virus report; the quarantine notice
+//! is [`super::notice`].
 //!
 //! Pure: date and Message-ID are arguments. The output is ASCII with CRLF; header lines have at
 //! most 76 octets (an address or a Message-ID that is longer is never cut), body lines 76, lines
@@ -82,26 +83,6 @@ pub enum Fact {
     /// The size.
     Size,
 }
-
-/// One line of a quarantine notice.
-#[derive(Debug, Clone)]
-pub struct HeldEntry {
-    /// The id for `quarantine release`.
-    pub id: String,
-    /// The header From decoded.
-    pub from: String,
-    /// The Subject decoded.
-    pub subject: String,
-    /// When it came, as a person reads it.
-    pub received_at: String,
-    /// When it goes, as a person reads it.
-    pub expires_at: String,
-    /// Octets.
-    pub size: u64,
-}
-
-/// The entries that a quarantine notice lists; the rest is counted.
-const LISTED: usize = 200;
 
 /// The notice of stage 8: `facts` of the mail, in that order (RFC 5436, RELIABILITY 4c).
 pub fn receipt_notice(letter: &Letter<'_>, facts: &[Fact], original: &Original) -> Vec<u8> {
@@ -216,52 +197,8 @@ pub fn virus_report(
     fields.finish_with_header(&signed(text, letter.signature), header_block)
 }
 
-/// The notice of held mail: one entry (`notice: each`) or a day's (`notice: daily`). At most 200
-/// entries are listed, the rest is counted.
-pub fn quarantine_notice(letter: &Letter<'_>, entries: &[HeldEntry], daily: bool) -> Vec<u8> {
-    let words = Words::of(letter.language);
-    let mailbox = clean(&letter.mailbox.to_string());
-    let count = entries.len();
-    let (subject, mut text) = match letter.language {
-        Language::Ja => (
-            if daily {
-                format!("隔離レポート: {count} 通")
-            } else {
-                "メール隔離のお知らせ".to_owned()
-            },
-            format!("{mailbox} 宛ての次のメール {count} 通を隔離しました。\n\n"),
-        ),
-        Language::En => (
-            if daily {
-                format!("Quarantine report: {count} held")
-            } else {
-                "A mail to you is held in quarantine".to_owned()
-            },
-            format!("Held in quarantine for {mailbox}: {count}\n\n"),
-        ),
-    };
-    for (number, entry) in entries.iter().take(LISTED).enumerate() {
-        text.push_str(&words.entry(number + 1, entry));
-    }
-    let rest = count.saturating_sub(LISTED);
-    text.push_str(&match letter.language {
-        Language::Ja if rest > 0 => format!("ほか {rest} 通\n\n"),
-        Language::En if rest > 0 => format!("and {rest} more\n\n"),
-        _ => String::new(),
-    });
-    text.push_str(words.how_to_release);
-    let mut fields = begin(letter, &subject);
-    let auto_submitted = if daily {
-        "auto-generated".to_owned()
-    } else {
-        auto_notified(letter.mailbox)
-    };
-    fields.ascii("Auto-Submitted", &auto_submitted);
-    fields.finish_text(&signed(text, letter.signature))
-}
-
 /// The fields that all our mails share.
-fn begin(letter: &Letter<'_>, subject: &str) -> Fields {
+pub(super) fn begin(letter: &Letter<'_>, subject: &str) -> Fields {
     let mut fields = Fields::new();
     fields.mailbox("From", &letter.from.name, &letter.from.address);
     fields.mailbox("To", "", letter.to);
@@ -277,13 +214,13 @@ fn begin(letter: &Letter<'_>, subject: &str) -> Fields {
 }
 
 /// RFC 5436 2.7.1: whom to ask about notices that nobody wants.
-fn auto_notified(mailbox: &Address) -> String {
+pub(super) fn auto_notified(mailbox: &Address) -> String {
     let owner = letter::ascii_address(mailbox).unwrap_or_default();
     let owner = owner.replace('\\', "\\\\").replace('"', "\\\"");
     format!("auto-notified;\r\n owner-email=\"{owner}\"")
 }
 
-fn signed(mut text: String, signature: &str) -> String {
+pub(super) fn signed(mut text: String, signature: &str) -> String {
     if !text.ends_with('\n') {
         text.push('\n');
     }
@@ -295,31 +232,29 @@ fn signed(mut text: String, signature: &str) -> String {
 }
 
 /// The labels of one language.
-struct Words {
-    from: &'static str,
+pub(super) struct Words {
+    pub(super) from: &'static str,
     to: &'static str,
-    subject: &'static str,
+    pub(super) subject: &'static str,
     attachment: &'static str,
-    size: &'static str,
+    pub(super) size: &'static str,
     virus: &'static str,
-    received_at: &'static str,
-    expires_at: &'static str,
+    pub(super) received_at: &'static str,
     none: &'static str,
     yes: &'static str,
     no: &'static str,
     octets: &'static str,
-    how_to_release: &'static str,
 }
 
 impl Words {
-    fn of(language: Language) -> &'static Self {
+    pub(super) fn of(language: Language) -> &'static Self {
         match language {
             Language::Ja => &JA,
             Language::En => &EN,
         }
     }
 
-    fn or_none(&self, value: &str) -> String {
+    pub(super) fn or_none(&self, value: &str) -> String {
         match clean(value) {
             empty if empty.is_empty() => self.none.to_owned(),
             cleaned => cleaned,
@@ -330,7 +265,7 @@ impl Words {
         if yes { self.yes } else { self.no }.to_owned()
     }
 
-    fn octets(&self, size: u64) -> String {
+    pub(super) fn octets(&self, size: u64) -> String {
         let digits = size.to_string();
         let mut grouped = String::new();
         for (at, digit) in digits.chars().enumerate() {
@@ -340,23 +275,6 @@ impl Words {
             grouped.push(digit);
         }
         format!("{grouped} {}", self.octets)
-    }
-
-    fn entry(&self, number: usize, entry: &HeldEntry) -> String {
-        format!(
-            "{number}. {}: {}\n   {}: {}\n   {}: {}\n   {}: {}\n   {}: {}\n   ID: {}\n\n",
-            self.subject,
-            self.or_none(&entry.subject),
-            self.from,
-            self.or_none(&entry.from),
-            self.received_at,
-            self.or_none(&entry.received_at),
-            self.expires_at,
-            self.or_none(&entry.expires_at),
-            self.size,
-            self.octets(entry.size),
-            clean(&entry.id),
-        )
     }
 }
 
@@ -368,14 +286,10 @@ const JA: Words = Words {
     size: "サイズ",
     virus: "ウイルス名",
     received_at: "受信日時",
-    expires_at: "保存期限",
     none: "(なし)",
     yes: "あり",
     no: "なし",
     octets: "バイト",
-    how_to_release: "隔離したメールは、保存期限を過ぎると自動的に削除されます。\n\
-                     必要なメールは、保存期限までに「再配送」するとメールボックスに届きます。\n\
-                     今後も受け取りたい差出人は「受信許可」に登録してください。\n",
 };
 
 const EN: Words = Words {
@@ -386,12 +300,8 @@ const EN: Words = Words {
     size: "Size",
     virus: "Virus",
     received_at: "Received",
-    expires_at: "Held until",
     none: "(none)",
     yes: "yes",
     no: "no",
     octets: "bytes",
-    how_to_release: "Held mail is deleted when its time is over.\n\
-                     Until then you can release it to your mailbox, and allow its sender\n\
-                     if you want more of the kind.\n",
 };

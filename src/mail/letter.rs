@@ -178,6 +178,22 @@ impl Fields {
         self.0.into_bytes()
     }
 
+    /// A mail of one content in two forms, the better one last (RFC 2046 5.1.4).
+    pub(super) fn finish_alternative(mut self, text: &str, html: &str) -> Vec<u8> {
+        self.line("MIME-Version", "1.0");
+        self.line(
+            "Content-Type",
+            &format!("multipart/alternative;\r\n boundary=\"{BOUNDARY}\""),
+        );
+        self.0.push_str("\r\n");
+        for (content_type, form) in [("text/plain", text), ("text/html", html)] {
+            let (encoding, body) = text_body(form);
+            self.part(&format!("{content_type}; charset=utf-8"), encoding, &body);
+        }
+        self.0.push_str(&format!("--{BOUNDARY}--\r\n"));
+        self.0.into_bytes()
+    }
+
     fn part(&mut self, content_type: &str, encoding: &str, body: &str) {
         self.0.push_str(&format!("--{BOUNDARY}\r\n"));
         self.line("Content-Type", content_type);

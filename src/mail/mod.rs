@@ -16,6 +16,7 @@ mod letter;
 pub mod locate;
 mod mailbox;
 pub mod message;
+pub mod notice;
 mod parameter;
 pub mod parts;
 pub mod prescan;

@@ -71,6 +71,8 @@ pub struct Policy {
     pub allow: Allow,
     /// Stage 5: `virus.scan` of the mailbox and an engine that is not off.
     pub virus: bool,
+    /// The owner is told at once of each mail that stages 1-3 hold, too.
+    pub notice_user_rule: bool,
     /// Stage 6; `None` = off (by the mailbox or because the engine is off).
     pub spam: Option<Spam>,
     /// Stage 7.
@@ -94,6 +96,7 @@ impl Policy {
             headers: Vec::new(),
             allow: Allow::default(),
             virus: false,
+            notice_user_rule: false,
             spam: None,
             forwarding: Forwarding::Off,
             notify: None,

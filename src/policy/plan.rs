@@ -232,7 +232,7 @@ pub enum Action {
         /// As the scanner named it.
         name: String,
     },
-    /// The owner is told of a held spam mail.
+    /// The owner is told of the held mail.
     QuarantineNotice,
 }
 

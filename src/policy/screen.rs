@@ -1,8 +1,8 @@
 //! Stages 1-4: what the header fields alone decide.
 
 use super::{
-    AllowSet, Arrival, Class, HeaderCondition, Hit, OnError, Plan, Policy, ScanReport, SpamScan,
-    Stage, Step, Verdict, VirusScan,
+    Action, AllowSet, Arrival, Class, HeaderCondition, Hit, OnError, Plan, Policy, ScanReport,
+    SpamScan, Stage, Step, Verdict, VirusScan,
 };
 use crate::mail::{Folded, FromField, Message, SubjectField};
 
@@ -61,7 +61,7 @@ impl Policy {
                 plan.trail.push(self.unasked(stage));
                 continue;
             }
-            self.reject_stage(&mut plan, stage, message);
+            self.reject_stage(&mut plan, stage, message, arrival);
             if plan.verdict == Verdict::Quarantine {
                 return Screening::Settled(Box::new(self.close(plan)));
             }
@@ -77,8 +77,14 @@ impl Policy {
         })
     }
 
-    /// One of stages 1-3.
-    pub(super) fn reject_stage(&self, plan: &mut Plan, stage: Stage, message: &Message) {
+    /// One of stages 1-3. A notice that comes back and is held itself is not told of by another one.
+    pub(super) fn reject_stage(
+        &self,
+        plan: &mut Plan,
+        stage: Stage,
+        message: &Message,
+        arrival: &Arrival<'_>,
+    ) {
         if !self.is_on(stage) {
             plan.trail.push(self.unasked(stage));
             return;
@@ -87,6 +93,9 @@ impl Policy {
         plan.trail.push(Step::asked(stage, hit.clone()));
         if let Some(hit) = hit {
             plan.settle(Verdict::Quarantine, stage, Class::UserRule, hit);
+            if self.notice_user_rule && !Self::is_looping(message, arrival) {
+                plan.actions.push(Action::QuarantineNotice);
+            }
         }
     }
 
