@@ -178,10 +178,12 @@ impl Agent {
             Some(Err(undecided)) => undecided,
         };
         let name = screened.first().map(|first| first.id.to_string());
+        let bounds = bounds(&mail.config.server.limits);
         let question = Question {
             envelope: &mail.envelope,
             message: &mail.message,
             raw: &mail.raw,
+            bounds: Some(&bounds).filter(|_| !mail.unread),
             hostname: &mail.config.server.hostname,
             name: name.as_deref().unwrap_or_default(),
         };

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config::{self, Engine};
 use crate::execute::{Asked, Scanned};
-use crate::mail::{Envelope, Message, edit};
+use crate::mail::{Bounds, Envelope, Message, edit};
 use crate::policy::{ScanReport, Score, Screening, SpamScan, VirusScan};
 use crate::scan::{
     self, Clamd, Controller, Rspamd, ScanError, SpamFinding, Spamd, State, Upstream,
@@ -47,6 +47,8 @@ pub struct Question<'a> {
     pub message: &'a Message,
     /// Its octets.
     pub raw: &'a Bytes,
+    /// Within which its parts are looked at; `None` = nobody looks into it.
+    pub bounds: Option<&'a Bounds>,
     /// Our own name (`server.hostname`).
     pub hostname: &'a str,
     /// What the engines' logs call it: the `q=` of its first recipient.
@@ -201,7 +203,7 @@ impl Scanners {
             match self.virus.as_ref().filter(|_| wanted.virus) {
                 Some(_) if too_large(mail, &self.settings.virus) => Asked::TooLarge,
                 Some(clamd) => {
-                    let whole = whole(mail);
+                    let whole = [trace(mail), divider(mail), mail.raw.clone()];
                     asked("virus", clamd.scan(&scan::Mail::of(&whole), deadline).await)
                 }
                 None => Asked::No,
@@ -235,6 +237,15 @@ impl Scanners {
                 },
             },
         };
+        if let (VirusScan::Infected(_), Some(clamd), Some(bounds)) =
+            (&scanned.report.virus, &self.virus, mail.bounds)
+        {
+            let scan = async |pieces: Vec<Bytes>| {
+                let found = clamd.scan(&scan::Mail::of(&pieces), deadline).await?;
+                Ok::<_, ScanError>(found.virus)
+            };
+            scanned.cure = Some(scan::cure(mail.raw, &trace(mail), bounds, scan).await);
+        }
         scanned
     }
 }
@@ -269,11 +280,13 @@ fn too_large(mail: &Question<'_>, scanner: &config::Scanner) -> bool {
     mail.message.size > scanner.max_size
 }
 
-/// The mail behind a line of ours, by which clamd knows it for a mail whatever it begins with.
-fn whole(mail: &Question<'_>) -> [Bytes; 3] {
-    let line = edit::field("Received", &format!("by {}", mail.hostname));
-    let divider = edit::divider([mail.raw.as_ref()]);
-    [line.into(), Bytes::from_static(divider), mail.raw.clone()]
+/// A line of ours before the mail, by which clamd knows it for one whatever it begins with.
+fn trace(mail: &Question<'_>) -> Bytes {
+    edit::field("Received", &format!("by {}", mail.hostname)).into()
+}
+
+fn divider(mail: &Question<'_>) -> Bytes {
+    Bytes::from_static(edit::divider([mail.raw.as_ref()]))
 }
 
 fn asked<T>(scanner: &'static str, answer: Result<T, ScanError>) -> Asked<T> {

@@ -101,6 +101,7 @@ impl DryRun {
             envelope: &envelope,
             message: trial.message,
             raw,
+            bounds: Some(&agent::bounds(&self.config.server.limits)),
             hostname: &self.config.server.hostname,
             name: "explain",
         };

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::mail::edit;
+use crate::mail::{Infected, edit};
 use crate::policy::{Outcome, Plan, Policy, ScanReport, Score, SpamScan, Stage, Step, VirusScan};
-use crate::scan::{SpamFinding, Symbol, VirusFinding};
+use crate::scan::{Cure, SpamFinding, Symbol, VirusFinding};
 
 /// Rules that a header line names.
 const NAMED: usize = 20;
@@ -32,6 +32,8 @@ pub struct Scanned {
     pub virus: Asked<VirusFinding>,
     /// `scanners.spam`.
     pub spam: Asked<SpamFinding>,
+    /// What of an infected mail may be shown, where a scanner of ours found the virus.
+    pub cure: Option<Cure>,
 }
 
 impl Scanned {
@@ -59,6 +61,8 @@ impl Scanned {
                 value["virus_engine"] = json!({"name": "clamd", "version": found.version});
                 if let Some(name) = &found.virus {
                     value["virus_name"] = json!(name);
+                    let parts = self.cure.iter().flat_map(|cure| &cure.parts).take(NAMED);
+                    value["virus_parts"] = parts.map(part).collect();
                 }
             }
         }
@@ -158,6 +162,10 @@ fn judged(found: &SpamFinding, spam: bool, required: Score) -> Vec<u8> {
         edit::field("X-Spam-Status", &status),
     ]
     .concat()
+}
+
+fn part(part: &Infected) -> Value {
+    json!({"part": part.path, "file": part.name, "type": part.media_type, "virus": part.virus})
 }
 
 fn symbol(symbol: &Symbol) -> Value {
