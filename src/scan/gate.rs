@@ -236,3 +236,135 @@ impl Patience<'_> {
             .min(most)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scan::breaker::FIRST_PAUSE;
+    use std::io::Write;
+    use tracing_subscriber::fmt::MakeWriter;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(octets);
+            Ok(octets.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Log {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    fn gate() -> Gate {
+        Gate::new(
+            "clamd",
+            Settings {
+                address: Endpoint::Unix("/nowhere".into()),
+                timeout: Duration::from_secs(60),
+            },
+        )
+    }
+
+    fn far() -> Instant {
+        Instant::now() + Duration::from_secs(3600)
+    }
+
+    /// As if what is resting now had begun so much earlier.
+    fn wait_for_probe(gate: &Gate) {
+        let past = Instant::now().checked_sub(FIRST_PAUSE).unwrap();
+        let mut breaker = gate.breaker();
+        let last = Arc::clone(&breaker.rest().unwrap().last);
+        *breaker = Breaker::default();
+        for _ in 0..3 {
+            breaker.report(None, Outcome::Failed(Arc::clone(&last)), past);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_is_logged_once_and_a_probe_closes_it() {
+        let log = Log::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(log.clone())
+            .with_ansi(false)
+            .without_time()
+            .finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let gate = gate();
+        let fail = || gate.pass(far(), |patience| async move { patience_fails(patience) });
+        for _ in 0..9 {
+            fail().await.unwrap_err();
+        }
+        assert!(matches!(gate.state(), State::Resting { .. }));
+        wait_for_probe(&gate);
+        // A probe that is dropped leaves its place to the next.
+        {
+            let silent = gate.pass(far(), |_| std::future::pending::<Result<(), ScanError>>());
+            let mut silent = std::pin::pin!(silent);
+            assert!(
+                tokio::time::timeout(Duration::ZERO, &mut silent)
+                    .await
+                    .is_err()
+            );
+            let other = gate.pass(far(), |_| async { Ok(()) }).await;
+            assert!(matches!(other, Err(ScanError::Resting { .. })), "{other:?}");
+        }
+        assert_eq!(gate.pass(far(), |_| async { Ok(1) }).await, Ok(1));
+        assert_eq!(gate.state(), State::Well);
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let levels: Vec<&str> = log
+            .lines()
+            .filter_map(|line| line.split_whitespace().next())
+            .collect();
+        assert_eq!(levels, ["WARN", "INFO"], "{log}");
+        assert!(log.contains("connecting: no such thing"), "{log}");
+    }
+
+    fn patience_fails(patience: Patience<'_>) -> Result<(), ScanError> {
+        Err(patience.broken("connecting", &io::Error::other("no such thing")))
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_place_has_no_full_timeout() {
+        let gate = gate();
+        let all = u32::try_from(EXCHANGES).unwrap();
+        let permits = gate.permits.acquire_many(all).await.unwrap();
+        let soon = Instant::now() + Duration::from_millis(20);
+        let result = gate.pass(soon, |_| async { Ok(()) }).await;
+        assert!(
+            matches!(
+                result,
+                Err(ScanError::Late {
+                    full: false,
+                    step: "waiting for other mails' scans",
+                    ..
+                })
+            ),
+            "{result:?}"
+        );
+        drop(permits);
+        assert_eq!(gate.pass(far(), |_| async { Ok(()) }).await, Ok(()));
+        assert_eq!(gate.permits.available_permits(), EXCHANGES);
+    }
+
+    #[tokio::test]
+    async fn a_deadline_that_has_passed_is_late() {
+        let gate = gate();
+        let result = gate
+            .pass(Instant::now(), |patience| async move {
+                patience.within("x", std::future::pending::<()>()).await
+            })
+            .await;
+        assert!(matches!(result, Err(ScanError::Late { full: false, .. })));
+    }
+}

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, SERVER};
 use hyper::{Request, Response, StatusCode};
@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use super::error::name;
 use super::gate::{Gate, Patience};
-use super::wire::{self, Fault, Idle};
+use super::wire::{self, ANSWER, CONNECTING, Fault, Idle, SENDING};
 use super::{Endpoint, Learned, Mail, ScanError, Settings, SpamFinding, State};
 use pieces::Pieces;
 
@@ -212,7 +212,10 @@ impl Http {
         };
         self.gate
             .pass(deadline, |patience| async move {
-                let answer = self.ask(&request, patience).await?;
+                let answer = self
+                    .ask(&request, patience)
+                    .await
+                    .map_err(|error| perhaps_too_large(error, mail.size()))?;
                 read(&answer).map_err(|fault| fault.into_error(patience, &answer.body, mail.size()))
             })
             .await
@@ -224,7 +227,7 @@ impl Http {
         patience: Patience<'_>,
     ) -> Result<Answer, ScanError> {
         while let Some(mut connection) = self.idle.take() {
-            let ready = patience.within("sending the mail", connection.sender.ready());
+            let ready = patience.within(SENDING, connection.sender.ready());
             if ready.await?.is_err() {
                 continue;
             }
@@ -237,7 +240,7 @@ impl Http {
         let mut connection = Connection::open(patience).await?;
         match connection.send(request(), patience).await {
             Err(Failure::Stale) => Err(patience.broken(
-                "waiting for the answer",
+                ANSWER,
                 &std::io::Error::other("it closed the connection without an answer"),
             )),
             Err(Failure::Scan(error)) => Err(error),
@@ -253,13 +256,17 @@ impl Http {
         patience: Patience<'_>,
     ) -> Result<Answer, ScanError> {
         let (head, body) = response.into_parts();
+        let too_long = || patience.nonsense("it is too long", b"");
+        if body.size_hint().lower() > MAX_BODY as u64 {
+            return Err(too_long());
+        }
         let reading = Limited::new(body, MAX_BODY).collect();
         let body = patience
-            .within("reading the answer", reading)
+            .within(ANSWER, reading)
             .await?
             .map_err(|error| match error.downcast::<hyper::Error>() {
-                Ok(error) => failed(patience, "reading the answer", &error),
-                Err(_) => patience.nonsense("it is too long", b""),
+                Ok(error) => failed(patience, ANSWER, &error),
+                Err(_) => too_long(),
             })?
             .to_bytes();
         let closes = head
@@ -291,9 +298,9 @@ impl Connection {
             .max_buf_size(MAX_HEAD)
             .handshake(TokioIo::new(stream));
         let (sender, connection) = patience
-            .within("connecting", shaking)
+            .within(CONNECTING, shaking)
             .await?
-            .map_err(|error| failed(patience, "connecting", &error))?;
+            .map_err(|error| failed(patience, CONNECTING, &error))?;
         let mut driver = JoinSet::new();
         // Its errors are told to whoever waits for the response.
         driver.spawn(async move { drop(connection.await) });
@@ -309,19 +316,27 @@ impl Connection {
         patience: Patience<'_>,
     ) -> Result<Response<Incoming>, Failure> {
         let sending = self.sender.send_request(request);
-        let sent = patience.within("waiting for the answer", sending).await;
+        let sent = patience.within(ANSWER, sending).await;
         match sent.map_err(Failure::Scan)? {
             Ok(response) => Ok(response),
             Err(error) if error.is_canceled() || error.is_incomplete_message() => {
                 Err(Failure::Stale)
             }
-            Err(error) => Err(Failure::Scan(failed(
-                patience,
-                "waiting for the answer",
-                &error,
-            ))),
+            Err(error) => Err(Failure::Scan(failed(patience, ANSWER, &error))),
         }
     }
+}
+
+/// rspamd 3.4 resets the connection of a mail over its `max_message` and says nothing.
+fn perhaps_too_large(mut error: ScanError, size: u64) -> ScanError {
+    if let ScanError::Unreachable { step, reason, .. } = &mut error
+        && *step != CONNECTING
+    {
+        reason.push_str(&format!(
+            " (it does so too when a mail is, with its {size} octets, over its max_message)"
+        ));
+    }
+    error
 }
 
 /// hyper's errors, with the cause that they hide.

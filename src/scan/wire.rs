@@ -17,6 +17,11 @@ use super::{Endpoint, ScanError};
 /// How long an answer is waited for after the write has failed: it says why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// The steps of an exchange, as errors name them.
+pub(super) const CONNECTING: &str = "connecting";
+pub(super) const SENDING: &str = "sending the mail";
+pub(super) const ANSWER: &str = "waiting for the answer";
+
 /// What a connection runs over.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
@@ -34,7 +39,7 @@ pub(super) async fn connect(patience: Patience<'_>) -> Result<Box<dyn Wire>, Sca
         };
         Ok(stream)
     };
-    patience.wait("connecting", connecting).await
+    patience.wait(CONNECTING, connecting).await
 }
 
 /// What a request came to.
@@ -53,7 +58,7 @@ pub(super) async fn converse<T>(
 ) -> Result<Heard<T>, ScanError> {
     let mut reading = pin!(reading);
     let written = patience
-        .within("sending the mail", async {
+        .within(SENDING, async {
             tokio::select! {
                 biased;
                 answer = &mut reading => Err(answer),
@@ -63,11 +68,11 @@ pub(super) async fn converse<T>(
         .await?;
     match written {
         Err(answer) => Ok(Heard {
-            answer: answer.map_err(|error| patience.broken("sending the mail", &error))?,
+            answer: answer.map_err(|error| patience.broken(SENDING, &error))?,
             in_step: false,
         }),
         Ok(Ok(())) => Ok(Heard {
-            answer: patience.wait("waiting for the answer", reading).await?,
+            answer: patience.wait(ANSWER, reading).await?,
             in_step: true,
         }),
         Ok(Err(error)) => {
@@ -77,7 +82,7 @@ pub(super) async fn converse<T>(
                     answer,
                     in_step: false,
                 }),
-                _ => Err(patience.broken("sending the mail", &error)),
+                _ => Err(patience.broken(SENDING, &error)),
             }
         }
     }

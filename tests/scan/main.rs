@@ -8,5 +8,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod clamd;
+mod faults;
 mod peer;
 mod real;
+mod rspamd;
+mod spamd;
