@@ -231,6 +231,7 @@ impl Handoff for Agent {
         let mail = Arc::new(Mail {
             received_at: now(),
             scan: read.scan,
+            cure: None,
             auth: AuthReport::default(),
             envelope,
             message: read.message,

@@ -28,6 +28,7 @@ use crate::failpoint::{Point, reach};
 use crate::mail::{Address, Envelope, Message, edit};
 use crate::policy::{Arrival, AuthReport, Plan, ScanReport, Verdict};
 use crate::relay::Hops;
+use crate::scan::Cure;
 use crate::smtp::Reply;
 use crate::store::{
     Answer, Batch, FileEntry, Handoff, HandoffKey, Id, InflightGuard, MailDigest, MailHeader,
@@ -51,6 +52,9 @@ pub struct Mail {
     pub received_at: i64,
     /// What scanners said.
     pub scan: ScanReport,
+    /// What of it may be shown to its owner, where a scanner of ours found a virus in it; none where
+    /// only its verdict is known.
+    pub cure: Option<Cure>,
     /// What sender authentication found.
     pub auth: AuthReport,
     /// The daemon's settings when it came in.

@@ -37,6 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "policy",
             "store",
+            "scan",
             "deliver",
             "relay",
             "smtp",
