@@ -38,6 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "policy",
             "scan",
             "store",
+            "scan",
             "deliver",
             "relay",
             "smtp",

@@ -1,13 +1,15 @@
 //! From a decision to the letters of [`compose`]: who writes, to whom, when.
 
+use bytes::Bytes;
 use jiff::tz::TimeZone;
 
 use super::{Mail, Task};
 use crate::config::{Config, Mailbox};
-use crate::mail::compose::{self, Letter, Original};
+use crate::mail::compose::{self, Infection, Letter, Original, Report, Rest};
 use crate::mail::notice::{self, Daily, HeldEntry, Reason};
 use crate::mail::{Address, compose::Mailbox as Named};
 use crate::policy::{NotifyField, Stage};
+use crate::scan::Remains;
 use crate::store::{Id, QuarantineEntry};
 use crate::view::zoned;
 
@@ -48,17 +50,57 @@ pub(super) fn auto_reply(
     compose::auto_reply(&own, subject, message, &original(task, mail))
 }
 
-/// The report that replaces an infected mail.
-pub(super) fn virus_report(task: &Task, mail: &Mail, id: Id, virus: &str, kept: bool) -> Vec<u8> {
+/// The report that replaces an infected mail, in pieces. Without a cure nobody has looked into
+/// it: its header alone is shown. So it is where what remains makes a report over `message_size`,
+/// which the next hop may refuse.
+pub(super) fn virus_report(
+    task: &Task,
+    mail: &Mail,
+    id: Id,
+    virus: &str,
+    kept: bool,
+) -> Vec<Bytes> {
     let draft = Draft::new(&mail.config, &task.mailbox, id, mail.received_at);
     let header = mail.raw.get(..mail.message.body_start).unwrap_or(&mail.raw);
-    compose::virus_report(
-        &draft.to(&task.mailbox.policy.mailbox),
-        virus,
-        &original(task, mail),
-        header,
-        kept,
-    )
+    let original = original(task, mail);
+    let report = |rest: Rest<'_>| {
+        let infection = Infection {
+            virus,
+            parts: task.scanned.cure.as_ref().map_or(&[], |cure| &cure.parts),
+            rest,
+            kept,
+        };
+        let letter = draft.to(&task.mailbox.policy.mailbox);
+        compose::virus_report(&letter, &infection, &original)
+    };
+    let rest = match task.scanned.cure.as_ref().map(|cure| &cure.remains) {
+        Some(Remains::Mail(remains)) => {
+            let octets: Vec<&[u8]> = remains.iter().map(AsRef::as_ref).collect();
+            let report = report(Rest::Mail(&octets));
+            let pieces = around(report, remains);
+            if size(&pieces) <= mail.config.server.limits.message_size {
+                return pieces;
+            }
+            Rest::TooLarge(header)
+        }
+        Some(Remains::Header) | None => Rest::Header(header),
+        Some(Remains::Nothing) => Rest::Nothing,
+    };
+    around(report(rest), &[])
+}
+
+fn around(report: Report, enclosed: &[Bytes]) -> Vec<Bytes> {
+    let (head, tail) = (Bytes::from(report.head), Bytes::from(report.tail));
+    let pieces = [&[head], enclosed, &[tail]].concat();
+    pieces
+        .into_iter()
+        .filter(|piece| !piece.is_empty())
+        .collect()
+}
+
+fn size(pieces: &[Bytes]) -> u64 {
+    let octets: usize = pieces.iter().map(Bytes::len).sum();
+    u64::try_from(octets).unwrap_or(u64::MAX)
 }
 
 /// The notice of one held mail.

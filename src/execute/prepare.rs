@@ -145,9 +145,7 @@ fn write_file(
 
 fn write_letters(store: &Store, mail: &Mail, effects: &Effects) -> Result<(), StoreError> {
     effects.letters.iter().try_for_each(|letter| {
-        store.write_mail(
-            &mail_header(mail, vec![letter.entry()], &[]),
-            &[&letter.bytes],
-        )
+        let pieces: Vec<&[u8]> = letter.pieces.iter().map(AsRef::as_ref).collect();
+        store.write_mail(&mail_header(mail, vec![letter.entry()], &[]), &pieces)
     })
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::mail::{Infected, edit};
 use crate::policy::{Outcome, Plan, Policy, ScanReport, Score, SpamScan, Stage, Step, VirusScan};
-use crate::scan::{Cure, SpamFinding, Symbol, VirusFinding};
+use crate::scan::{Cure, Remains, SpamFinding, Symbol, VirusFinding};
 
 /// Rules that a header line names.
 const NAMED: usize = 20;
@@ -91,6 +91,12 @@ impl Scanned {
             _ => None,
         };
         virus.into_iter().chain(spam).collect()
+    }
+
+    /// Not even the texts of the mail's header were found clean.
+    pub(super) fn is_unspeakable(&self) -> bool {
+        let remains = self.cure.as_ref().map(|cure| &cure.remains);
+        matches!(remains, Some(Remains::Nothing))
     }
 
     /// The lines that a mail which passed gets, by what its mailbox asked for.

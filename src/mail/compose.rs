@@ -3,12 +3,17 @@
 //!
 //! Pure: date and Message-ID are arguments. The output is ASCII with CRLF; header lines have at
 //! most 76 octets (an address or a Message-ID that is longer is never cut), body lines 76, lines
-//! of a quoted header block 998. Every value out of a mail is cleaned: no control or bidi
+//! of a quoted header block 998; a mail that is enclosed stays as it is. Every value out of a mail is cleaned: no control or bidi
 //! character, one line, 256 code points. None can add a field, and text of a mail stands in no
 //! header field but the Subject (RELIABILITY S8).
 
+mod infection;
+
 use super::Address;
 use super::letter::{self, Fields, clean};
+
+pub use super::letter::Report;
+pub use infection::{Infection, Rest, virus_report};
 
 /// Language of the mail that we write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -136,67 +141,6 @@ pub fn auto_reply(
     fields.finish_text(&signed(message.to_owned(), letter.signature))
 }
 
-/// The report that replaces an infected mail, for its owner only; `header_block` is the
-/// original's header, raw, of which at most 100 KiB are attached. `kept` = the original is held in
-/// quarantine.
-pub fn virus_report(
-    letter: &Letter<'_>,
-    virus: &str,
-    original: &Original,
-    header_block: &[u8],
-    kept: bool,
-) -> Vec<u8> {
-    let words = Words::of(letter.language);
-    let mailbox = clean(&letter.mailbox.to_string());
-    let facts = format!(
-        "{}: {}\n{}: {}\n{}: {}\n{}: {}\n{}: {}\n\n",
-        words.virus,
-        words.or_none(virus),
-        words.from,
-        words.or_none(&original.from),
-        words.subject,
-        words.or_none(&original.subject),
-        words.received_at,
-        words.or_none(&original.received_at),
-        words.size,
-        words.octets(original.size),
-    );
-    let (subject, text) = match letter.language {
-        Language::Ja => (
-            "ウイルス検知のお知らせ",
-            format!(
-                "{mailbox} 宛てのメールからウイルスが検知されました。\n\
-                 そのメールはお届けせず、代わりにこのお知らせをお届けしています。\n\n{facts}{}\n\
-                 元のメールのヘッダーを、このお知らせに添付しています。\n\
-                 差出人は詐称されていることがあります。差出人への連絡はお控えください。\n",
-                if kept {
-                    "元のメールは隔離しています。必要な場合は、保存期限までに管理者へお問い合わせください。"
-                } else {
-                    "元のメールは削除しました。"
-                }
-            ),
-        ),
-        Language::En => (
-            "A virus was found in a mail to you",
-            format!(
-                "A virus was found in a mail for {mailbox}.\n\
-                 This report is delivered in place of that mail.\n\n{facts}{}\n\
-                 The header of the original is attached.\n\
-                 The sender shown may be forged: please do not write to it.\n",
-                if kept {
-                    "The original is held in quarantine. If you need it, ask your\n\
-                     administrator before it expires."
-                } else {
-                    "The original was removed."
-                }
-            ),
-        ),
-    };
-    let mut fields = begin(letter, subject);
-    fields.ascii("Auto-Submitted", "auto-generated");
-    fields.finish_with_header(&signed(text, letter.signature), header_block)
-}
-
 /// The fields that all our mails share.
 pub(super) fn begin(letter: &Letter<'_>, subject: &str) -> Fields {
     let mut fields = Fields::new();
@@ -239,6 +183,8 @@ pub(super) struct Words {
     attachment: &'static str,
     pub(super) size: &'static str,
     virus: &'static str,
+    file: &'static str,
+    part: &'static str,
     pub(super) received_at: &'static str,
     none: &'static str,
     yes: &'static str,
@@ -285,6 +231,8 @@ const JA: Words = Words {
     attachment: "添付ファイル",
     size: "サイズ",
     virus: "ウイルス名",
+    file: "ファイル名",
+    part: "部分",
     received_at: "受信日時",
     none: "(なし)",
     yes: "あり",
@@ -299,6 +247,8 @@ const EN: Words = Words {
     attachment: "Attachment",
     size: "Size",
     virus: "Virus",
+    file: "File",
+    part: "Part",
     received_at: "Received",
     none: "(none)",
     yes: "yes",
