@@ -13,7 +13,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sekimori::mail::{Bounds, FromField, Message, SubjectField};
+use sekimori::mail::{Bounds, FromField, Message, Piece, SubjectField, cleaned, parts};
 use serde_json::Value;
 
 /// Facts that come out differently on purpose: the mail, the fact, the reason.
@@ -74,6 +74,42 @@ fn every_mail_has_one_reading() {
             assert_eq!(reading(&first), reading(&lf), "{} as LF", line["path"]);
         }
     }
+}
+
+#[test]
+fn any_part_of_a_mail_can_be_removed_and_the_others_stay() {
+    let corpus = Corpus::open();
+    let mut removals = 0;
+    for line in &corpus.lines {
+        let raw = corpus.raw(line);
+        let old = parts(&raw, &Bounds::default());
+        for removed in 0..old.len().min(9) {
+            let virus = "Eicar".to_owned();
+            let Some(pieces) = cleaned(&raw, &old, &[(removed, virus)]) else {
+                continue;
+            };
+            let octets = pieces.iter().map(|piece| match piece {
+                Piece::Original(place) => &raw[place.clone()],
+                Piece::New(octets) => octets,
+            });
+            let cleaned = octets.collect::<Vec<_>>().concat();
+            let new = parts(&cleaned, &Bounds::default());
+            let path = text(&line["path"]);
+            assert_eq!(old.len(), new.len(), "{path}");
+            for (at, (old, new)) in old.iter().zip(&new).enumerate() {
+                let body = new.decoded(&cleaned);
+                if at == removed {
+                    let body = String::from_utf8(body.into_owned()).unwrap();
+                    assert!(body.contains("the virus Eicar was found in it"), "{path}");
+                } else {
+                    assert_eq!((&old.path, &old.name), (&new.path, &new.name), "{path}");
+                    assert_eq!(old.decoded(&raw), body, "{path} {}", old.path);
+                }
+            }
+            removals += 1;
+        }
+    }
+    assert!(removals >= 100, "only {removals} parts removed");
 }
 
 /// The facts that rules look at.

@@ -3,7 +3,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sekimori::mail::{Address, Bounds, Exceeded, FromField, Message, SubjectField, edit, fold};
+use sekimori::mail::{
+    Address, Bounds, Encoding, Exceeded, FromField, Message, Piece, SubjectField, cleaned, edit,
+    fold, parts,
+};
 use sekimori_fuzz::within;
 
 const TIGHT: Bounds = Bounds {
@@ -49,7 +52,53 @@ fuzz_target!(|raw: &[u8]| {
         let folded = fold::fold_address(text);
         assert_eq!(fold::fold_address(folded.as_str()), folded);
     }
+    for bounds in [Bounds::default(), TIGHT] {
+        within((1 << 20) + 64 * raw.len(), || removals(raw, &bounds));
+    }
 });
+
+/// The parts lie in the mail in order; without one or all but one of them the others are as they were.
+fn removals(raw: &[u8], bounds: &Bounds) {
+    let old = parts(raw, bounds);
+    assert!(old.len() <= bounds.mime_parts);
+    let mut end = 0;
+    for part in &old {
+        assert!(end <= part.head.start && part.head.end <= part.body.start);
+        assert!(part.body.start <= part.body.end && part.body.end <= raw.len());
+        assert!(part.name.chars().count() <= 257);
+        assert!(part.media_type.len() <= 255 && part.media_type.is_ascii());
+        end = part.body.end;
+    }
+    for kept in 0..old.len().min(4) {
+        for removes_kept in [false, true] {
+            let removed: Vec<_> = (0..old.len())
+                .filter(|at| (*at == kept) == removes_kept)
+                .map(|at| (at, "virus".to_owned()))
+                .collect();
+            let Some(pieces) = cleaned(raw, &old, &removed) else {
+                continue;
+            };
+            let octets = pieces.iter().map(|piece| match piece {
+                Piece::Original(place) => &raw[place.clone()],
+                Piece::New(octets) => octets,
+            });
+            let new_mail = octets.collect::<Vec<_>>().concat();
+            let new = parts(&new_mail, bounds);
+            // What is put in may be more than a tight bound lets through.
+            if new.is_empty() && *bounds == TIGHT {
+                continue;
+            }
+            assert_eq!(old.len(), new.len());
+            for (at, (old, new)) in old.iter().zip(&new).enumerate() {
+                assert_eq!(old.path, new.path);
+                let is_removed = removed.iter().any(|(removed, _)| *removed == at);
+                let is_note = new.media_type == "text/plain" && new.encoding == Encoding::Base64;
+                assert!(!is_removed || is_note);
+                assert!(is_removed || old.decoded(raw) == new.decoded(&new_mail));
+            }
+        }
+    }
+}
 
 fn facts(raw: &[u8], bounds: &Bounds) -> Message {
     let message = within((1 << 20) + 64 * raw.len(), || Message::parse(raw, bounds));

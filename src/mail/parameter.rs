@@ -293,10 +293,11 @@ mod tests {
         }
 
         #[test]
-        fn a_quoted_name_is_read_back(name in "[!-~あ-ん漢字]([ -~あ-ん漢字]{0,20}[!-~漢字])?") {
-            prop_assume!(!name.contains("=?"));
+        fn a_quoted_name_is_read_back(
             // Behind an 8-bit octet a backslash is read as half of a character.
-            prop_assume!(name.is_ascii() || !name.contains(['\\', '"']));
+            name in prop_oneof!["[!-~]([ -~]{0,20}[!-~])?", "[!#-Z^-~あ-ん漢字]{1,20}"],
+        ) {
+            prop_assume!(!name.contains("=?"));
             let quoted = name.replace('\\', "\\\\").replace('"', "\\\"");
             let value = format!("attachment; filename=\"{quoted}\"; x=y");
             prop_assert_eq!(parameter(value.as_bytes(), "filename"), Some(name.clone()));
