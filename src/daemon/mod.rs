@@ -3,6 +3,7 @@
 //! [`Shared`] is what the control socket may ask for; [`Daemon`] owns the tasks.
 
 mod clock;
+mod notices;
 mod settings;
 mod shared;
 
@@ -123,7 +124,7 @@ impl Daemon {
             stopped(stopping.clone()),
         ));
         tasks.spawn(clock::sweep(shared.clone(), stopped(stopping.clone())));
-        tasks.spawn(clock::daily_notices(shared.clone(), stopped(stopping)));
+        tasks.spawn(notices::daily(shared.clone(), stopped(stopping)));
         let resume = shared.clone();
         tasks.spawn(async move { resume.resume_releases().await });
         Ok(Self {
