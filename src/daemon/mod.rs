@@ -4,6 +4,7 @@
 
 mod clock;
 mod lesson;
+mod notices;
 mod settings;
 mod shared;
 
@@ -126,7 +127,7 @@ impl Daemon {
             stopped(stopping.clone()),
         ));
         tasks.spawn(clock::sweep(shared.clone(), stopped(stopping.clone())));
-        tasks.spawn(clock::daily_notices(shared.clone(), stopped(stopping)));
+        tasks.spawn(notices::daily(shared.clone(), stopped(stopping)));
         let resume = shared.clone();
         tasks.spawn(async move { resume.resume_releases().await });
         Ok(Self {

@@ -25,6 +25,10 @@ pub(crate) mod tag {
     pub(crate) const DUE: u8 = b'D';
     /// Everything that expires, in that order: time, key.
     pub(crate) const EXPIRY: u8 = b'E';
+    /// Quarantine entries of each mailbox: mailbox, id. Mailbox alone: how far its owner was told.
+    pub(crate) const HOLDER: u8 = b'B';
+    /// The last round of daily notices.
+    pub(crate) const ROUND: u8 = b'N';
     /// Count of commits and entries, against silent loss (RELIABILITY F3).
     pub(crate) const META: u8 = b'M';
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::StoreError;
 use super::batch::{tag, timed_key};
+use super::holders;
 use super::index::{
     Found, Job, Place, Shared, Totals, Waiter, guarded, open_loaded, read_seq, write_seq,
 };
@@ -144,11 +145,19 @@ impl Committer {
             let mut batch = sled::Batch::default();
             for (key, value) in changes {
                 let old = match key.first() {
-                    Some(&(tag::HISTORY | tag::FACTS | tag::EXPIRY)) => None,
+                    Some(&(tag::HISTORY | tag::FACTS | tag::EXPIRY | tag::HOLDER | tag::ROUND)) => {
+                        None
+                    }
                     _ => db.get(key).map_err(failed)?,
                 };
                 count(&mut totals, key, old.as_deref(), *value);
                 moved.extend(outgoing_moved(key, old.as_deref(), *value));
+                if let Some((listed, here)) = listed(key, old.as_deref(), *value) {
+                    match here {
+                        true => batch.insert(listed, holders::encode_number(totals.seq + 1)),
+                        false => batch.remove(listed),
+                    }
+                }
                 if let Some(timed) = timed_key_of(key, old.as_deref()) {
                     batch.remove(timed);
                 }
@@ -259,6 +268,19 @@ impl Committer {
         let db = self.shared.db.read();
         let db = db.unwrap_or_else(std::sync::PoisonError::into_inner);
         db.clone().ok_or(StoreError::Closed)
+    }
+}
+
+/// The key in its mailbox's list of an entry that came (`true`) or went with a change. A value that
+/// cannot be read has none; what it leaves behind the next opening clears.
+fn listed(key: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) -> Option<(Vec<u8>, bool)> {
+    if key.first() != Some(&tag::QUARANTINE) {
+        return None;
+    }
+    match (old, new) {
+        (None, Some(value)) => Some((holders::key_of(value)?, true)),
+        (Some(value), None) => Some((holders::key_of(value)?, false)),
+        _ => None,
     }
 }
 

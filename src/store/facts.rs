@@ -8,7 +8,7 @@ use super::record::Record;
 use super::{Id, Store, StoreError};
 
 /// Octets of a mailbox's name in keys.
-const NAME: usize = 16;
+pub(super) const NAME: usize = 16;
 
 /// The facts of one decision, stored and shown alike; what is false or empty is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,10 +194,16 @@ fn end(mailbox: &str) -> Vec<u8> {
 }
 
 fn prefix(mailbox: &str) -> Vec<u8> {
-    let hash = blake3::hash(mailbox.to_lowercase().as_bytes());
-    let mut prefix = vec![tag::FACTS];
-    prefix.extend(hash.as_bytes().iter().take(NAME));
-    prefix
+    super::batch::key(tag::FACTS, &name(mailbox))
+}
+
+/// A mailbox in keys.
+pub(super) fn name(mailbox: &str) -> [u8; NAME] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(mailbox.to_lowercase().as_bytes());
+    let mut name = [0; NAME];
+    hasher.finalize_xof().fill(&mut name);
+    name
 }
 
 fn is_false(flag: &bool) -> bool {

@@ -24,6 +24,7 @@ use tokio::sync::broadcast;
 
 use super::batch::{self, Batch, tag};
 use super::committer::Committer;
+use super::holders;
 use super::mailfile::{make_folder, sync_folder};
 use super::record::{self, Record, checksum};
 use super::{Id, OutgoingItem, QuarantineEntry, QuarantineState, Shelf, StoreError};
@@ -84,7 +85,7 @@ impl Totals {
         value
     }
 
-    fn decode(value: &[u8]) -> Option<Self> {
+    pub(super) fn decode(value: &[u8]) -> Option<Self> {
         let (sum, numbers) = value.split_first_chunk::<4>()?;
         if *sum != checksum(numbers) || numbers.len() != 32 {
             return None;
@@ -111,6 +112,8 @@ pub(crate) struct Found {
     pub(crate) releasing: Vec<Id>,
     /// Outgoing items of each mailbox.
     pub(crate) outgoing_of: HashMap<String, u64>,
+    /// The lists of the mailboxes' entries do not have every entry, or more.
+    pub(crate) unlisted: bool,
     /// Nothing says which commit was the last: later ones may be lost.
     pub(crate) unsure: bool,
 }
@@ -391,8 +394,20 @@ impl Index {
 
     /// The first key of a kind.
     pub(crate) fn first(&self, tag: u8) -> Result<Option<IVec>, StoreError> {
+        self.first_between(&[tag], &[tag + 1])
+    }
+
+    /// The first key from `from` up to but without `to`.
+    pub(crate) fn first_between(
+        &self,
+        from: &[u8],
+        to: &[u8],
+    ) -> Result<Option<IVec>, StoreError> {
+        if from >= to {
+            return Ok(None);
+        }
         self.shared.read(|db| {
-            let first = db.range([tag].as_slice()..[tag + 1].as_slice()).next();
+            let first = db.range(from..to).next();
             first.map(|pair| pair.map(|(key, _)| key)).transpose()
         })
     }
@@ -588,6 +603,11 @@ fn load(db: &sled::Db, seq: u64, found: &mut Found) -> Result<Option<Totals>, St
             found.sending.push(item);
         }
     }
+    let mut listed = 0;
+    for key in db.scan_prefix([tag::HOLDER]).keys() {
+        listed += u64::from(holders::is_entry(&key.map_err(failed)?));
+    }
+    found.unlisted = listed != seen.quarantine;
     if seen == totals {
         Ok(Some(totals))
     } else {

@@ -19,6 +19,7 @@ mod facts;
 pub mod fuzzing;
 mod handoff;
 mod history;
+mod holders;
 mod id;
 mod index;
 mod mailfile;
@@ -37,6 +38,7 @@ pub use batch::Batch;
 pub use error::StoreError;
 pub use facts::{Absent, FactsRecord, Virus};
 pub use handoff::{HandoffKey, HandoffKeyError, InflightGuard, MailDigest};
+pub use holders::{Holder, Told};
 pub use id::{Id, IdError};
 pub use mailfile::{FileEntry, MailHeader, Shelf};
 pub use record::{

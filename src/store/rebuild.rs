@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::batch::tag;
+use super::holders;
 use super::index::{Found, Index, Place};
 use super::mailfile::{Mails, sync_folder};
 use super::prepared::Prepared;
@@ -54,6 +55,9 @@ pub(crate) fn open(
         }
         Err(error) => return Err(error),
     };
+    if found.unlisted {
+        holders::list_anew(&index)?;
+    }
     let (in_doubt, unsent): (Vec<_>, Vec<_>) = found
         .sending
         .into_iter()

@@ -35,6 +35,7 @@ mod loops;
 mod maildir;
 mod names;
 mod next_hop;
+mod notices;
 mod poison;
 mod prepared;
 mod protocol;

@@ -1,0 +1,242 @@
+//! Held mail by mailbox, and how far its owner was told of it by daily notices.
+//!
+//! The committer keeps for each quarantine entry a key that begins with its mailbox and whose value
+//! is the number of the commit that brought it. So "new" needs no clock: what came with a later
+//! commit than the owner was told up to is new, whenever it says it was received. The mark of a
+//! mailbox is made durable in the commit that queues its notice.
+
+use super::batch::{self, Batch, tag};
+use super::facts::{self, NAME};
+use super::index::{Index, Totals};
+use super::record::{self, checksum};
+use super::{Id, QuarantineEntry, Store, StoreError};
+
+/// Octets of an id in keys.
+const ID: usize = 26;
+/// Entries that are listed anew in one commit.
+const CHUNK: usize = 1000;
+
+/// A mailbox that has held mail, or had some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holder([u8; NAME]);
+
+impl Holder {
+    /// The mailbox of that name.
+    pub fn of(mailbox: &str) -> Self {
+        Self(facts::name(mailbox))
+    }
+}
+
+/// How far an owner was told of his held mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// The number of the last commit whose mail was told of.
+    pub commit: u64,
+    /// The round that told it.
+    pub round: i64,
+}
+
+impl Store {
+    /// The number of the last commit that is visible. What is read after this call has all of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and kin.
+    pub fn commits(&self) -> Result<u64, StoreError> {
+        commits(&self.0.index)
+    }
+
+    /// The next mailbox with held mail behind `after`, in no order that means anything; with `None`
+    /// the first. Marks of mailboxes that hold nothing any more are removed on the way.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and kin.
+    pub fn next_holder(&self, after: Option<Holder>) -> Result<Option<Holder>, StoreError> {
+        let index = &self.0.index;
+        let mut from = after.map_or_else(|| vec![tag::HOLDER], end);
+        loop {
+            let Some(key) = index.first_between(&from, &[tag::HOLDER + 1])? else {
+                return Ok(None);
+            };
+            let Some(holder) = split(&key).map(|(holder, _)| holder) else {
+                from = [key.as_ref(), [0].as_slice()].concat();
+                continue;
+            };
+            if index.first_between(&first(holder), &end(holder))?.is_some() {
+                return Ok(Some(holder));
+            }
+            let mut batch = Batch::new();
+            batch.remove_key(key.to_vec());
+            self.submit(batch);
+            from = end(holder);
+        }
+    }
+
+    /// What a mailbox holds, with the number of the commit that brought each, in the order of time,
+    /// read as it is asked for. An entry that cannot be read is an error in its place.
+    pub fn held_by(
+        &self,
+        holder: Holder,
+    ) -> impl Iterator<Item = Result<(u64, QuarantineEntry), StoreError>> + Send + use<> {
+        let store = self.clone();
+        let keys = self.0.index.scan(first(holder), end(holder));
+        keys.filter_map(move |pair| {
+            let read = || {
+                let (key, value) = pair?;
+                let (Some((_, Some(id))), Some(commit)) = (split(&key), decode_number(&value))
+                else {
+                    return Err(damaged());
+                };
+                let entry = store.quarantine_get(id)?;
+                Ok(entry.map(|entry| (commit, entry)))
+            };
+            read().transpose()
+        })
+    }
+
+    /// How far a mailbox's owner was told; `None` when he never was, or has held nothing since.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and kin.
+    pub fn told(&self, holder: Holder) -> Result<Option<Told>, StoreError> {
+        let value = self.0.index.get(&mark(holder))?;
+        Ok(value.and_then(|value| decode_told(&value)))
+    }
+
+    /// The last round of daily notices that came to its end, as [`Batch::put_round`] had it.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and kin.
+    pub fn last_round(&self) -> Result<Option<i64>, StoreError> {
+        let value = self.0.index.get(&[tag::ROUND])?;
+        let number = value.and_then(|value| decode_number(&value));
+        Ok(number.and_then(|number| i64::try_from(number).ok()))
+    }
+}
+
+impl Batch {
+    /// The owner is told so far; to be committed with what tells him.
+    pub fn put_told(&mut self, holder: Holder, told: Told) -> &mut Self {
+        let mut numbers = told.commit.to_be_bytes().to_vec();
+        numbers.extend_from_slice(&told.round.to_be_bytes());
+        let value = [checksum(&numbers).as_slice(), &numbers].concat();
+        self.changes.push((mark(holder), Some(value)));
+        self
+    }
+
+    /// The round of daily notices of that moment (unix milliseconds) has told everybody.
+    pub fn put_round(&mut self, at: i64) -> &mut Self {
+        let value = encode_number(u64::try_from(at).unwrap_or(0));
+        self.changes.push((vec![tag::ROUND], Some(value)));
+        self
+    }
+}
+
+/// The key of an entry in its mailbox's list; `None` for what is no quarantine entry.
+pub(super) fn key_of(entry: &[u8]) -> Option<Vec<u8>> {
+    let entry = record::decode::<QuarantineEntry>(entry).ok()?;
+    Some(key(&entry))
+}
+
+/// The value of such a key.
+pub(super) fn encode_number(number: u64) -> Vec<u8> {
+    let number = number.to_be_bytes();
+    [checksum(&number).as_slice(), &number].concat()
+}
+
+/// Whether this is the key of an entry, not of a mark.
+pub(super) fn is_entry(key: &[u8]) -> bool {
+    key.first() == Some(&tag::HOLDER) && key.len() == 1 + NAME + ID
+}
+
+/// Makes the lists anew where they do not agree with the entries: those of an older version, or of
+/// an index that lost some. What is listed now counts as brought by now.
+pub(super) fn list_anew(index: &Index) -> Result<(), StoreError> {
+    let value = encode_number(commits(index)?);
+    let mut batch = Batch::new();
+    let flush = |batch: &mut Batch, least: usize| match batch.changes.len() >= least {
+        true => index.commit_blocking(std::mem::take(batch)),
+        false => Ok(()),
+    };
+    for entry in index.records::<QuarantineEntry>(tag::QUARANTINE, b"") {
+        let key = key(&entry?);
+        if index.get(&key)?.is_none() {
+            batch.changes.push((key, Some(value.clone())));
+            flush(&mut batch, CHUNK)?;
+        }
+    }
+    for pair in index.scan(vec![tag::HOLDER], vec![tag::HOLDER + 1]) {
+        let (key, _) = pair?;
+        let stray = match split(&key) {
+            Some((_, Some(id))) => !index.has_file(super::Shelf::Quarantine, id)?,
+            Some((_, None)) => false,
+            None => true,
+        };
+        if stray {
+            batch.remove_key(key.to_vec());
+            flush(&mut batch, CHUNK)?;
+        }
+    }
+    flush(&mut batch, 1)
+}
+
+fn commits(index: &Index) -> Result<u64, StoreError> {
+    let value = index.get(&Totals::KEY)?;
+    let totals = value.and_then(|value| Totals::decode(&value));
+    totals.map(|totals| totals.seq).ok_or_else(damaged)
+}
+
+fn key(entry: &QuarantineEntry) -> Vec<u8> {
+    let mut key = mark(Holder::of(&entry.mailbox));
+    key.extend_from_slice(entry.id.as_str().as_bytes());
+    key
+}
+
+fn mark(holder: Holder) -> Vec<u8> {
+    batch::key(tag::HOLDER, &holder.0)
+}
+
+/// Before a mailbox's first entry, behind its mark.
+fn first(holder: Holder) -> Vec<u8> {
+    let mut first = mark(holder);
+    first.push(0);
+    first
+}
+
+/// Behind a mailbox's last entry: no id begins so.
+fn end(holder: Holder) -> Vec<u8> {
+    let mut end = mark(holder);
+    end.push(u8::MAX);
+    end
+}
+
+/// Mailbox and entry of a key; no entry for a mark.
+fn split(key: &[u8]) -> Option<(Holder, Option<Id>)> {
+    let (name, id) = key.get(1..)?.split_first_chunk::<NAME>()?;
+    if id.is_empty() {
+        return Some((Holder(*name), None));
+    }
+    let id = std::str::from_utf8(id).ok()?.parse().ok()?;
+    Some((Holder(*name), Some(id)))
+}
+
+fn decode_number(value: &[u8]) -> Option<u64> {
+    let (sum, number) = value.split_first_chunk::<4>()?;
+    let number: [u8; 8] = number.try_into().ok()?;
+    (*sum == checksum(&number)).then(|| u64::from_be_bytes(number))
+}
+
+fn decode_told(value: &[u8]) -> Option<Told> {
+    let (sum, numbers) = value.split_first_chunk::<4>()?;
+    if *sum != checksum(numbers) {
+        return None;
+    }
+    let (commit, round) = numbers.split_first_chunk::<8>()?;
+    Some(Told {
+        commit: u64::from_be_bytes(*commit),
+        round: i64::from_be_bytes(round.try_into().ok()?),
+    })
+}
+
+fn damaged() -> StoreError {
+    StoreError::Damaged("index: a list of held mail".to_owned())
+}
