@@ -275,7 +275,7 @@ mod tests {
                 found("ClamAV 1.4.6", Some("Eicar-Test-Signature.UNOFFICIAL")),
             ),
             (
-                b"8: stream: a FOUND FOUND\07: v\0",
+                b"8: stream: a FOUND FOUND\x007: v\0",
                 found("v", Some("a FOUND")),
             ),
             (
@@ -303,7 +303,7 @@ mod tests {
             (b"7: v\08: stream:  FOUND\0", nonsense("it is no verdict")),
             (b"7: v\08: stream: OK \0", nonsense("it is no verdict")),
             (b"7: v\08: PONG\0", nonsense("it is no verdict")),
-            (b"7: v\07: v\0", nonsense("it answers what was not asked")),
+            (b"7: v\x007: v\0", nonsense("it answers what was not asked")),
             (b"5: v\0", nonsense("it answers what was not asked")),
             (b"+7: v\0", nonsense("it answers what was not asked")),
             (

@@ -347,7 +347,7 @@ async fn a_scan_that_is_dropped_hangs_up() {
 
 #[tokio::test]
 async fn so_many_at_once_and_no_more() {
-    for of in 0..3 {
+    for (of, good) in GOOD.into_iter().enumerate() {
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let most_there = Arc::clone(&most);
         let full = Arc::new(Semaphore::new(0));
@@ -365,7 +365,7 @@ async fn so_many_at_once_and_no_more() {
                 };
                 match of {
                     0 => crate::clamd::session(wire, first).await,
-                    _ => once(wire, GOOD[of], first).await,
+                    _ => once(wire, good, first).await,
                 }
             }
         })

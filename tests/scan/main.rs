@@ -9,6 +9,7 @@
 )]
 
 mod clamd;
+mod engines;
 mod faults;
 mod peer;
 mod real;
