@@ -1,4 +1,7 @@
-//! The walk of one mail: parse once, decide for every mailbox, carry out, answer each recipient.
+//! The walk of one mail: parse once, screen for every mailbox, scan once, decide, carry out, answer
+//! each recipient.
+
+mod scanners;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,19 +12,18 @@ use bytes::Bytes;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout_at;
 
-use crate::config::{Config, Directory, Engine, Lookup, Mailbox, ServerLimits};
+use crate::config::{Config, Directory, Lookup, Mailbox, ServerLimits};
 use crate::deliver::loops;
-use crate::execute::{self, Executor, Mail, Task};
+use crate::execute::{self, Executor, Mail, Scanned, Task};
 use crate::failpoint::strike;
 use crate::mail::{Address, Bounds, Envelope, Message, ReversePath};
-use crate::policy::{
-    Arrival, AuthReport, Plan, ScanReport, Screening, SpamScan, Stage, Verdict, VirusScan,
-};
-use crate::scan::Upstream;
+use crate::policy::{Arrival, AuthReport, Plan, ScanReport, Screening, Stage, Verdict};
 use crate::server::Handoff;
 use crate::smtp::{Answer, Reply};
 use crate::store::{self, HandoffKey, Id, MailDigest, Store};
 use crate::telemetry::Redact;
+
+pub use scanners::{Question, Scanners, Wanted};
 
 /// How long before the last moment for a reply delivery ends.
 const COMMIT_TIME: Duration = Duration::from_secs(15);
@@ -36,6 +38,8 @@ pub struct Active {
     pub config: Arc<Config>,
     /// The mailbox files.
     pub directory: Arc<Directory>,
+    /// Who looks for viruses and spam.
+    pub scanners: Arc<Scanners>,
 }
 
 /// Decides and executes; one for the daemon.
@@ -99,7 +103,12 @@ impl Agent {
         (shares, routes)
     }
 
-    async fn carry_out(&self, mail: &Arc<Mail>, shares: &Arc<[Share]>) -> Vec<Answer> {
+    async fn carry_out(
+        &self,
+        scanners: &Arc<Scanners>,
+        mail: &Arc<Mail>,
+        shares: &Arc<[Share]>,
+    ) -> Vec<Answer> {
         let mut answers: Vec<Option<Answer>> = Vec::with_capacity(shares.len());
         let mut open = Vec::new();
         for (place, share) in shares.iter().enumerate() {
@@ -112,11 +121,18 @@ impl Agent {
                 Err(reply) => answers.push(Some(Answer::Refused(reply))),
             }
         }
-        let tasks = self.tasks(mail, shares, open).await;
+        let mut tasks = Vec::with_capacity(open.len());
+        for (place, decided) in self.decided(scanners, mail, shares, open).await {
+            match decided {
+                Ok(task) => tasks.push((place, task)),
+                Err(reply) => put(&mut answers, place, Answer::Refused(reply)),
+            }
+        }
+        let (places, tasks): (Vec<usize>, Vec<Task>) = tasks.into_iter().unzip();
+        let tasks: Arc<[Task]> = tasks.into();
         let done = self.executor.execute(mail, &tasks).await;
-        let mut done = tasks.iter().zip(done);
-        for answer in answers.iter_mut().filter(|answer| answer.is_none()) {
-            *answer = done.next().map(|(task, done)| finish(task, done));
+        for ((place, task), done) in places.into_iter().zip(tasks.iter()).zip(done) {
+            put(&mut answers, place, finish(task, done));
         }
         answers
             .into_iter()
@@ -124,27 +140,73 @@ impl Agent {
             .collect()
     }
 
-    /// Decides for the shares at these places; none where that panicked.
-    async fn tasks(
+    /// Screens for the shares at these places, has the mail scanned once if one of them wants that,
+    /// and decides. Nothing where that panicked.
+    async fn decided(
         &self,
+        scanners: &Arc<Scanners>,
         mail: &Arc<Mail>,
         shares: &Arc<[Share]>,
         places: Vec<usize>,
-    ) -> Arc<[Task]> {
+    ) -> Vec<Decided> {
         if places.is_empty() {
-            return Arc::default();
+            return Vec::new();
         }
-        let (mail, shares) = (mail.clone(), shares.clone());
-        let (store, secret) = (self.executor.store().clone(), *self.executor.loop_secret());
-        let decided = spawn_blocking(move || {
+        let secret = *self.executor.loop_secret();
+        let screen = {
+            let (mail, shares, scanners) = (mail.clone(), shares.clone(), scanners.clone());
+            self.reading(mail.clone(), move || {
+                let screened: Vec<Screened> = places
+                    .into_iter()
+                    .filter_map(|place| Some((place, shares.get(place)?)))
+                    .map(|(place, share)| screen(&mail, place, share, &secret))
+                    .collect();
+                let wanted = screened
+                    .iter()
+                    .map(|one| Wanted::of(&one.screening))
+                    .fold(Wanted::default(), Wanted::or);
+                if scanners.must_ask(wanted) {
+                    return Err((screened, wanted));
+                }
+                let scanned = scanners.upstream(&mail.message, mail.envelope.client.trusted);
+                Ok(decide_all(&mail, &shares, screened, &Arc::new(scanned)))
+            })
+        };
+        let (screened, wanted) = match screen.await {
+            None => return Vec::new(),
+            Some(Ok(decided)) => return decided,
+            Some(Err(undecided)) => undecided,
+        };
+        let name = screened.first().map(|first| first.id.to_string());
+        let bounds = bounds(&mail.config.server.limits);
+        let question = Question {
+            envelope: &mail.envelope,
+            message: &mail.message,
+            raw: &mail.raw,
+            bounds: Some(&bounds).filter(|_| !mail.unread),
+            hostname: &mail.config.server.hostname,
+            name: name.as_deref().unwrap_or_default(),
+        };
+        let scanned = Arc::new(scanners.ask(&question, wanted, scan_end(mail)).await);
+        let (of, shares) = (mail.clone(), shares.clone());
+        let decide = move || decide_all(&of, &shares, screened, &scanned);
+        self.reading(mail.clone(), decide).await.unwrap_or_default()
+    }
+
+    /// Work on the mail's content, off the reactor; `None` where it panicked.
+    async fn reading<T: Send + 'static>(
+        &self,
+        mail: Arc<Mail>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let store = self.executor.store().clone();
+        let done = spawn_blocking(move || {
             let _reading = store.reading(&mail.digest, mail.received_at);
-            let chosen = places.iter().filter_map(|place| shares.get(*place));
-            chosen.map(|share| task(&mail, share, &secret)).collect()
+            work()
         });
-        decided.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "the decision failed");
-            Arc::default()
-        })
+        done.await
+            .inspect_err(|error| tracing::error!(%error, "the decision failed"))
+            .ok()
     }
 
     /// What an earlier hand-off of the same mail was answered, if it was carried out.
@@ -216,8 +278,7 @@ impl Handoff for Agent {
         let began = Instant::now();
         let refuse_all = |reply: Reply| vec![Answer::Refused(reply); envelope.recipients.len()];
         let (store, config) = (self.executor.store().clone(), active.config.clone());
-        let trusted = envelope.client.trusted;
-        let read = spawn_blocking(move || read(&store, &config, raw, trusted)).await;
+        let read = spawn_blocking(move || read(&store, &config, raw)).await;
         let Ok(read) = read else {
             return refuse_all(broken());
         };
@@ -230,7 +291,6 @@ impl Handoff for Agent {
         };
         let mail = Arc::new(Mail {
             received_at: now(),
-            scan: read.scan,
             auth: AuthReport::default(),
             envelope,
             message: read.message,
@@ -243,7 +303,7 @@ impl Handoff for Agent {
             under_way: under_way.into(),
         });
         let shares = shares.into();
-        let answers = self.carry_out(&mail, &shares).await;
+        let answers = self.carry_out(&active.scanners, &mail, &shares).await;
         let refused = |reply: Reply| Answer::Refused(reply);
         routes
             .into_iter()
@@ -270,7 +330,6 @@ impl Handoff for Agent {
 /// A mail that was looked into, or was not.
 struct Read {
     message: Message,
-    scan: ScanReport,
     digest: MailDigest,
     raw: Bytes,
     unread: bool,
@@ -278,46 +337,106 @@ struct Read {
 
 /// Reads a mail, marked as being read. One that crashed us too often is left unread; its digest is
 /// taken by code without recursion or allocation of its making.
-fn read(store: &Store, config: &Config, raw: Bytes, trusted: bool) -> Read {
+fn read(store: &Store, config: &Config, raw: Bytes) -> Read {
     let (digest, now) = (MailDigest::of(&raw), now());
     let unread = store.is_poison(&digest, now);
-    let (message, scan) = if unread {
+    let message = if unread {
         tracing::error!(
             size = raw.len(),
             "this mail crashed us before: it is delivered unread"
         );
-        (Message::unread(&raw), ScanReport::default())
+        Message::unread(&raw)
     } else {
         let _reading = store.reading(&digest, now);
         strike(&raw);
-        let message = Message::parse(&raw, &bounds(&config.server.limits));
-        let scan = scan(config, &message, trusted);
-        (message, scan)
+        Message::parse(&raw, &bounds(&config.server.limits))
     };
     Read {
         message,
-        scan,
         digest,
         raw,
         unread,
     }
 }
 
-fn task(mail: &Mail, share: &Share, loop_secret: &[u8; 32]) -> Task {
+/// A share whose mail went through stages 1-4.
+struct Screened {
+    /// Its place among the shares.
+    place: usize,
+    id: Id,
+    looping: bool,
+    screening: Screening,
+}
+
+/// A share's place and its decision, or the reply where its mail is put off.
+type Decided = (usize, Result<Task, Reply>);
+
+fn screen(mail: &Mail, place: usize, share: &Share, loop_secret: &[u8; 32]) -> Screened {
     let mailbox = share.mailbox.policy.mailbox.key();
     let looping = loops::is_marked(&mail.message.header, loop_secret, &mailbox);
     let arrival = mail.arrival(&share.recipient, looping);
-    let plan = match mail.unread {
-        true => Plan::unread(),
-        false => decide(&share.mailbox, &mail.message, &arrival, &mail.scan),
-    };
-    Task {
+    let policy = &share.mailbox.policy;
+    Screened {
+        place,
         id: Id::new(mail.received_at),
+        looping,
+        screening: match mail.unread {
+            true => Screening::Passed(policy.unread()),
+            false => policy.screen(&mail.message, &arrival),
+        },
+    }
+}
+
+fn decide_all(
+    mail: &Mail,
+    shares: &[Share],
+    screened: Vec<Screened>,
+    scanned: &Arc<Scanned>,
+) -> Vec<Decided> {
+    screened
+        .into_iter()
+        .filter_map(|one| {
+            let share = shares.get(one.place)?;
+            Some((one.place, task(mail, share, one, scanned)))
+        })
+        .collect()
+}
+
+fn task(
+    mail: &Mail,
+    share: &Share,
+    screened: Screened,
+    scanned: &Arc<Scanned>,
+) -> Result<Task, Reply> {
+    let plan = match screened.screening {
+        Screening::Settled(plan) => *plan,
+        Screening::Passed(passed) => {
+            if let Some(stage) = passed.put_off(&scanned.report) {
+                let text = format!("{} scanner unavailable", stage.as_str());
+                return Err(Reply::new(451, 3, 0, &text));
+            }
+            let arrival = mail.arrival(&share.recipient, screened.looping);
+            let policy = &share.mailbox.policy;
+            match mail.unread {
+                true => policy.decide_unread(&scanned.report),
+                false => policy.decide(&mail.message, &arrival, passed, &scanned.report),
+            }
+        }
+    };
+    Ok(Task {
+        id: screened.id,
         recipient: share.recipient.clone(),
         mailbox: share.mailbox.clone(),
+        scanned: scanned.clone(),
         plan,
-        looping,
+        looping: screened.looping,
         key: share.key,
+    })
+}
+
+fn put(answers: &mut [Option<Answer>], place: usize, answer: Answer) {
+    if let Some(slot) = answers.get_mut(place) {
+        *slot = Some(answer);
     }
 }
 
@@ -333,6 +452,12 @@ fn now() -> i64 {
 /// recorded, so that a retry does not deliver it again.
 fn delivery_time(final_reply: Duration) -> Duration {
     final_reply.saturating_sub(COMMIT_TIME.min(final_reply / 4))
+}
+
+/// When scanners must have answered: half of `timeouts.final_reply` is for what comes after.
+fn scan_end(mail: &Mail) -> Instant {
+    let rest = mail.config.server.timeouts.final_reply / 2;
+    mail.late.checked_sub(rest).unwrap_or(mail.late)
 }
 
 /// The bounds of `server.limits`.
@@ -355,30 +480,6 @@ pub fn decide(
     match mailbox.policy.screen(message, arrival) {
         Screening::Settled(plan) => *plan,
         Screening::Passed(passed) => mailbox.policy.decide(message, arrival, passed, scan),
-    }
-}
-
-/// What the scanners say of a mail; an upstream header counts from a trusted client only.
-pub fn scan(config: &Config, message: &Message, trusted: bool) -> ScanReport {
-    let upstream = |engine: &Engine| match engine {
-        Engine::Upstream { header, value } if trusted => Some(Upstream {
-            header: header.clone(),
-            word: value.clone(),
-        }),
-        Engine::Upstream { .. } | Engine::Off => None,
-    };
-    ScanReport {
-        virus: match upstream(&config.scanners.virus.engine) {
-            None => VirusScan::NotScanned,
-            Some(field) => field
-                .finding(&message.header)
-                .map_or(VirusScan::Clean, VirusScan::Infected),
-        },
-        spam: match upstream(&config.scanners.spam.engine) {
-            None => SpamScan::NotScanned,
-            Some(field) if field.finding(&message.header).is_some() => SpamScan::Spam,
-            Some(_) => SpamScan::Ham,
-        },
     }
 }
 

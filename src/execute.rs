@@ -9,6 +9,7 @@ mod effects;
 pub(crate) mod letters;
 mod prepare;
 mod replies;
+mod scanned;
 mod why;
 
 use std::collections::BTreeMap;
@@ -21,12 +22,13 @@ use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
 pub use effects::Effects;
+pub use scanned::{Asked, Scanned};
 
 use crate::config::{Config, Mailbox};
 use crate::deliver::{Accepted, Content, Delivery, Outcome, Recipient};
 use crate::failpoint::{Point, reach};
 use crate::mail::{Address, Envelope, Message, edit};
-use crate::policy::{Arrival, AuthReport, Plan, ScanReport, Verdict};
+use crate::policy::{Arrival, AuthReport, Plan, Verdict};
 use crate::relay::Hops;
 use crate::smtp::Reply;
 use crate::store::{
@@ -49,8 +51,6 @@ pub struct Mail {
     pub raw: Bytes,
     /// Unix milliseconds.
     pub received_at: i64,
-    /// What scanners said.
-    pub scan: ScanReport,
     /// What sender authentication found.
     pub auth: AuthReport,
     /// The daemon's settings when it came in.
@@ -90,6 +90,8 @@ pub struct Task {
     pub recipient: Address,
     /// Whose settings decided.
     pub mailbox: Arc<Mailbox>,
+    /// What the scanners said of the mail.
+    pub scanned: Arc<Scanned>,
     /// The decision.
     pub plan: Plan,
     /// Our mark for this mailbox was on the mail.
@@ -197,21 +199,20 @@ impl Executor {
         effects: &mut [Effects],
     ) -> bool {
         let mut certain = true;
-        let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        let mut groups: BTreeMap<(&str, Vec<u8>), Vec<usize>> = BTreeMap::new();
         for (index, task) in tasks.iter().enumerate() {
             let open = results.get(index).is_some_and(Result::is_ok);
             if open && task.plan.verdict == Verdict::Deliver {
-                groups
-                    .entry(task.plan.mark.as_deref().unwrap_or(""))
-                    .or_default()
-                    .push(index);
+                let mark = task.plan.mark.as_deref().unwrap_or("");
+                let lines = task.scanned.lines(&task.plan, &task.mailbox.policy);
+                groups.entry((mark, lines)).or_default().push(index);
             }
         }
         let hops = self.hops.load_full();
         let maybe_there = self.store.is_in_doubt(mail.received_at);
-        for (mark, indexes) in groups {
-            let mut content =
-                Content::new(received.to_vec(), mail.raw.clone(), mail.message.body_start);
+        for ((mark, lines), indexes) in groups {
+            let head = [received, &lines].concat();
+            let mut content = Content::new(head, mail.raw.clone(), mail.message.body_start);
             if !mark.is_empty() {
                 let _reading = self.store.reading(&mail.digest, mail.received_at);
                 content.edit = Some(edit::mark_subject(&mail.raw, &mail.message, mark));

@@ -36,7 +36,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "config",
             "policy",
+            "scan",
             "store",
+            "scan",
             "deliver",
             "relay",
             "smtp",

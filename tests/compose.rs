@@ -10,11 +10,11 @@
 use base64::Engine as _;
 use mail_parser::{HeaderName, MessageParser, MimeHeaders};
 use proptest::prelude::*;
-use sekimori::mail::Address;
 use sekimori::mail::compose::{
-    Fact, HeldEntry, Language, Letter, Mailbox, Original, auto_reply, quarantine_notice,
-    receipt_notice, virus_report,
+    Fact, Infection, Language, Letter, Mailbox, Original, Rest, auto_reply, receipt_notice,
+    virus_report,
 };
+use sekimori::mail::{Address, Infected};
 
 const FACTS: [Fact; 5] = [
     Fact::From,
@@ -78,14 +78,22 @@ fn original(from: &str, subject: &str) -> Original {
     }
 }
 
-fn entry(subject: &str) -> HeldEntry {
-    HeldEntry {
-        id: "0123456789ab".to_owned(),
-        from: "a@b.example".to_owned(),
-        subject: subject.to_owned(),
-        received_at: "2026-11-22 12:00".to_owned(),
-        expires_at: "2026-11-29 12:00".to_owned(),
-        size: 999,
+/// A report's octets; those of a mail in it stand where they belong.
+fn report(parts: &Parts, infection: &Infection<'_>, original: &Original) -> Vec<u8> {
+    let report = virus_report(&parts.letter(), infection, original);
+    let enclosed = match infection.rest {
+        Rest::Mail(pieces) => pieces.concat(),
+        _ => Vec::new(),
+    };
+    [report.head, enclosed, report.tail].concat()
+}
+
+fn infected(name: &str, virus: &str) -> Infected {
+    Infected {
+        path: "2.1".to_owned(),
+        name: name.to_owned(),
+        media_type: "application/zip".to_owned(),
+        virus: virus.to_owned(),
     }
 }
 
@@ -237,7 +245,13 @@ fn a_virus_report_carries_the_header() {
     ];
     for (block, encoding) in rows {
         let parts = Parts::new(Language::Ja, "フィルター");
-        let mail = virus_report(&parts.letter(), "Eicar", &original("", "x"), block, true);
+        let infection = Infection {
+            virus: "Eicar",
+            parts: &[],
+            rest: Rest::Header(block),
+            kept: true,
+        };
+        let mail = report(&parts, &infection, &original("", "x"));
         assert_eq!(names(&mail, 998), expected(&["Auto-Submitted"], &[]));
         let parsed = MessageParser::default().parse(&mail).unwrap();
         assert_eq!(parsed.parts.len(), 3, "{encoding}");
@@ -268,25 +282,121 @@ fn a_virus_report_carries_the_header() {
 }
 
 #[test]
-fn a_quarantine_notice_lists_and_counts() {
-    let parts = Parts::new(Language::Ja, "");
-    let entries: Vec<_> = (0..203).map(|n| entry(&format!("件名 {n}."))).collect();
-    let (subject, text) = subject_and_text(&quarantine_notice(&parts.letter(), &entries, true));
-    assert_eq!(subject, "隔離レポート: 203 通");
-    for expected in [
-        "200. 件名: 件名 199.",
-        "ほか 3 通",
-        "再配送",
-        "受信許可",
-        "保存期限: 2026-11-29",
-    ] {
-        assert!(text.contains(expected), "{expected}");
-    }
-    assert!(!text.contains("件名 200."));
+fn a_virus_report_encloses_what_remains_octet_for_octet() {
+    let long = "x".repeat(3000);
+    let rows: &[(&[&str], &str)] = &[
+        (&["Subject: x\r\n\r\n", "hello\r\n"], "7bit"),
+        (&["Subject: x\r\n\r\nno line end"], "7bit"),
+        (&["Subject: 件名\r\n\r\n本文\r\n"], "8bit"),
+        (&["A: b\r\n\r\n", "é", "\r\n"], "8bit"),
+        (&["A: b\r\n\r\n", &long, "\r\n"], "7bit"),
+        (&["A: b\r\n\r\n--=_sekimori_report--\r\n"], "7bit"),
+        // Across the end of a piece; a second try is needed.
+        (
+            &[
+                "A: b\r\n\r\n--=_sekimori_rep",
+                "ort_q1mxexamplejp--\r\nBcc: x@y\r\n",
+            ],
+            "7bit",
+        ),
+        (
+            &["Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nunclosed"],
+            "7bit",
+        ),
+        (&[], "7bit"),
+    ];
     for language in [Language::Ja, Language::En] {
-        let parts = Parts::new(language, "");
-        let each = quarantine_notice(&parts.letter(), &entries[..1], false);
-        assert_eq!(names(&each, 76), expected(&["Auto-Submitted"], SINGLE));
+        for (pieces, encoding) in rows {
+            let parts = Parts::new(language, "フィルター");
+            let pieces: Vec<&[u8]> = pieces.iter().map(|piece| piece.as_bytes()).collect();
+            let infection = Infection {
+                virus: "Eicar",
+                parts: &[infected("請求書.zip", "Eicar")],
+                rest: Rest::Mail(&pieces),
+                kept: true,
+            };
+            let mail = report(&parts, &infection, &original("a@b", "x"));
+            let parsed = MessageParser::default().parse(&mail).unwrap();
+            let [root, text, enclosed] = &parsed.parts[..] else {
+                panic!("{} parts", parsed.parts.len());
+            };
+            assert_eq!(
+                enclosed.content_type().unwrap().subtype(),
+                Some("rfc822"),
+                "{pieces:?}"
+            );
+            assert_eq!(enclosed.content_transfer_encoding(), Some(*encoding));
+            let whole = root.content_transfer_encoding().unwrap_or("7bit");
+            assert_eq!(whole, *encoding);
+            // Where the enclosed mail is not closed, the other parser reads over our delimiter.
+            let start = enclosed.raw_body_offset() as usize;
+            let content = pieces.concat();
+            assert!(mail[start..].starts_with(&content), "{pieces:?}");
+            let tail = String::from_utf8(mail[start + content.len()..].to_vec()).unwrap();
+            let boundary = root.content_type().unwrap().attribute("boundary").unwrap();
+            assert_eq!(tail, format!("\r\n--{boundary}--\r\n"));
+            let text = text.text_contents().unwrap();
+            for word in ["Eicar", "請求書.zip", "2.1 application/zip", "a@b"] {
+                assert!(text.contains(word), "{word}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_virus_report_says_what_it_shows_and_what_it_does_not() {
+    let header: &[u8] = b"Subject: x\r\n\r\n";
+    let rows = [
+        (
+            Rest::Mail(&[]),
+            [
+                "取り除いたメールを",
+                "without the infected parts is attached",
+            ],
+            3,
+        ),
+        (
+            Rest::TooLarge(header),
+            ["大きすぎる", "too large to be attached"],
+            3,
+        ),
+        (
+            Rest::Header(header),
+            ["ヘッダーだけを", "only the header"],
+            3,
+        ),
+        (
+            Rest::Nothing,
+            ["表示していません", "nothing is attached"],
+            1,
+        ),
+    ];
+    for (rest, words, count) in rows {
+        for (language, word) in [Language::Ja, Language::En].into_iter().zip(words) {
+            let infected: Vec<Infected> =
+                (0..53).map(|n| infected("", &format!("V{n}."))).collect();
+            let infection = Infection {
+                virus: "Eicar",
+                parts: &infected,
+                rest,
+                kept: false,
+            };
+            let parts = Parts::new(language, "");
+            let mail = report(&parts, &infection, &original("Sender <a@b>", "Secret"));
+            let parsed = MessageParser::default().parse(&mail).unwrap();
+            assert_eq!(parsed.parts.len(), count);
+            let text = parsed.body_text(0).unwrap();
+            assert!(text.contains(word), "{word}: {text}");
+            let more = ["ほか 3 件", "and 3 more"]
+                .iter()
+                .any(|more| text.contains(more));
+            assert!(
+                more && text.contains("V49.") && !text.contains("V50."),
+                "{text}"
+            );
+            let is_quoted = text.contains("Secret") && text.contains("a@b");
+            assert_eq!(is_quoted, count == 3, "{text}");
+        }
     }
 }
 
@@ -326,12 +436,26 @@ proptest! {
         original.message_id = Some(id);
         let notice = receipt_notice(&parts.letter(), &FACTS, &original);
         prop_assert_eq!(names(&notice, 76), expected(&["Auto-Submitted"], SINGLE));
-        let report = virus_report(&parts.letter(), &subject, &original, &block, false);
-        prop_assert_eq!(names(&report, 998), expected(&["Auto-Submitted"], &[]));
-        prop_assert_eq!(MessageParser::default().parse(&report).unwrap().parts.len(), 3);
-        let list = quarantine_notice(&parts.letter(), &[entry(&subject)], true);
-        prop_assert_eq!(names(&list, 76), expected(&["Auto-Submitted"], SINGLE));
-        for mail in [&reply, &notice, &report, &list] {
+        let found = [infected(&from, &subject), infected(&subject, &from)];
+        let infection = Infection { virus: &subject, parts: &found, rest: Rest::Header(&block), kept: false };
+        let headed = report(&parts, &infection, &original);
+        prop_assert_eq!(names(&headed, 998), expected(&["Auto-Submitted"], &[]));
+        prop_assert_eq!(MessageParser::default().parse(&headed).unwrap().parts.len(), 3);
+        let infection = Infection { rest: Rest::Nothing, ..infection };
+        let bare = report(&parts, &infection, &original);
+        prop_assert_eq!(names(&bare, 76), expected(&["Auto-Submitted"], SINGLE));
+        let enclosed = [b"A: b\r\n\r\n".as_slice(), &block];
+        let infection = Infection { rest: Rest::Mail(&enclosed), ..infection };
+        let whole = report(&parts, &infection, &original);
+        prop_assert!(whole.ends_with(b"--\r\n"));
+        let parsed = MessageParser::default().parse(&whole).unwrap();
+        prop_assert_eq!(parsed.parts.len(), 3);
+        let part = &parsed.parts[2];
+        prop_assert_eq!(
+            &whole[part.raw_body_offset() as usize..part.raw_end_offset() as usize],
+            enclosed.concat()
+        );
+        for mail in [&reply, &notice, &headed, &bare, &whole] {
             let parsed = MessageParser::default().parse(mail).unwrap();
             prop_assert!(parsed.header(HeaderName::Bcc).is_none());
         }

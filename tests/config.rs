@@ -599,6 +599,12 @@ fn mailbox_file() {
                 &["6:own-address"],
             ),
             ("notify: {to: [a@b.jp], fields: []}\n", &["3:empty"]),
+            ("spam: {notice_includes: []}\n", &["3:empty"]),
+            ("spam: {notice_includes: [user_rule, virus]}\n", &["3:type"]),
+            (
+                "spam: {notice_includes: [user_rule, user_rule]}\n",
+                &["3:duplicate"],
+            ),
             (
                 "notify: {to: [a@b.jp], fields: [from, from]}\n",
                 &["3:duplicate"],
@@ -716,6 +722,62 @@ fn the_example_counts() {
     assert_eq!((reply.start, reply.interval), (Some(1_798_383_600), 86_400));
     assert_eq!(taro.spam_notice, SpamNotice::Daily);
     assert!(taro.policy.spam.is_none(), "no engine, no spam stage");
+}
+
+#[test]
+fn a_notice_tells_of_what_it_includes() {
+    use sekimori::policy::Class::{Spam, UserRule};
+    let config = |engine| {
+        let text = format!("version: 1\nscanners: {{spam: {{engine: {engine}}}}}\n");
+        Config::parse(&text, Path::new("/etc/sekimori"))
+            .unwrap()
+            .config
+    };
+    let spam = "scan: true, quarantine: true";
+    for (engine, settings, includes, each_spam, each_rule) in [
+        ("upstream", "notice: each", vec![Spam], Some(true), false),
+        ("upstream", "notice: daily", vec![Spam], Some(false), false),
+        (
+            "upstream",
+            "notice: each, notice_includes: [user_rule]",
+            vec![UserRule],
+            Some(false),
+            true,
+        ),
+        (
+            "off",
+            "notice: each, notice_includes: [user_rule, spam]",
+            vec![UserRule, Spam],
+            None,
+            true,
+        ),
+        (
+            "off",
+            "notice: daily, notice_includes: [user_rule]",
+            vec![UserRule],
+            None,
+            false,
+        ),
+        (
+            "upstream",
+            "notice: off, notice_includes: [spam, user_rule]",
+            vec![Spam, UserRule],
+            Some(false),
+            false,
+        ),
+    ] {
+        let text = head(&format!("spam: {{{spam}, {settings}}}\n"));
+        let mailbox = config(engine)
+            .parse_mailbox(&text, Path::new("/draft/taro.yaml"))
+            .unwrap();
+        let policy = &mailbox.policy;
+        let made = (
+            mailbox.notice_includes,
+            policy.spam.as_ref().map(|spam| spam.notice_each),
+            policy.notice_user_rule,
+        );
+        assert_eq!(made, (includes, each_spam, each_rule), "{settings}");
+    }
 }
 
 #[test]

@@ -135,7 +135,7 @@ impl World {
             received_at: NOW,
             entries: vec![FileEntry::Outgoing(item.clone())],
         };
-        self.store.write_mail(&header, MAIL).unwrap();
+        self.store.write_mail(&header, &[MAIL]).unwrap();
         let mut batch = Batch::new();
         batch.put_outgoing(&item);
         self.store.commit(batch).await.unwrap();

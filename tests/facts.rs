@@ -17,8 +17,8 @@ use std::sync::Arc;
 use sekimori::mail::{Address, Bounds, FromField, Message, ReversePath, SubjectField};
 use sekimori::policy::{
     Allow, AllowSet, Arrival, AuthReport, Facts, ForwardRule, Forwarding, HeaderCondition,
-    HeaderRule, Origin, Pattern, Plan, Policy, Redirect, ScanReport, Screening, SizeCondition,
-    Spam, SpamScan, SubstringSet, SuffixSet, VirusScan,
+    HeaderRule, Origin, Pattern, Plan, Policy, Redirect, ScanReport, Score, Screening,
+    SizeCondition, Spam, SpamScan, SubstringSet, SuffixSet, VirusScan,
 };
 use sekimori::store::{FactsRecord, Id};
 use sekimori::view;
@@ -159,10 +159,14 @@ fn scan(dice: &mut Dice) -> ScanReport {
             2 => VirusScan::Infected("Eicar".to_owned()),
             _ => VirusScan::Clean,
         },
-        spam: match dice.below(4) {
+        spam: match dice.below(5) {
             0 => SpamScan::NotScanned,
-            1 => SpamScan::Spam,
-            _ => SpamScan::Ham,
+            1 => SpamScan::SPAM,
+            2 => SpamScan::Judged {
+                spam: dice.one_in(2),
+                score: Some(Score(i64::try_from(dice.below(9000)).unwrap() - 1000)),
+            },
+            _ => SpamScan::HAM,
         },
     }
 }
@@ -261,6 +265,7 @@ impl Words {
         };
         policy.virus = dice.one_in(2);
         policy.spam = dice.one_in(2).then(|| Spam {
+            score: dice.one_in(2).then_some(Score(6500)),
             mark_subject: "[SPAM]".to_owned(),
             quarantine: dice.one_in(2),
             notice_each: dice.one_in(2),

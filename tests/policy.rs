@@ -14,9 +14,9 @@ use std::sync::Arc;
 use sekimori::mail::{Address, Bounds, Message, ReversePath};
 use sekimori::policy::{
     Action, AllowSet, Alone, Arrival, AuthReport, AutoReply, Class, ForwardRule, Forwarding,
-    HeaderCondition, HeaderRule, Hit, NoReply, Notify, NotifyField, Origin, Outcome, Pattern, Plan,
-    Policy, Redirect, ScanReport, Screening, SizeCondition, Spam, SpamScan, Stage, SubstringSet,
-    SuffixSet, Verdict, VirusScan,
+    HeaderCondition, HeaderRule, Hit, NoReply, Notify, NotifyField, OnError, Origin, Outcome,
+    Passed, Pattern, Plan, Policy, Redirect, SCANNER_ERROR, ScanReport, Score, Screening,
+    SizeCondition, Spam, SpamScan, Stage, SubstringSet, SuffixSet, Verdict, VirusScan,
 };
 
 /// One mail for one mailbox. The defaults make an ordinary mail that every stage lets pass.
@@ -236,7 +236,7 @@ fn every_stage_is_asked_for_itself() {
         policy,
         from: "From: partner@spam.example, a@b.example",
         header: "Subject: a #1 offer, 未承諾広告",
-        scan: scanned(VirusScan::Infected("X".to_owned()), SpamScan::Spam),
+        scan: scanned(VirusScan::Infected("X".to_owned()), SpamScan::SPAM),
         ..Case::default()
     };
     let told: Vec<(char, Vec<String>, Verdict, String)> = all_stages(&case)
@@ -304,7 +304,7 @@ fn allow() {
     let check = |before_reject: bool, dmarc_pass: bool, from: &'static str, expected: Expected| {
         let mut policy = full();
         policy.allow.before_reject = before_reject;
-        let scan = scanned(VirusScan::Clean, SpamScan::Spam);
+        let scan = scanned(VirusScan::Clean, SpamScan::SPAM);
         let auth = AuthReport { dmarc_pass };
         decide(
             &Case {
@@ -371,7 +371,7 @@ fn announcements() {
             from: "From: news@announce.example.jp",
             auth: AuthReport { dmarc_pass },
             trusted_client,
-            scan: scanned(VirusScan::Clean, SpamScan::Spam),
+            scan: scanned(VirusScan::Clean, SpamScan::SPAM),
             ..Case::default()
         };
         decide(&case, &expected);
@@ -417,21 +417,21 @@ fn virus() {
         trail: "ppppmssms",
         ..KEEP
     };
-    check(true, scanned(infected("Eicar"), SpamScan::Ham), replaced());
-    check(true, scanned(infected("Eicar"), SpamScan::Spam), replaced());
+    check(true, scanned(infected("Eicar"), SpamScan::HAM), replaced());
+    check(true, scanned(infected("Eicar"), SpamScan::SPAM), replaced());
     check(
         true,
-        scanned(infected(""), SpamScan::Ham),
+        scanned(infected(""), SpamScan::HAM),
         Expected {
             entry: Some("infected"),
             actions: "report() notify(m@n.example)",
             ..replaced()
         },
     );
-    check(true, scanned(VirusScan::Clean, SpamScan::Ham), KEEP);
+    check(true, scanned(VirusScan::Clean, SpamScan::HAM), KEEP);
     check(
         true,
-        scanned(VirusScan::NotScanned, SpamScan::Ham),
+        scanned(VirusScan::NotScanned, SpamScan::HAM),
         Expected {
             trail: "ppppsppmm",
             ..KEEP
@@ -439,7 +439,7 @@ fn virus() {
     );
     check(
         false,
-        scanned(infected("Eicar"), SpamScan::Ham),
+        scanned(infected("Eicar"), SpamScan::HAM),
         Expected {
             trail: "ppppoppmm",
             ..KEEP
@@ -476,6 +476,7 @@ fn an_allowed_sender_is_scanned_for_viruses() {
 fn spam() {
     let check = |spam: Option<(&str, bool, bool)>, scan: SpamScan, expected: Expected| {
         let spam = spam.map(|(mark, quarantine, notice_each)| Spam {
+            score: None,
             mark_subject: mark.to_owned(),
             quarantine,
             notice_each,
@@ -505,25 +506,25 @@ fn spam() {
         trail: "pppppmpms",
         ..KEEP
     };
-    check(Some(("[spam]", true, false)), SpamScan::Spam, held());
+    check(Some(("[spam]", true, false)), SpamScan::SPAM, held());
     check(
         Some(("[spam]", true, true)),
-        SpamScan::Spam,
+        SpamScan::SPAM,
         Expected {
             actions: "quarantine-notice",
             ..held()
         },
     );
-    check(Some(("[spam]", false, true)), SpamScan::Spam, marked());
+    check(Some(("[spam]", false, true)), SpamScan::SPAM, marked());
     check(
         Some(("", false, true)),
-        SpamScan::Spam,
+        SpamScan::SPAM,
         Expected {
             mark: None,
             ..marked()
         },
     );
-    check(Some(("[spam]", true, true)), SpamScan::Ham, KEEP);
+    check(Some(("[spam]", true, true)), SpamScan::HAM, KEEP);
     check(
         Some(("[spam]", true, true)),
         SpamScan::NotScanned,
@@ -534,12 +535,222 @@ fn spam() {
     );
     check(
         None,
-        SpamScan::Spam,
+        SpamScan::SPAM,
         Expected {
             trail: "pppppopmm",
             ..KEEP
         },
     );
+}
+
+#[test]
+fn holds_of_own_rules_are_told_at_once_where_asked_for() {
+    // Also without a spam stage.
+    for (from, header, stage, entry, trail) in [
+        (
+            "From: x@spam.example",
+            "Subject: hello",
+            Stage::RejectFromSuffixes,
+            "@spam.example",
+            "mssssosss",
+        ),
+        (
+            "From: a@b.example",
+            "Subject: 未承諾広告",
+            Stage::RejectSubjectContains,
+            "未承諾広告",
+            "pmsssosss",
+        ),
+        (
+            "From: a@b.example",
+            "Subject:",
+            Stage::RejectHeaders,
+            "subject_empty",
+            "ppmssosss",
+        ),
+    ] {
+        for (notice_user_rule, looping, actions) in [
+            (true, false, "quarantine-notice"),
+            (true, true, ""),
+            (false, false, ""),
+        ] {
+            let policy = Policy {
+                notice_user_rule,
+                spam: None,
+                ..full()
+            };
+            let case = Case {
+                policy,
+                from,
+                header,
+                looping,
+                ..Case::default()
+            };
+            let expected = Expected {
+                stage: Some(stage),
+                entry: Some(entry),
+                actions,
+                trail,
+                ..HELD
+            };
+            decide(&case, &expected);
+        }
+    }
+}
+
+#[test]
+fn the_mailbox_has_its_own_threshold() {
+    let rows = [
+        (None, false, Some(99.0), false),
+        (None, true, Some(-1.0), true),
+        (Some(6.5), false, Some(6.5), true),
+        (Some(6.5), true, Some(6.499), false),
+        (Some(6.5), true, None, true),
+        (Some(6.5), false, None, false),
+        (Some(0.0), false, Some(0.0), true),
+    ];
+    for (threshold, said, score, expected) in rows {
+        let mut policy = full();
+        if let Some(spam) = &mut policy.spam {
+            spam.score = threshold.map(Score::of);
+        }
+        let score = score.map(Score::of);
+        let scan = scanned(VirusScan::Clean, SpamScan::Judged { spam: said, score });
+        let plan = plan(&Case {
+            policy,
+            scan,
+            ..Case::default()
+        });
+        let outcome = plan.trail[5].outcome;
+        let found = outcome == Outcome::Match;
+        assert_eq!(found, expected, "{threshold:?} {said} {score:?}");
+    }
+}
+
+#[test]
+fn scores_are_shown_in_points() {
+    let rows = [
+        (7.2, "7.2"),
+        (15.0, "15.0"),
+        (-0.5, "-0.5"),
+        (1.234_56, "1.235"),
+        (0.0, "0.0"),
+        (f64::NAN, "0.0"),
+    ];
+    for (points, shown) in rows {
+        assert_eq!(Score::of(points).to_string(), shown);
+    }
+}
+
+#[test]
+fn a_scanner_that_failed() {
+    let failed = |on_error| Case {
+        scan: scanned(VirusScan::Failed(on_error), SpamScan::HAM),
+        policy: Policy {
+            virus: true,
+            ..full()
+        },
+        ..Case::default()
+    };
+    let held = Expected {
+        stage: Some(Stage::Virus),
+        entry: Some(SCANNER_ERROR),
+        class: Some(Class::Virus),
+        trail: "ppppmssss",
+        ..HELD
+    };
+    decide(&failed(OnError::Quarantine), &held);
+    let passed = Expected {
+        trail: "ppppsppmm",
+        ..KEEP
+    };
+    decide(&failed(OnError::Deliver), &passed);
+    let failed = |on_error| Case {
+        scan: scanned(VirusScan::Clean, SpamScan::Failed(on_error)),
+        ..Case::default()
+    };
+    let held = Expected {
+        stage: Some(Stage::Spam),
+        class: Some(Class::Spam),
+        trail: "pppppmsss",
+        ..held
+    };
+    decide(&failed(OnError::Quarantine), &held);
+    let passed = Expected {
+        trail: "pppppspmm",
+        ..KEEP
+    };
+    decide(&failed(OnError::Deliver), &passed);
+}
+
+#[test]
+fn what_is_put_off() {
+    use OnError::{Deliver, Quarantine, Tempfail};
+    let virus = || VirusScan::Failed(Tempfail);
+    let spam = SpamScan::Failed(Tempfail);
+    let infected = || VirusScan::Infected("Eicar".to_owned());
+    let rows = [
+        (true, true, virus(), SpamScan::HAM, Some(Stage::Virus)),
+        (true, true, VirusScan::Clean, spam, Some(Stage::Spam)),
+        (true, true, virus(), spam, Some(Stage::Virus)),
+        (false, true, virus(), SpamScan::HAM, None),
+        (false, true, virus(), spam, Some(Stage::Spam)),
+        (true, false, VirusScan::Clean, spam, None),
+        (true, true, infected(), spam, None),
+        (true, true, VirusScan::Failed(Quarantine), spam, None),
+        (
+            true,
+            true,
+            VirusScan::Failed(Deliver),
+            spam,
+            Some(Stage::Spam),
+        ),
+        (
+            true,
+            true,
+            VirusScan::Failed(Deliver),
+            SpamScan::Failed(Deliver),
+            None,
+        ),
+    ];
+    for (wants_virus, wants_spam, virus, spam, expected) in rows {
+        let passed = Passed {
+            trail: Vec::new(),
+            skip_spam: !wants_spam,
+            wants_virus,
+            wants_spam,
+        };
+        let scan = scanned(virus, spam);
+        assert_eq!(
+            passed.put_off(&scan),
+            expected,
+            "{wants_virus} {wants_spam} {scan:?}"
+        );
+    }
+}
+
+/// RELIABILITY D19: a mail that crashed us is delivered unread, but not infected.
+#[test]
+fn an_unread_mail_is_held_when_it_is_infected() {
+    let policy = |virus| Policy { virus, ..full() };
+    let infected = scanned(
+        VirusScan::Infected("Eicar".to_owned()),
+        SpamScan::NotScanned,
+    );
+    let plan = policy(true).decide_unread(&infected);
+    assert_eq!(plan.verdict, Verdict::Quarantine);
+    assert_eq!(plan.class, Some(Class::Virus));
+    assert_eq!(plan.trail.len(), 9);
+    assert!(plan.actions.is_empty());
+    assert!(policy(true).unread().wants_virus);
+    assert_eq!(
+        policy(false).decide_unread(&infected).verdict,
+        Verdict::Deliver
+    );
+    let clean = scanned(VirusScan::Clean, SpamScan::NotScanned);
+    let plan = policy(true).decide_unread(&clean);
+    assert_eq!(plan.verdict, Verdict::Deliver);
+    assert_eq!(plan.trail[4].outcome, Outcome::Pass);
 }
 
 #[test]
@@ -809,7 +1020,7 @@ fn notices_and_replies() {
 
 #[test]
 fn a_mailbox_with_everything_off_keeps_every_mail() {
-    let scan = scanned(VirusScan::Infected("Eicar".to_owned()), SpamScan::Spam);
+    let scan = scanned(VirusScan::Infected("Eicar".to_owned()), SpamScan::SPAM);
     let policy = Policy::new(address("taro@east.example.jp"));
     for from in ["From: a@spam.example", "From: <>", "X-From: none"] {
         let case = Case {
@@ -875,7 +1086,7 @@ impl Default for Case {
             auth: AuthReport::default(),
             trusted_client: false,
             looping: false,
-            scan: scanned(VirusScan::Clean, SpamScan::Ham),
+            scan: scanned(VirusScan::Clean, SpamScan::HAM),
         }
     }
 }
@@ -916,6 +1127,7 @@ fn full() -> Policy {
         AllowSet::build(list(&["bank@example.net", "bank@spam.example"], 45));
     policy.virus = true;
     policy.spam = Some(Spam {
+        score: None,
         mark_subject: "[spam]".to_owned(),
         quarantine: true,
         notice_each: true,

@@ -93,7 +93,7 @@ fn header(entries: Vec<FileEntry>) -> MailHeader {
 /// File and index entry of a held mail.
 fn hold(store: &Store, entry: &QuarantineEntry) {
     let entries = vec![FileEntry::Quarantine(entry.clone())];
-    store.write_mail(&header(entries), RAW).unwrap();
+    store.write_mail(&header(entries), &[RAW]).unwrap();
     let mut batch = Batch::new();
     batch.put_quarantine(entry);
     store.commit_blocking(batch).unwrap();
@@ -102,7 +102,7 @@ fn hold(store: &Store, entry: &QuarantineEntry) {
 /// File and index entry of an outgoing mail.
 fn queue(store: &Store, item: &OutgoingItem) {
     let entries = vec![FileEntry::Outgoing(item.clone())];
-    store.write_mail(&header(entries), RAW).unwrap();
+    store.write_mail(&header(entries), &[RAW]).unwrap();
     let mut batch = Batch::new();
     batch.put_outgoing(item);
     store.commit_blocking(batch).unwrap();
@@ -125,6 +125,21 @@ fn files(path: &Path) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+#[test]
+fn a_mail_of_several_pieces_is_read_as_one() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let (head, tail) = RAW.split_at(7);
+    let rows: [&[&[u8]]; 4] = [&[RAW], &[head, tail], &[b"", head, b"", tail, b""], &[]];
+    for pieces in rows {
+        let entry = entry(NOW, "taro@y.example");
+        let entries = vec![FileEntry::Quarantine(entry.clone())];
+        store.write_mail(&header(entries), pieces).unwrap();
+        let body = store.read_body(Shelf::Quarantine, entry.id).unwrap();
+        assert_eq!(body, pieces.concat());
+    }
 }
 
 #[test]
@@ -164,7 +179,7 @@ fn what_is_committed_outlives_a_restart_and_what_is_not_does_not() {
         dropped.put_quarantine(&lost);
         drop(dropped);
         let entries = vec![FileEntry::Quarantine(lost.clone())];
-        store.write_mail(&header(entries), RAW).unwrap();
+        store.write_mail(&header(entries), &[RAW]).unwrap();
     }
     let store = open(dir.path());
     assert_eq!(store.opened().orphans, 1);
@@ -199,7 +214,7 @@ fn one_file_serves_all_entries_and_goes_with_the_last() {
         .collect();
     let mut entries = vec![FileEntry::Quarantine(held.clone())];
     entries.extend(forwards.iter().cloned().map(FileEntry::Outgoing));
-    store.write_mail(&header(entries), RAW).unwrap();
+    store.write_mail(&header(entries), &[RAW]).unwrap();
     let mut batch = Batch::new();
     batch.put_quarantine(&held);
     for forward in &forwards {
@@ -266,8 +281,8 @@ fn a_failed_write_leaves_nothing() {
     let (first, second) = (entry(NOW, "a"), entry(NOW, "b"));
     hold(&store, &second);
     let entries = [&first, &second].map(|entry| FileEntry::Quarantine(entry.clone()));
-    assert!(store.write_mail(&header(entries.to_vec()), RAW).is_err());
-    assert!(store.write_mail(&header(Vec::new()), RAW).is_err());
+    assert!(store.write_mail(&header(entries.to_vec()), &[RAW]).is_err());
+    assert!(store.write_mail(&header(Vec::new()), &[RAW]).is_err());
     assert_eq!(files(&dir.path().join("mail")).len(), 1);
     assert_eq!(store.read_body(Shelf::Quarantine, second.id).unwrap(), RAW);
 }
@@ -400,7 +415,7 @@ fn a_retry_finds_what_a_rebuild_took_over_unless_more_was_to_be_done() {
         sent_on("torn", false),
     ];
     let store = open(dir.path());
-    store.write_mail(&header(entries.clone()), RAW).unwrap();
+    store.write_mail(&header(entries.clone()), &[RAW]).unwrap();
     store.remove_mail(Shelf::Outgoing, entries[6].id()).unwrap();
     drop(store);
     fs::remove_dir_all(dir.path().join("index")).unwrap();
@@ -600,7 +615,7 @@ fn a_mail_file_that_a_crash_left_unfinished_is_written_again() {
     let unfinished = dir.path().join("mail/tmp").join(held.id.as_str());
     fs::write(unfinished, "half").unwrap();
     let entries = vec![FileEntry::Quarantine(held.clone())];
-    store.write_mail(&header(entries), RAW).unwrap();
+    store.write_mail(&header(entries), &[RAW]).unwrap();
     assert_eq!(store.read_body(Shelf::Quarantine, held.id).unwrap(), RAW);
 }
 
@@ -723,7 +738,7 @@ fn leftovers_of_a_crash_go_in_time() {
     let key = HandoffKey::new("a", "", &MailDigest::of(RAW));
     orphan.handoff = Some(key);
     let entries = vec![FileEntry::Quarantine(orphan)];
-    store.write_mail(&header(entries), RAW).unwrap();
+    store.write_mail(&header(entries), &[RAW]).unwrap();
     let tmp = dir.path().join("mail/tmp").join(Id::new(real).to_string());
     fs::write(&tmp, b"half").unwrap();
     assert_eq!(store.sweep(real, 0).unwrap().orphans, 0);
@@ -757,7 +772,7 @@ fn what_a_broken_off_hand_off_prepared_goes_with_its_retry() {
         FileEntry::Outgoing(lost),
         FileEntry::Outgoing(named.clone()),
     ];
-    store.write_mail(&header(entries), RAW).unwrap();
+    store.write_mail(&header(entries), &[RAW]).unwrap();
     assert!(store.is_prepared(&broken) && store.is_prepared(&done));
     let mut batch = Batch::new();
     batch.put_outgoing(&named);
@@ -1109,7 +1124,7 @@ fn a_full_disk_is_survived() {
         fill();
         assert!(!store.has_room(0));
         let entries = vec![FileEntry::Quarantine(entry(NOW, "a"))];
-        let written = store.write_mail(&header(entries), &vec![0; 1 << 20]);
+        let written = store.write_mail(&header(entries), &[&vec![0; 1 << 20]]);
         assert!(written.unwrap_err().is_full());
         assert!(files(&path.join("mail")).is_empty());
         for n in 0..20_000 {

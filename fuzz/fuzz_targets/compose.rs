@@ -6,10 +6,11 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use sekimori::mail::compose::{
-    Fact, HeldEntry, Language, Letter, Mailbox, Original, auto_reply, quarantine_notice,
-    receipt_notice, virus_report,
+    Fact, Infection, Language, Letter, Mailbox, Original, Rest, auto_reply, receipt_notice,
+    virus_report,
 };
-use sekimori::mail::{Address, Bounds, Message};
+use sekimori::mail::notice::{self, Count, Daily, HeldAs, HeldEntry, Reason};
+use sekimori::mail::{Address, Bounds, Infected, Message};
 use sekimori::smtp::wire_data;
 use sekimori_fuzz::{texts, within};
 
@@ -20,6 +21,8 @@ const FACTS: [Fact; 5] = [
     Fact::Attachment,
     Fact::Size,
 ];
+
+const ENCLOSED: &[&[u8]] = &[b"A: b\r\n\r\n", b"text\r\n"];
 
 static PLAIN: LazyLock<Address> = LazyLock::new(|| Address::parse("a@b.example").expect("plain"));
 
@@ -191,13 +194,32 @@ fn write(options: u8, filling: &Filling) -> Vec<u8> {
             original,
         ),
         1 => auto_reply(&letter, &filling.subject, &filling.message, original),
-        2 => virus_report(
-            &letter,
-            &filling.virus,
-            original,
-            &filling.header_block,
-            options & 16 != 0,
-        ),
+        2 => {
+            let part = Infected {
+                path: "2.1".to_owned(),
+                name: filling.subject.clone(),
+                media_type: filling.message.clone(),
+                virus: filling.virus.clone(),
+            };
+            let rest = match options >> 5 & 3 {
+                0 => Rest::Header(&filling.header_block),
+                1 => Rest::TooLarge(&filling.header_block),
+                2 => Rest::Nothing,
+                _ => Rest::Mail(ENCLOSED),
+            };
+            let infection = Infection {
+                virus: &filling.virus,
+                parts: &vec![part; usize::from(options >> 7) * 51],
+                rest,
+                kept: options & 16 != 0,
+            };
+            let report = virus_report(&letter, &infection, original);
+            let enclosed = match rest {
+                Rest::Mail(pieces) => pieces.concat(),
+                _ => Vec::new(),
+            };
+            [report.head, enclosed, report.tail].concat()
+        }
         _ => {
             let entry = HeldEntry {
                 id: filling.virus.clone(),
@@ -205,10 +227,25 @@ fn write(options: u8, filling: &Filling) -> Vec<u8> {
                 subject: original.subject.clone(),
                 received_at: original.received_at.clone(),
                 expires_at: filling.subject.clone(),
+                expiring: options & 8 != 0,
                 size: original.size,
+                reason: Reason::SubjectContains(filling.message.clone()),
             };
+            if options & 16 == 0 {
+                return notice::one_held(&letter, &entry);
+            }
             let count = [1, 2, 3, 201][usize::from(options >> 6)];
-            quarantine_notice(&letter, &vec![entry; count], options & 16 != 0)
+            let daily = Daily {
+                counts: vec![Count {
+                    held_as: HeldAs::UserRule,
+                    new: count as u64,
+                    held: original.size,
+                }],
+                new: vec![entry.clone(); count],
+                expiring: vec![entry],
+                expiring_count: 1,
+            };
+            notice::report(&letter, &daily)
         }
     }
 }

@@ -38,6 +38,9 @@ pub(super) enum Quarantine {
         /// Sends it to this address instead
         #[arg(long)]
         to: Option<String>,
+        /// Also tells the spam engine that the mail is no spam (`scanners.spam.learn`)
+        #[arg(long)]
+        learn: bool,
     },
     /// Removes held mail for good
     Delete {
@@ -125,12 +128,20 @@ pub(super) fn quarantine(global: &Global, command: &Quarantine, out: &mut dyn Wr
             ids,
             allow_sender,
             to,
+            learn,
         } => {
-            let body = json!({"allow_sender": allow_sender, "to": to});
+            let body = json!({"allow_sender": allow_sender, "to": to, "learn": learn});
             each(ids, |id| {
                 let path = format!("{}/release", item("quarantine", id)?);
                 let done = daemon.one(Method::POST, &path, Some(&body))?;
-                print_done(global, &done, out)
+                print_done(global, &done, out)?;
+                match done["learn_error"].as_str() {
+                    None => Ok(()),
+                    Some(error) => {
+                        let message = format!("{id} is released, but nothing was learned: {error}");
+                        Err(Failure::new(Exit::TempFail, message))
+                    }
+                }
             })
         }
         Quarantine::Delete { ids } => each(ids, |id| {

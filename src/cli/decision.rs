@@ -5,6 +5,7 @@ use std::io::{Result, Write};
 
 use serde_json::Value;
 
+use super::scan_words;
 use super::text::{clean, word};
 use super::words::{self, Language, Told};
 use crate::policy::{NoReply, Outcome, Stage, Verdict};
@@ -23,6 +24,9 @@ pub(super) fn write(value: &Value, language: Language, out: &mut dyn Write) -> R
     }
     writeln!(out)?;
     for line in circumstances(value, language) {
+        writeln!(out, "{line}")?;
+    }
+    for line in scan_words::lines(&value["scan"], language) {
         writeln!(out, "{line}")?;
     }
     writeln!(out, "\n{}", label(language, "処理の段階", "stages"))?;

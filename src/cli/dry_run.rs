@@ -3,12 +3,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
+use bytes::Bytes;
+
+use super::run::runtime;
 use super::{Exit, Failure, check};
-use crate::agent;
+use crate::agent::{self, Question, Scanners, Wanted};
 use crate::config::{self, Config, Directory, Lookup, Mailbox};
-use crate::mail::{Address, AddressError, Message, ReversePath};
-use crate::policy::{Alone, Arrival, AuthReport, Plan, ScanReport};
+use crate::execute::Scanned;
+use crate::mail::{Address, AddressError, Client, Envelope, Message, Protocol, ReversePath};
+use crate::policy::{Alone, Arrival, AuthReport, Plan, Screening};
 
 /// The settings that mail is tried on.
 pub(super) struct DryRun {
@@ -54,14 +59,64 @@ impl DryRun {
         Ok(mailbox)
     }
 
-    /// A mail; its line ends count as CRLF, as they would come over SMTP.
-    pub(super) fn message(&self, raw: &[u8]) -> Message {
-        Message::parse(&crlf(raw), &agent::bounds(&self.config.server.limits))
+    /// A mail's octets and facts; its line ends count as CRLF, as they would come over SMTP.
+    pub(super) fn message(&self, raw: &[u8]) -> (Bytes, Message) {
+        let raw = Bytes::from(crlf(raw));
+        let message = Message::parse(&raw, &agent::bounds(&self.config.server.limits));
+        (raw, message)
     }
 
-    /// What the scanners say of it.
-    pub(super) fn scan(&self, message: &Message, trusted: bool) -> ScanReport {
-        agent::scan(&self.config, message, trusted)
+    /// What scanners before us say of it, by its header fields.
+    pub(super) fn upstream(&self, message: &Message, trusted: bool) -> Scanned {
+        Scanners::new(&self.config.scanners).upstream(message, trusted)
+    }
+
+    /// What the daemon's own scanners say of it, if the mailbox wants to know.
+    ///
+    /// # Errors
+    /// A scanner failed and the mail would be put off.
+    pub(super) fn ask(
+        &self,
+        raw: &Bytes,
+        trial: &Trial<'_>,
+        mailbox: &Mailbox,
+    ) -> Result<Scanned, Failure> {
+        let screening = mailbox.policy.screen(trial.message, &trial.arrival());
+        let envelope = Envelope {
+            sender: trial.sender.clone(),
+            recipients: vec![trial.recipient.clone()],
+            smtputf8: false,
+            eight_bit: true,
+            protocol: Protocol::Lmtp,
+            client: Client {
+                ip: None,
+                helo: String::new(),
+                tls: false,
+                trusted: trial.trusted_client,
+                origin_ip: None,
+                origin_name: None,
+            },
+        };
+        let question = Question {
+            envelope: &envelope,
+            message: trial.message,
+            raw,
+            bounds: Some(&agent::bounds(&self.config.server.limits)),
+            hostname: &self.config.server.hostname,
+            name: "explain",
+        };
+        let deadline = Instant::now() + self.config.server.timeouts.final_reply;
+        let scanners = Scanners::new(&self.config.scanners);
+        let ask = scanners.ask(&question, Wanted::of(&screening), deadline);
+        let scanned = runtime()?.block_on(ask);
+        match screening {
+            Screening::Passed(passed) if passed.put_off(&scanned.report).is_some() => {
+                let errors = scanned.errors().join("; ");
+                let message = format!("the mail would be put off (451 4.3.0): {errors}");
+                Err(Failure::new(Exit::TempFail, message))
+            }
+            _ => Ok(scanned),
+        }
     }
 }
 
@@ -74,19 +129,19 @@ pub(super) struct Trial<'a> {
     pub(super) now: i64,
     pub(super) trusted_client: bool,
     pub(super) auth: AuthReport,
-    pub(super) scan: ScanReport,
+    pub(super) scanned: Scanned,
 }
 
 impl Trial<'_> {
     pub(super) fn decide(&self, mailbox: &Mailbox) -> Plan {
-        agent::decide(mailbox, self.message, &self.arrival(), &self.scan)
+        agent::decide(mailbox, self.message, &self.arrival(), &self.scanned.report)
     }
 
     pub(super) fn all_stages(&self, mailbox: &Mailbox) -> Vec<Alone> {
         let arrival = self.arrival();
         mailbox
             .policy
-            .all_stages(self.message, &arrival, &self.scan)
+            .all_stages(self.message, &arrival, &self.scanned.report)
     }
 
     fn arrival(&self) -> Arrival<'_> {

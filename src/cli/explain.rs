@@ -24,6 +24,9 @@ pub(super) struct Options {
     /// Also what each stage would say if nothing before it counted
     #[arg(long)]
     all_stages: bool,
+    /// Also asks the scanners, as the daemon would
+    #[arg(long)]
+    scan: bool,
     /// Of the text; without it the locale's
     #[arg(long, value_enum)]
     language: Option<Language>,
@@ -34,20 +37,26 @@ pub(super) struct Options {
 pub(super) fn explain(global: &Global, options: &Options, out: &mut dyn Write) -> Done {
     let dry_run = DryRun::new(config_of(global)?);
     let (recipient, mailbox) = dry_run.named(&options.mailbox)?;
-    let message = dry_run.message(&read(&options.file)?);
+    let (raw, message) = dry_run.message(&read(&options.file)?);
     // The mail is taken as the MTA would hand it over: from a trusted client, now.
-    let trial = Trial {
+    let mut trial = Trial {
         sender: sender(options.sender.as_deref(), &message)?,
         recipient: &recipient,
         now: jiff::Timestamp::now().as_second(),
         trusted_client: true,
         auth: AuthReport::default(),
-        scan: dry_run.scan(&message, true),
+        scanned: dry_run.upstream(&message, true),
         message: &message,
     };
+    if options.scan {
+        trial.scanned = dry_run.ask(&raw, &trial, &mailbox)?;
+    }
     let owner = mailbox.policy.mailbox.to_string();
     let decision = view::plan(&owner, &trial.decide(&mailbox));
     let mut value = view::with(json!({"schema": "sekimori.explain/1"}), decision);
+    if options.scan {
+        value = view::with(value, json!({"scan": trial.scanned.recorded()}));
+    }
     if options.all_stages {
         let stages = view::all_stages(&trial.all_stages(&mailbox));
         value = view::with(value, json!({"all_stages": stages}));

@@ -193,7 +193,11 @@ fn members(overview: &Overview) -> [(&'static str, String); 12] {
         allow.senders, allow.verified_senders
     );
     let held = if spam.quarantine { "held" } else { "marked" };
-    let spam_words = format!("{held}, notice {}", spam.notice);
+    let includes = match spam.notice {
+        "off" => String::new(),
+        _ => format!(" of {}", spam.notice_includes.join(", ")),
+    };
+    let spam_words = format!("{held}, notice {}{includes}", spam.notice);
     let replies = times_and_texts(auto_reply);
     [
         ("mailbox", overview.mailbox.clone()),

@@ -24,6 +24,7 @@ mod notify;
 mod reject;
 mod replay;
 mod run;
+mod scan_words;
 mod sieve;
 mod store;
 mod test;

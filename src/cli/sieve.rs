@@ -96,7 +96,7 @@ fn write_script(global: &Global, options: &ExportOptions, out: &mut dyn Write) -
 
 fn finding(engine: &Engine) -> Option<Finding<'_>> {
     match engine {
-        Engine::Off => None,
+        Engine::Off | Engine::Clamd(_) | Engine::Rspamd(_) | Engine::Spamd(_) => None,
         Engine::Upstream { header, value } => Some(Finding {
             header,
             word: value,

@@ -17,6 +17,7 @@ use super::dry_run::{self, DryRun, Trial};
 use super::{Done, Exit, Failure, Global, check, config_of};
 use crate::config::ruletests::{CaseMail, RuleCase, RuleTests};
 use crate::config::{Mailbox, ruletests};
+use crate::execute::Scanned;
 use crate::mail::{FromField, Message, ReversePath};
 use crate::policy::{AuthReport, ScanReport, SpamScan, VirusScan};
 use crate::view;
@@ -162,7 +163,7 @@ fn prepare<'a>(dry_run: &DryRun, tests: &'a [RuleTests]) -> Result<Vec<Ready<'a>
                     file,
                     case,
                     mailbox,
-                    message: dry_run.message(&raw),
+                    message: dry_run.message(&raw).1,
                 });
             }
             (raw, mailbox) => failures.extend(raw.err().into_iter().chain(mailbox.err())),
@@ -199,7 +200,7 @@ impl Ready<'_> {
             auth: AuthReport {
                 dmarc_pass: case.dmarc_pass,
             },
-            scan: scan(case, dry_run.scan(message, case.trusted_client)),
+            scanned: scanned(case, dry_run.upstream(message, case.trusted_client)),
         };
         let owner = self.mailbox.policy.mailbox.to_string();
         let decided = view::plan(&owner, &trial.decide(&self.mailbox));
@@ -232,16 +233,21 @@ fn now(mailbox: &Mailbox) -> i64 {
     now.max(start.unwrap_or(now)).min(end.unwrap_or(i64::MAX))
 }
 
-fn scan(case: &RuleCase, upstream: ScanReport) -> ScanReport {
-    ScanReport {
-        virus: match &case.virus {
-            Some(name) => VirusScan::Infected(name.clone()),
-            None => upstream.virus,
+/// The case's own word, else that of scanners before us: no engine is asked.
+fn scanned(case: &RuleCase, upstream: Scanned) -> Scanned {
+    let report = upstream.report;
+    Scanned {
+        report: ScanReport {
+            virus: match &case.virus {
+                Some(name) => VirusScan::Infected(name.clone()),
+                None => report.virus,
+            },
+            spam: match case.spam {
+                Some(true) => SpamScan::SPAM,
+                Some(false) => SpamScan::HAM,
+                None => report.spam,
+            },
         },
-        spam: match case.spam {
-            Some(true) => SpamScan::Spam,
-            Some(false) => SpamScan::Ham,
-            None => upstream.spam,
-        },
+        ..Scanned::default()
     }
 }

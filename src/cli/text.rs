@@ -82,6 +82,7 @@ pub(super) fn done(value: &Value) -> String {
         "mailbox",
         "allowed",
         "still_held_by",
+        "learned",
         "deleted",
     ];
     let told = told.iter().filter(|name| !value[**name].is_null());

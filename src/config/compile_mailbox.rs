@@ -9,6 +9,7 @@ use super::compile::timezone;
 use super::error::Severity;
 use super::field::Field;
 use super::mailbox::*;
+use super::number::Points;
 use super::patterns::{self, NamedList};
 use super::settings::{Config, Engine, Limits};
 use super::source::{DAEMON_FILE, Place, Report};
@@ -65,6 +66,10 @@ pub(crate) fn compile(
         .map(Address::key)
         .collect();
     let announced = raw.announcements.or_default() && !config.announcement_senders.is_empty();
+    let spam = raw.spam.or_default();
+    let notice_includes = compile.notice_includes(&spam.notice_includes);
+    let at_once = spam.notice.or_default() == RawNotice::Each;
+    let tells = |class| at_once && notice_includes.contains(&class);
     let reject = raw.reject.or_default();
     let from_suffixes = compile.reject_from(&reject);
     let subject_contains = compile.reject_subject(&reject);
@@ -82,16 +87,18 @@ pub(crate) fn compile(
         allow,
         virus: raw.virus.or_default().scan.or_default()
             && config.scanners.virus.engine != Engine::Off,
+        notice_user_rule: tells(Class::UserRule),
         spam: compile.spam(
-            &raw.spam.or_default(),
+            &spam,
             config.scanners.spam.engine != Engine::Off,
+            tells(Class::Spam),
         ),
         forwarding: compile.forwarding(&raw.forwarding.or_default(), &own),
         notify: compile.notify(&raw.notify.or_default(), &own),
         auto_reply: compile.auto_reply(&raw.auto_reply),
         aliases,
     };
-    let spam_notice = match raw.spam.or_default().notice.or_default() {
+    let spam_notice = match spam.notice.or_default() {
         RawNotice::Off => SpamNotice::Off,
         RawNotice::Each => SpamNotice::Each,
         RawNotice::Daily => SpamNotice::Daily,
@@ -100,6 +107,7 @@ pub(crate) fn compile(
         policy,
         timezone,
         spam_notice,
+        notice_includes,
         path: None,
         generation: config.generation.clone(),
     }
@@ -219,13 +227,36 @@ impl Compile<'_> {
         }
     }
 
-    fn spam(&mut self, raw: &RawSpam, engine: bool) -> Option<Spam> {
+    fn notice_includes(&mut self, raw: &Field<Vec<Field<RawHeld>>>) -> Vec<Class> {
+        let mut classes = Vec::new();
+        for item in raw.or_default() {
+            let class = match item.value {
+                None => continue,
+                Some(RawHeld::Spam) => Class::Spam,
+                Some(RawHeld::UserRule) => Class::UserRule,
+            };
+            if classes.contains(&class) {
+                self.report
+                    .error("duplicate", item.place(), "this word is there already");
+            }
+            classes.push(class);
+        }
+        if raw.get().is_some_and(Vec::is_empty) {
+            let message = "a notice that tells of nothing";
+            let help = "write `spam`, `user_rule` or both, or `notice: off`";
+            self.report.error_help("empty", raw.key(), message, help);
+        }
+        classes
+    }
+
+    fn spam(&mut self, raw: &RawSpam, engine: bool, notice_each: bool) -> Option<Spam> {
         let mark_subject = self.one_line(&raw.mark_subject);
         let scan = raw.scan.or_default();
         (scan && engine).then(|| Spam {
+            score: raw.score.value.map(|Points(points)| Score::of(points)),
             mark_subject,
             quarantine: raw.quarantine.or_default(),
-            notice_each: raw.notice.or_default() == RawNotice::Each,
+            notice_each,
         })
     }
 

@@ -2,6 +2,7 @@
 
 use super::field::Field;
 use super::lines::Lines;
+use super::number::Points;
 use super::setting::{sections, words};
 use super::text::{FilePath, Mail, Size, Text};
 
@@ -81,12 +82,16 @@ sections! {
     RawSpam {
         /// by the engine of `scanners.spam`
         scan: bool = "false", like "true";
+        /// spam from so many points on; left out: the engine's own word
+        score: Points, like "6.5";
         /// put before the Subject of the local copy; "" = no mark
         mark_subject: String = r#""[spam]""#;
         /// false = deliver with the mark
         quarantine: bool = "false", like "true";
         /// when the owner is told of held mail
         notice: RawNotice = "off", like "daily";
+        /// what the notice tells of: held as spam, or by stages 1-3
+        notice_includes: Vec<Field<RawHeld>> = "[spam]", like "[spam, user_rule]";
     }
 
     /// `forwarding`.
@@ -194,6 +199,8 @@ words! {
     }
     /// `spam.notice`.
     RawNotice { Off = "off", Each = "each", Daily = "daily" }
+    /// One of `spam.notice_includes`.
+    RawHeld { Spam = "spam", UserRule = "user_rule" }
     /// `forwarding.mode`.
     RawMode { Off = "off", All = "all", Rules = "rules" }
     /// `match` of a rule.

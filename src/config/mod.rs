@@ -52,7 +52,7 @@ use self::setting::{Setting as _, Shape};
 use self::source::{Place, Report};
 use self::text::{Mail, Text};
 use crate::mail::Address;
-use crate::policy::Policy;
+use crate::policy::{Class, Policy};
 
 /// A settings file is read up to this, octets.
 const MOST_FILE_BYTES: u64 = 16 << 20;
@@ -75,6 +75,8 @@ pub struct Mailbox {
     pub timezone: jiff::tz::TimeZone,
     /// `spam.notice`.
     pub spam_notice: SpamNotice,
+    /// `spam.notice_includes`: the held mail that it tells of.
+    pub notice_includes: Vec<Class>,
     /// Its file; `None` when it has none and the defaults alone count.
     pub path: Option<PathBuf>,
     /// Names the contents of the daemon file, the mailbox file and the files of their lists: the same
@@ -82,7 +84,7 @@ pub struct Mailbox {
     pub generation: String,
 }
 
-/// `spam.notice`: when the owner is told of held spam.
+/// `spam.notice`: when the owner is told of held mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpamNotice {
     /// Never.

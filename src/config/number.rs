@@ -45,4 +45,6 @@ bounded! {
     Port(u64, 1..=65535), Shape::Whole(1, Some(65535));
     /// What a pause is multiplied with.
     Factor(f64, 1.0..=100.0), Shape::Number(1, 100);
+    /// A spam score.
+    Points(f64, 0.0..=1000.0), Shape::Number(0, 1000);
 }

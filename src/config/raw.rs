@@ -273,7 +273,7 @@ sections! {
 
     /// `scanners.virus`.
     RawVirusScanner {
-        /// clamd is not built yet
+        /// who looks
         engine: RawVirusEngine = "off";
         /// of clamd: path, or host:port
         address: Text<Endpoint> = "/run/clamav/clamd.ctl";
@@ -299,7 +299,7 @@ sections! {
 
     /// `scanners.spam`.
     RawSpamScanner {
-        /// rspamd and spamd are not built yet
+        /// who looks
         engine: RawSpamEngine = "off";
         /// rspamd: http://host:port; spamd: path, or host:port
         address: String = "http://127.0.0.1:11333";
@@ -311,6 +311,8 @@ sections! {
         on_error: RawOnError = "deliver";
         /// the field that your MTA's scanner writes
         upstream: RawSpamUpstream;
+        /// whom `quarantine release --learn` tells that a mail is no spam
+        learn: RawLearn;
     }
 
     /// `scanners.spam.upstream`.
@@ -319,6 +321,14 @@ sections! {
         header: String = "X-Spam-Flag";
         /// the value of spam begins so
         spam: String = r#""YES""#;
+    }
+
+    /// `scanners.spam.learn`.
+    RawLearn {
+        /// rspamd's controller: http://host:port; spamd: path, or host:port; "" turns it off
+        address: String = r#""""#;
+        /// of rspamd's controller: file, or credential:NAME; "" = none
+        password_file: FilePath = r#""""#;
     }
 
     /// `store`.

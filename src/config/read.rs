@@ -245,7 +245,9 @@ impl<'de> Deserializer<'de> for Value<'_, '_> {
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         let digits = self
             .plain()
-            .filter(|t| t.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
+            .filter(|t| t.bytes().all(|b| b.is_ascii_digit() || b == b'.'))
+            // `0660` is text in YAML.
+            .filter(|t| t.len() < 2 || !t.starts_with('0') || t.starts_with("0."));
         match digits.and_then(|t| t.parse().ok()) {
             Some(number) => visitor.visit_f64(number),
             None => Err(self.wanted("a number", "digits and a point, without quotes")),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::mailbox::RawMailbox;
 use super::tls::Certificate;
 use crate::mail::{Address, Protocol};
+pub use crate::policy::OnError;
 use crate::policy::{AllowSet, Language};
 use crate::smtp::{BareNewline, Cidr, ListenAddress};
 
@@ -333,16 +334,20 @@ impl Signature {
 }
 
 /// `scanners`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scanners {
     /// `virus`.
     pub virus: Scanner,
     /// `spam`.
     pub spam: Scanner,
+    /// `spam.learn`; `None` = off.
+    pub learn: Option<Learn>,
+    /// `virus.keep_original`: the infected original is held.
+    pub keep_original: bool,
 }
 
 /// One scanner.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scanner {
     /// Which.
     pub engine: Engine,
@@ -352,11 +357,9 @@ pub struct Scanner {
     pub timeout: Duration,
     /// What becomes of a mail when the scanner fails.
     pub on_error: OnError,
-    /// `virus.keep_original`: the infected original is held; always true for spam.
-    pub keep_original: bool,
 }
 
-/// `scanners.*.engine`: what is built.
+/// `scanners.*.engine`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Engine {
     /// Nothing is scanned.
@@ -368,17 +371,21 @@ pub enum Engine {
         /// The value that means virus or spam begins with this, in any case.
         value: String,
     },
+    /// ClamAV's daemon; virus only.
+    Clamd(Endpoint),
+    /// rspamd's normal worker; spam only.
+    Rspamd(Endpoint),
+    /// SpamAssassin's daemon; spam only.
+    Spamd(Endpoint),
 }
 
-/// `scanners.*.on_error`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnError {
-    /// `451 4.3.0`.
-    Tempfail,
-    /// As if it were clean.
-    Deliver,
-    /// Held in the scanner's stage and class, entry `scanner-error`.
-    Quarantine,
+/// `scanners.spam.learn`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Learn {
+    /// rspamd's controller, or spamd.
+    pub address: Endpoint,
+    /// Of rspamd's controller.
+    pub password: Option<SecretSource>,
 }
 
 /// `store`.

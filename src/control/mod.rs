@@ -23,7 +23,7 @@ use tokio::net::UnixListener;
 use tokio::task::spawn_blocking;
 
 use crate::config::edit::EditError;
-use crate::daemon::{AllowError, Reload, Shared};
+use crate::daemon::{AllowError, LessonError, Reload, Shared};
 use crate::store::{self, Id, StoreError};
 
 type Daemon = State<Arc<Shared>>;
@@ -108,6 +108,17 @@ impl From<StoreError> for Problem {
             StoreError::Conflict(_) => StatusCode::CONFLICT,
             error if error.is_full() => StatusCode::INSUFFICIENT_STORAGE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<LessonError> for Problem {
+    fn from(error: LessonError) -> Self {
+        let status = match &error {
+            LessonError::Store(error) => return error.clone().into(),
+            LessonError::Off | LessonError::NotSpam(_) => StatusCode::BAD_REQUEST,
+            LessonError::Password(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string())
     }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{Problem, blocking, lines, parse_id, query};
 use crate::daemon::Shared;
 use crate::mail::Address;
+use crate::policy::Class;
 use crate::store::{QuarantineEntry, QuarantineFilter, Shelf};
 use crate::view;
 
@@ -47,6 +48,40 @@ impl Filter {
 pub(super) struct Release {
     to: Option<String>,
     allow_sender: bool,
+    /// The spam engine is told that the mail is no spam.
+    learn: bool,
+    #[serde(rename = "as")]
+    actor: Actor,
+}
+
+/// On whose behalf the caller asks; the socket's file mode says who may be a caller at all.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Actor {
+    /// Whoever runs the machine.
+    #[default]
+    Operator,
+    /// The mailbox's owner, through a portal.
+    Owner,
+}
+
+impl Actor {
+    /// An owner sees that infected mail is held, and gets none of its octets.
+    fn may_have(self, entry: &QuarantineEntry) -> Result<(), Problem> {
+        if self == Self::Owner && entry.class == Class::Virus.as_str() {
+            let message = "held for a virus: only the operator can release or export it";
+            return Err(Problem::new(StatusCode::FORBIDDEN, message));
+        }
+        Ok(())
+    }
+}
+
+/// Query of an export.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Export {
+    #[serde(rename = "as")]
+    actor: Actor,
 }
 
 pub(super) async fn list(
@@ -72,9 +107,11 @@ pub(super) async fn show(
 pub(super) async fn raw(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,
+    Query(export): Query<Export>,
 ) -> Result<Response, Problem> {
-    let id = entry(&shared, &id).await?.id;
-    let store = shared.store().clone();
+    let entry = entry(&shared, &id).await?;
+    export.actor.may_have(&entry)?;
+    let (store, id) = (shared.store().clone(), entry.id);
     let bytes = blocking(move || store.read_body(Shelf::Quarantine, id)).await?;
     Ok(([(header::CONTENT_TYPE, "message/rfc822")], bytes).into_response())
 }
@@ -97,16 +134,26 @@ pub(super) async fn release(
         .map(Address::parse)
         .transpose()
         .map_err(|error| query::bad(format!("--to: {error}")))?;
-    let id = parse_id(&id)?;
-    let allowed = match release.allow_sender {
-        true => Some(shared.allow_sender(id).await?),
+    let held = entry(&shared, &id).await?;
+    release.actor.may_have(&held)?;
+    let lesson = match release.learn {
+        true => Some(shared.lesson(&held).await?),
         false => None,
     };
-    let entry = shared.release(id, to).await?;
+    let allowed = match release.allow_sender {
+        true => Some(shared.allow_sender(held.id).await?),
+        false => None,
+    };
+    let entry = shared.release(held.id, to).await?;
     let mut value = view::quarantine(&entry);
     if let (Some(allowed), Some(members)) = (allowed, value.as_object_mut()) {
         members.insert("allowed".into(), allowed.sender.into());
         members.insert("still_held_by".into(), allowed.still_held_by.into());
+    }
+    if let (Some(lesson), Some(members)) = (lesson, value.as_object_mut()) {
+        let error = lesson.teach().await.err();
+        members.insert("learned".into(), error.is_none().into());
+        members.insert("learn_error".into(), error.into());
     }
     Ok(Json(value))
 }

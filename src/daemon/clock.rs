@@ -10,6 +10,7 @@ use super::{Shared, now};
 use crate::config::{Lookup, NoticeTime, SpamNotice};
 use crate::execute::letters;
 use crate::mail::Address;
+use crate::mail::notice::{self, Count, Daily, HeldAs};
 use crate::policy::Class;
 use crate::store::{
     Batch, FileEntry, Id, MailHeader, OutgoingItem, OutgoingKind, QuarantineEntry,
@@ -99,7 +100,7 @@ async fn send_notices(shared: &Arc<Shared>, at: i64) -> Result<(), StoreError> {
         for entry in store.quarantine_list(filter) {
             let entry = entry?;
             let new = entry.received_at < at && entry.state == QuarantineState::Held;
-            if new && entry.class == Class::Spam.as_str() {
+            if new && entry.class != Class::Virus.as_str() {
                 mailboxes
                     .entry(entry.mailbox.clone())
                     .or_default()
@@ -133,7 +134,12 @@ fn notify_owner(
     let Lookup::Found(owner) = active.directory.lookup(&address) else {
         return Ok(());
     };
-    if owner.spam_notice != SpamNotice::Daily {
+    let wanted = |entry: &&QuarantineEntry| {
+        let includes = &owner.notice_includes;
+        includes.iter().any(|class| class.as_str() == entry.class)
+    };
+    let held: Vec<QuarantineEntry> = held.iter().filter(wanted).cloned().collect();
+    if owner.spam_notice != SpamNotice::Daily || held.is_empty() {
         return Ok(());
     }
     let key = SeenKey::new(&address.key(), "daily_notice", &at.to_string());
@@ -141,7 +147,31 @@ fn notify_owner(
         return Ok(());
     };
     let id = Id::new(now());
-    let bytes = letters::daily_notice(&active.config, &owner, id, now(), held);
+    let at_hand = now();
+    let counts = owner.notice_includes.iter().filter_map(|class| {
+        let held_as = match class {
+            Class::Spam => HeldAs::Spam,
+            Class::UserRule => HeldAs::UserRule,
+            Class::Virus => return None,
+        };
+        let count = held.iter().filter(|entry| entry.class == class.as_str());
+        let held = u64::try_from(count.count()).unwrap_or(u64::MAX);
+        Some(Count {
+            held_as,
+            new: held,
+            held,
+        })
+    });
+    let listed = held.iter().take(notice::LISTED).map(|entry| {
+        let expiring = entry.expires_at.saturating_sub(at_hand) <= DAY;
+        letters::held_entry(entry, &owner.timezone, expiring)
+    });
+    let daily = Daily {
+        counts: counts.collect(),
+        new: listed.collect(),
+        ..Daily::default()
+    };
+    let bytes = letters::daily_notice(&active.config, &owner, id, at_hand, &daily);
     let give_up = active.config.relay.retry.give_up;
     let to = vec![mailbox.to_owned()];
     let kind = OutgoingKind::QuarantineNotice;
@@ -153,7 +183,7 @@ fn notify_owner(
         received_at: now(),
         entries: vec![FileEntry::Outgoing(item.clone())],
     };
-    shared.store.write_mail(&header, &bytes)?;
+    shared.store.write_mail(&header, &[&bytes])?;
     let mut batch = Batch::new();
     batch.put_outgoing(&item).mark_seen(claim);
     shared.store.commit_blocking(batch)

@@ -3,9 +3,11 @@
 //! [`Shared`] is what the control socket may ask for; [`Daemon`] owns the tasks.
 
 mod clock;
+mod lesson;
 mod settings;
 mod shared;
 
+pub use lesson::{Lesson, LessonError};
 pub use settings::store as store_settings;
 pub use shared::{AllowError, Allowed, Reload, Shared};
 
@@ -19,7 +21,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::agent::{Active, Agent};
+use crate::agent::{Active, Agent, Scanners};
 use crate::config::{self, Config, Directory};
 use crate::control;
 use crate::execute::Executor;
@@ -79,6 +81,7 @@ impl Daemon {
         let active = Arc::new(ArcSwap::from_pointee(Active {
             config: config.clone(),
             directory,
+            scanners: Arc::new(Scanners::new(&config.scanners)),
         }));
         let wake = Arc::new(Notify::new());
         let courier = Arc::new(Courier::new(

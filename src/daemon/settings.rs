@@ -146,17 +146,17 @@ fn auth(auth: &RelayAuth) -> Result<Auth, StartError> {
             config::Mechanism::Xoauth2 => Mechanism::Xoauth2,
         },
         username: auth.username.clone(),
-        password: secret(&auth.password)?,
+        password: secret("relay.auth.password_file", &auth.password)?,
     })
 }
 
-/// A secret's text without its last line end.
-fn secret(source: &SecretSource) -> Result<String, StartError> {
+/// The text of the secret that `key` names, without its last line end.
+pub(super) fn secret(key: &str, source: &SecretSource) -> Result<String, StartError> {
     let path = source
         .path()
-        .map_err(|why| StartError::Settings(format!("relay.auth.password_file: {why}")))?;
+        .map_err(|why| StartError::Settings(format!("{key}: {why}")))?;
     let text = std::fs::read_to_string(&path).map_err(|source| StartError::Io {
-        what: format!("relay.auth.password_file {}", path.display()),
+        what: format!("{key} {}", path.display()),
         source,
     })?;
     Ok(text

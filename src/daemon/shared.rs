@@ -141,7 +141,12 @@ impl Shared {
             &self.active.load().directory,
         ));
         directory.start_indexing();
-        self.active.store(Arc::new(Active { config, directory }));
+        let scanners = self.active.load().scanners.renewed(&config.scanners);
+        self.active.store(Arc::new(Active {
+            config,
+            directory,
+            scanners,
+        }));
         self.courier.wake();
         tracing::info!(warnings = warnings.len(), "reloaded");
         Reload::Done { warnings, restart }
@@ -288,7 +293,7 @@ impl Shared {
             header.entries = vec![FileEntry::Outgoing(item.clone())];
             // A release that broke off may have left one behind.
             store.remove_mail(Shelf::Outgoing, id)?;
-            store.write_mail(&header, &bytes)?;
+            store.write_mail(&header, &[&bytes])?;
             reach(Point::ReleaseWritten);
             let mut batch = Batch::new();
             batch.put_outgoing(&item);
@@ -351,6 +356,7 @@ impl Shared {
             "config": self.config_path.as_ref().map(|path| path.display().to_string()),
             "quarantine_bytes": quarantine_bytes,
             "queue": outgoing,
+            "scanners": self.active().scanners.status(),
             "disk_room": room,
             "index_rebuilt": opened.rebuilt.is_some(),
             "orphans": opened.orphans,

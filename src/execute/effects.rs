@@ -1,5 +1,6 @@
 //! What a plan leaves behind besides the delivery: a held original, forwards, letters of our own.
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::letters;
@@ -45,8 +46,8 @@ pub struct Effects {
 pub struct Letter {
     /// Its entry in the outgoing queue.
     pub item: OutgoingItem,
-    /// Its octets.
-    pub bytes: Vec<u8>,
+    /// Its octets, one piece after the other. Those of a mail that it encloses are shared with it.
+    pub pieces: Vec<Bytes>,
 }
 
 impl Letter {
@@ -117,6 +118,14 @@ impl Effects {
                 };
                 self.forwards.extend(lots(to).into_iter().map(forward));
             }
+            Action::Notify { to, .. } if task.scanned.is_unspeakable() => {
+                let to = to.iter().map(ToString::to_string).collect();
+                self.leave_out(
+                    OutgoingKind::Notify,
+                    to,
+                    "nothing of the mail may be quoted",
+                );
+            }
             Action::Notify { to, fields } => {
                 for address in to {
                     self.write(task, mail, OutgoingKind::Notify, address, |id| {
@@ -143,10 +152,11 @@ impl Effects {
                 });
             }
             Action::ReportVirus { name } => {
+                let to = std::slice::from_ref(owner);
+                let item = outgoing(task, mail, OutgoingKind::VirusReport, to);
                 let kept = self.held.is_some();
-                self.write(task, mail, OutgoingKind::VirusReport, owner, |id| {
-                    letters::virus_report(task, mail, id, name, kept)
-                });
+                let pieces = letters::virus_report(task, mail, item.id, name, kept);
+                self.letters.push(Letter { item, pieces });
             }
             Action::QuarantineNotice => {
                 if let Some(held) = self.held.clone() {
@@ -168,8 +178,8 @@ impl Effects {
         compose: impl FnOnce(Id) -> Vec<u8>,
     ) {
         let item = outgoing(task, mail, kind, std::slice::from_ref(to));
-        let bytes = compose(item.id);
-        self.letters.push(Letter { item, bytes });
+        let pieces = vec![compose(item.id).into()];
+        self.letters.push(Letter { item, pieces });
     }
 
     fn leave_out(&mut self, kind: OutgoingKind, to: Vec<String>, reason: &'static str) {
@@ -184,13 +194,6 @@ impl Effects {
     /// Something of it needs the original's octets.
     pub fn needs_original(&self) -> bool {
         self.held.is_some() || !self.forwards.is_empty()
-    }
-
-    /// The entries that share the original's file.
-    pub fn original_entries(&self) -> Vec<FileEntry> {
-        let held = self.held.iter().cloned().map(FileEntry::Quarantine);
-        held.chain(self.forwards.iter().cloned().map(FileEntry::Outgoing))
-            .collect()
     }
 
     /// All outgoing mail.
@@ -289,7 +292,7 @@ fn lots(to: &[Address]) -> Vec<&[Address]> {
 }
 
 fn keeps_original(class: Class, mail: &Mail) -> bool {
-    class != Class::Virus || mail.config.scanners.virus.keep_original
+    class != Class::Virus || mail.config.scanners.keep_original
 }
 
 fn held(task: &Task, mail: &Mail, class: Class) -> QuarantineEntry {

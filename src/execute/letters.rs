@@ -1,14 +1,20 @@
 //! From a decision to the letters of [`compose`]: who writes, to whom, when.
 
+use bytes::Bytes;
 use jiff::tz::TimeZone;
 
 use super::{Mail, Task};
 use crate::config::{Config, Mailbox};
-use crate::mail::compose::{self, HeldEntry, Letter, Original};
+use crate::mail::compose::{self, Infection, Letter, Original, Report, Rest};
+use crate::mail::notice::{self, Daily, HeldEntry, Reason};
 use crate::mail::{Address, compose::Mailbox as Named};
-use crate::policy::NotifyField;
+use crate::policy::{NotifyField, Stage};
+use crate::scan::Remains;
 use crate::store::{Id, QuarantineEntry};
 use crate::view::zoned;
+
+/// A day, in milliseconds.
+pub(crate) const DAY: i64 = 86_400_000;
 
 /// The receipt notice of stage 8 for one of its addresses.
 pub(super) fn receipt_notice(
@@ -44,17 +50,57 @@ pub(super) fn auto_reply(
     compose::auto_reply(&own, subject, message, &original(task, mail))
 }
 
-/// The report that replaces an infected mail.
-pub(super) fn virus_report(task: &Task, mail: &Mail, id: Id, virus: &str, kept: bool) -> Vec<u8> {
+/// The report that replaces an infected mail, in pieces. Without a cure nobody has looked into
+/// it: its header alone is shown. So it is where what remains makes a report over `message_size`,
+/// which the next hop may refuse.
+pub(super) fn virus_report(
+    task: &Task,
+    mail: &Mail,
+    id: Id,
+    virus: &str,
+    kept: bool,
+) -> Vec<Bytes> {
     let draft = Draft::new(&mail.config, &task.mailbox, id, mail.received_at);
     let header = mail.raw.get(..mail.message.body_start).unwrap_or(&mail.raw);
-    compose::virus_report(
-        &draft.to(&task.mailbox.policy.mailbox),
-        virus,
-        &original(task, mail),
-        header,
-        kept,
-    )
+    let original = original(task, mail);
+    let report = |rest: Rest<'_>| {
+        let infection = Infection {
+            virus,
+            parts: task.scanned.cure.as_ref().map_or(&[], |cure| &cure.parts),
+            rest,
+            kept,
+        };
+        let letter = draft.to(&task.mailbox.policy.mailbox);
+        compose::virus_report(&letter, &infection, &original)
+    };
+    let rest = match task.scanned.cure.as_ref().map(|cure| &cure.remains) {
+        Some(Remains::Mail(remains)) => {
+            let octets: Vec<&[u8]> = remains.iter().map(AsRef::as_ref).collect();
+            let report = report(Rest::Mail(&octets));
+            let pieces = around(report, remains);
+            if size(&pieces) <= mail.config.server.limits.message_size {
+                return pieces;
+            }
+            Rest::TooLarge(header)
+        }
+        Some(Remains::Header) | None => Rest::Header(header),
+        Some(Remains::Nothing) => Rest::Nothing,
+    };
+    around(report(rest), &[])
+}
+
+fn around(report: Report, enclosed: &[Bytes]) -> Vec<Bytes> {
+    let (head, tail) = (Bytes::from(report.head), Bytes::from(report.tail));
+    let pieces = [&[head], enclosed, &[tail]].concat();
+    pieces
+        .into_iter()
+        .filter(|piece| !piece.is_empty())
+        .collect()
+}
+
+fn size(pieces: &[Bytes]) -> u64 {
+    let octets: usize = pieces.iter().map(Bytes::len).sum();
+    u64::try_from(octets).unwrap_or(u64::MAX)
 }
 
 /// The notice of one held mail.
@@ -65,8 +111,9 @@ pub(super) fn quarantine_notice(
     held: &QuarantineEntry,
 ) -> Vec<u8> {
     let draft = Draft::new(&mail.config, &task.mailbox, id, mail.received_at);
-    let entries = [held_entry(held, &task.mailbox.timezone)];
-    compose::quarantine_notice(&draft.to(&task.mailbox.policy.mailbox), &entries, false)
+    let expiring = held.expires_at.saturating_sub(held.received_at) <= DAY;
+    let entry = held_entry(held, &task.mailbox.timezone, expiring);
+    notice::one_held(&draft.to(&task.mailbox.policy.mailbox), &entry)
 }
 
 /// The daily notice of a mailbox's held mail, for the daemon's clock.
@@ -75,14 +122,10 @@ pub(crate) fn daily_notice(
     mailbox: &Mailbox,
     id: Id,
     now: i64,
-    held: &[QuarantineEntry],
+    daily: &Daily,
 ) -> Vec<u8> {
     let draft = Draft::new(config, mailbox, id, now);
-    let entries: Vec<HeldEntry> = held
-        .iter()
-        .map(|held| held_entry(held, &mailbox.timezone))
-        .collect();
-    compose::quarantine_notice(&draft.to(&mailbox.policy.mailbox), &entries, true)
+    notice::report(&draft.to(&mailbox.policy.mailbox), daily)
 }
 
 /// Unix milliseconds as an RFC 5322 date-time.
@@ -153,14 +196,23 @@ fn original(task: &Task, mail: &Mail) -> Original {
     }
 }
 
-fn held_entry(held: &QuarantineEntry, timezone: &TimeZone) -> HeldEntry {
+/// A held mail as a notice tells of it; `expiring`: it goes within a day.
+pub(crate) fn held_entry(held: &QuarantineEntry, timezone: &TimeZone, expiring: bool) -> HeldEntry {
+    let entry = held.entry.clone().unwrap_or_default();
     HeldEntry {
         id: held.id.to_string(),
         from: held.from.clone(),
         subject: held.subject.clone(),
         received_at: for_a_person(held.received_at, timezone),
         expires_at: for_a_person(held.expires_at, timezone),
+        expiring,
         size: held.size,
+        reason: match Stage::named(&held.stage) {
+            Some(Stage::RejectFromSuffixes) => Reason::FromSuffix(entry),
+            Some(Stage::RejectSubjectContains) => Reason::SubjectContains(entry),
+            Some(Stage::RejectHeaders) => Reason::Header(entry),
+            _ => Reason::Spam,
+        },
     }
 }
 

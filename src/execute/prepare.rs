@@ -1,12 +1,13 @@
 //! The first step: what must outlive the reply becomes mail files, named by nothing yet and so never
 //! sent. What an earlier try of the same hand-off left goes before ([`Store::clear_prepared`]).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::replies::Replies;
 use super::{Effects, Executor, Mail, Task, mail_header, store_reply};
 use crate::smtp::Reply;
-use crate::store::{Store, StoreError, blocking};
+use crate::store::{FileEntry, Store, StoreError, blocking};
 
 /// One result and the effects for each task.
 pub(super) type Prepared = (Vec<Result<(), Reply>>, Vec<Effects>);
@@ -67,7 +68,7 @@ fn prepare(
             }
         }
     }
-    if let Err(error) = write_original(store, mail, &effects, received) {
+    if let Err(error) = write_original(store, mail, tasks, &effects, received) {
         tracing::error!(%error, "mail file not written");
         for (result, effects) in results.iter_mut().zip(&mut effects) {
             if effects.needs_original() {
@@ -100,23 +101,43 @@ fn all_effects(store: &Store, replies: &Replies, mail: &Mail, tasks: &[Task]) ->
         .unzip()
 }
 
-/// One file for all quarantine entries and forwards of the mail; more where it has so many
-/// recipients that its header cannot name them all.
+/// One file for all quarantine entries and forwards of the mail; more where the lines before it
+/// differ, or it has so many recipients that a header cannot name them all.
 fn write_original(
     store: &Store,
     mail: &Mail,
+    tasks: &[Task],
     effects: &[Effects],
     received: &[u8],
 ) -> Result<(), StoreError> {
-    let entries: Vec<_> = effects.iter().flat_map(Effects::original_entries).collect();
-    if entries.is_empty() {
-        return Ok(());
+    let mut files: BTreeMap<Vec<u8>, Vec<FileEntry>> = BTreeMap::new();
+    for (task, effects) in tasks.iter().zip(effects) {
+        if let Some(held) = &effects.held {
+            let entry = FileEntry::Quarantine(held.clone());
+            files.entry(received.to_vec()).or_default().push(entry);
+        }
+        if !effects.forwards.is_empty() {
+            let lines = task.scanned.lines(&task.plan, &task.mailbox.policy);
+            let trace = [received, &lines].concat();
+            let forwards = effects.forwards.iter().cloned().map(FileEntry::Outgoing);
+            files.entry(trace).or_default().extend(forwards);
+        }
     }
-    match store.write_mail(&mail_header(mail, entries, received), &mail.raw) {
-        Err(StoreError::TooLarge(_)) if effects.len() > 1 => {
-            let (some, others) = effects.split_at(effects.len() / 2);
-            write_original(store, mail, some, received)?;
-            write_original(store, mail, others, received)
+    let mut files = files.iter();
+    files.try_for_each(|(trace, entries)| write_file(store, mail, entries, trace))
+}
+
+fn write_file(
+    store: &Store,
+    mail: &Mail,
+    entries: &[FileEntry],
+    trace: &[u8],
+) -> Result<(), StoreError> {
+    match store.write_mail(&mail_header(mail, entries.to_vec(), trace), &[&mail.raw]) {
+        Err(StoreError::TooLarge(_)) if entries.len() > 1 => {
+            let (some, others) = entries.split_at(entries.len() / 2);
+            write_file(store, mail, some, trace)?;
+            write_file(store, mail, others, trace)
         }
         written => written,
     }
@@ -124,6 +145,7 @@ fn write_original(
 
 fn write_letters(store: &Store, mail: &Mail, effects: &Effects) -> Result<(), StoreError> {
     effects.letters.iter().try_for_each(|letter| {
-        store.write_mail(&mail_header(mail, vec![letter.entry()], &[]), &letter.bytes)
+        let pieces: Vec<&[u8]> = letter.pieces.iter().map(AsRef::as_ref).collect();
+        store.write_mail(&mail_header(mail, vec![letter.entry()], &[]), &pieces)
     })
 }

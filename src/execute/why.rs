@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{BYPASS_REASON, Effects, Mail, Task};
-use crate::policy::{Facts, ScanReport, SpamScan, VirusScan, evidence};
+use crate::policy::{Facts, evidence};
 use crate::store::{FactsRecord, WhyRecord, beginning};
 use crate::view;
 
@@ -21,7 +21,7 @@ pub(super) fn record(task: &Task, mail: &Mail, effects: &Effects) -> WhyRecord {
         "subject": beginning(mail.message.subject_text()),
         "size": mail.message.size,
         "bounds": mail.message.exceeded.map(|exceeded| format!("{exceeded:?}")),
-        "scan": scan(&mail.scan),
+        "scan": task.scanned.recorded(),
         "auth": {"dmarc": mail.auth.dmarc_pass},
         "generation": task.mailbox.generation,
         "delivery": effects.delivered.as_ref().map(|accepted| json!({
@@ -46,7 +46,7 @@ pub(super) fn record(task: &Task, mail: &Mail, effects: &Effects) -> WhyRecord {
 /// What a later replay needs to decide again, for mail whose body is gone.
 pub(super) fn facts(task: &Task, mail: &Mail) -> FactsRecord {
     let arrival = mail.arrival(&task.recipient, task.looping);
-    let facts = Facts::of(&mail.message, &arrival, &mail.scan);
+    let facts = Facts::of(&mail.message, &arrival, &task.scanned.report);
     let mailbox = &task.mailbox.policy.mailbox;
     let record = view::facts_record(task.id, &facts, mailbox, &task.plan);
     FactsRecord {
@@ -69,20 +69,6 @@ fn add_evidence(body: &mut Value, task: &Task, mail: &Mail) {
         .and_then(|stage| matches.get(stage.as_str()));
     body["matched"] = decisive.cloned().into();
     body["matches"] = matches.into();
-}
-
-fn scan(scan: &ScanReport) -> Value {
-    let virus = match &scan.virus {
-        VirusScan::NotScanned => "not_scanned",
-        VirusScan::Clean => "clean",
-        VirusScan::Infected(_) => "infected",
-    };
-    let spam = match scan.spam {
-        SpamScan::NotScanned => "not_scanned",
-        SpamScan::Ham => "ham",
-        SpamScan::Spam => "spam",
-    };
-    json!({"virus": virus, "spam": spam})
 }
 
 /// Where the mail came from, as far as it is known.

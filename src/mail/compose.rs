@@ -1,13 +1,19 @@
-//! The mail that we write ourselves: receipt notice, auto-reply, virus report, quarantine notice.
+//! The mail that we write ourselves: receipt notice, auto-reply, virus report; the quarantine notice
+//! is [`super::notice`].
 //!
 //! Pure: date and Message-ID are arguments. The output is ASCII with CRLF; header lines have at
 //! most 76 octets (an address or a Message-ID that is longer is never cut), body lines 76, lines
-//! of a quoted header block 998. Every value out of a mail is cleaned: no control or bidi
+//! of a quoted header block 998; a mail that is enclosed stays as it is. Every value out of a mail is cleaned: no control or bidi
 //! character, one line, 256 code points. None can add a field, and text of a mail stands in no
 //! header field but the Subject (RELIABILITY S8).
 
+mod infection;
+
 use super::Address;
 use super::letter::{self, Fields, clean};
+
+pub use super::letter::Report;
+pub use infection::{Infection, Rest, virus_report};
 
 /// Language of the mail that we write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,26 +89,6 @@ pub enum Fact {
     Size,
 }
 
-/// One line of a quarantine notice.
-#[derive(Debug, Clone)]
-pub struct HeldEntry {
-    /// The id for `quarantine release`.
-    pub id: String,
-    /// The header From decoded.
-    pub from: String,
-    /// The Subject decoded.
-    pub subject: String,
-    /// When it came, as a person reads it.
-    pub received_at: String,
-    /// When it goes, as a person reads it.
-    pub expires_at: String,
-    /// Octets.
-    pub size: u64,
-}
-
-/// The entries that a quarantine notice lists; the rest is counted.
-const LISTED: usize = 200;
-
 /// The notice of stage 8: `facts` of the mail, in that order (RFC 5436, RELIABILITY 4c).
 pub fn receipt_notice(letter: &Letter<'_>, facts: &[Fact], original: &Original) -> Vec<u8> {
     let words = Words::of(letter.language);
@@ -155,113 +141,8 @@ pub fn auto_reply(
     fields.finish_text(&signed(message.to_owned(), letter.signature))
 }
 
-/// The report that replaces an infected mail, for its owner only; `header_block` is the
-/// original's header, raw, of which at most 100 KiB are attached. `kept` = the original is held in
-/// quarantine.
-pub fn virus_report(
-    letter: &Letter<'_>,
-    virus: &str,
-    original: &Original,
-    header_block: &[u8],
-    kept: bool,
-) -> Vec<u8> {
-    let words = Words::of(letter.language);
-    let mailbox = clean(&letter.mailbox.to_string());
-    let facts = format!(
-        "{}: {}\n{}: {}\n{}: {}\n{}: {}\n{}: {}\n\n",
-        words.virus,
-        words.or_none(virus),
-        words.from,
-        words.or_none(&original.from),
-        words.subject,
-        words.or_none(&original.subject),
-        words.received_at,
-        words.or_none(&original.received_at),
-        words.size,
-        words.octets(original.size),
-    );
-    let (subject, text) = match letter.language {
-        Language::Ja => (
-            "ウイルス検知のお知らせ",
-            format!(
-                "{mailbox} 宛てのメールからウイルスが検知されました。\n\
-                 そのメールはお届けせず、代わりにこのお知らせをお届けしています。\n\n{facts}{}\n\
-                 元のメールのヘッダーを、このお知らせに添付しています。\n\
-                 差出人は詐称されていることがあります。差出人への連絡はお控えください。\n",
-                if kept {
-                    "元のメールは隔離しています。必要な場合は、保存期限までに管理者へお問い合わせください。"
-                } else {
-                    "元のメールは削除しました。"
-                }
-            ),
-        ),
-        Language::En => (
-            "A virus was found in a mail to you",
-            format!(
-                "A virus was found in a mail for {mailbox}.\n\
-                 This report is delivered in place of that mail.\n\n{facts}{}\n\
-                 The header of the original is attached.\n\
-                 The sender shown may be forged: please do not write to it.\n",
-                if kept {
-                    "The original is held in quarantine. If you need it, ask your\n\
-                     administrator before it expires."
-                } else {
-                    "The original was removed."
-                }
-            ),
-        ),
-    };
-    let mut fields = begin(letter, subject);
-    fields.ascii("Auto-Submitted", "auto-generated");
-    fields.finish_with_header(&signed(text, letter.signature), header_block)
-}
-
-/// The notice of held mail: one entry (`notice: each`) or a day's (`notice: daily`). At most 200
-/// entries are listed, the rest is counted.
-pub fn quarantine_notice(letter: &Letter<'_>, entries: &[HeldEntry], daily: bool) -> Vec<u8> {
-    let words = Words::of(letter.language);
-    let mailbox = clean(&letter.mailbox.to_string());
-    let count = entries.len();
-    let (subject, mut text) = match letter.language {
-        Language::Ja => (
-            if daily {
-                format!("隔離レポート: {count} 通")
-            } else {
-                "メール隔離のお知らせ".to_owned()
-            },
-            format!("{mailbox} 宛ての次のメール {count} 通を隔離しました。\n\n"),
-        ),
-        Language::En => (
-            if daily {
-                format!("Quarantine report: {count} held")
-            } else {
-                "A mail to you is held in quarantine".to_owned()
-            },
-            format!("Held in quarantine for {mailbox}: {count}\n\n"),
-        ),
-    };
-    for (number, entry) in entries.iter().take(LISTED).enumerate() {
-        text.push_str(&words.entry(number + 1, entry));
-    }
-    let rest = count.saturating_sub(LISTED);
-    text.push_str(&match letter.language {
-        Language::Ja if rest > 0 => format!("ほか {rest} 通\n\n"),
-        Language::En if rest > 0 => format!("and {rest} more\n\n"),
-        _ => String::new(),
-    });
-    text.push_str(words.how_to_release);
-    let mut fields = begin(letter, &subject);
-    let auto_submitted = if daily {
-        "auto-generated".to_owned()
-    } else {
-        auto_notified(letter.mailbox)
-    };
-    fields.ascii("Auto-Submitted", &auto_submitted);
-    fields.finish_text(&signed(text, letter.signature))
-}
-
 /// The fields that all our mails share.
-fn begin(letter: &Letter<'_>, subject: &str) -> Fields {
+pub(super) fn begin(letter: &Letter<'_>, subject: &str) -> Fields {
     let mut fields = Fields::new();
     fields.mailbox("From", &letter.from.name, &letter.from.address);
     fields.mailbox("To", "", letter.to);
@@ -277,13 +158,13 @@ fn begin(letter: &Letter<'_>, subject: &str) -> Fields {
 }
 
 /// RFC 5436 2.7.1: whom to ask about notices that nobody wants.
-fn auto_notified(mailbox: &Address) -> String {
+pub(super) fn auto_notified(mailbox: &Address) -> String {
     let owner = letter::ascii_address(mailbox).unwrap_or_default();
     let owner = owner.replace('\\', "\\\\").replace('"', "\\\"");
     format!("auto-notified;\r\n owner-email=\"{owner}\"")
 }
 
-fn signed(mut text: String, signature: &str) -> String {
+pub(super) fn signed(mut text: String, signature: &str) -> String {
     if !text.ends_with('\n') {
         text.push('\n');
     }
@@ -295,31 +176,31 @@ fn signed(mut text: String, signature: &str) -> String {
 }
 
 /// The labels of one language.
-struct Words {
-    from: &'static str,
+pub(super) struct Words {
+    pub(super) from: &'static str,
     to: &'static str,
-    subject: &'static str,
+    pub(super) subject: &'static str,
     attachment: &'static str,
-    size: &'static str,
+    pub(super) size: &'static str,
     virus: &'static str,
-    received_at: &'static str,
-    expires_at: &'static str,
+    file: &'static str,
+    part: &'static str,
+    pub(super) received_at: &'static str,
     none: &'static str,
     yes: &'static str,
     no: &'static str,
     octets: &'static str,
-    how_to_release: &'static str,
 }
 
 impl Words {
-    fn of(language: Language) -> &'static Self {
+    pub(super) fn of(language: Language) -> &'static Self {
         match language {
             Language::Ja => &JA,
             Language::En => &EN,
         }
     }
 
-    fn or_none(&self, value: &str) -> String {
+    pub(super) fn or_none(&self, value: &str) -> String {
         match clean(value) {
             empty if empty.is_empty() => self.none.to_owned(),
             cleaned => cleaned,
@@ -330,7 +211,7 @@ impl Words {
         if yes { self.yes } else { self.no }.to_owned()
     }
 
-    fn octets(&self, size: u64) -> String {
+    pub(super) fn octets(&self, size: u64) -> String {
         let digits = size.to_string();
         let mut grouped = String::new();
         for (at, digit) in digits.chars().enumerate() {
@@ -341,23 +222,6 @@ impl Words {
         }
         format!("{grouped} {}", self.octets)
     }
-
-    fn entry(&self, number: usize, entry: &HeldEntry) -> String {
-        format!(
-            "{number}. {}: {}\n   {}: {}\n   {}: {}\n   {}: {}\n   {}: {}\n   ID: {}\n\n",
-            self.subject,
-            self.or_none(&entry.subject),
-            self.from,
-            self.or_none(&entry.from),
-            self.received_at,
-            self.or_none(&entry.received_at),
-            self.expires_at,
-            self.or_none(&entry.expires_at),
-            self.size,
-            self.octets(entry.size),
-            clean(&entry.id),
-        )
-    }
 }
 
 const JA: Words = Words {
@@ -367,15 +231,13 @@ const JA: Words = Words {
     attachment: "添付ファイル",
     size: "サイズ",
     virus: "ウイルス名",
+    file: "ファイル名",
+    part: "部分",
     received_at: "受信日時",
-    expires_at: "保存期限",
     none: "(なし)",
     yes: "あり",
     no: "なし",
     octets: "バイト",
-    how_to_release: "隔離したメールは、保存期限を過ぎると自動的に削除されます。\n\
-                     必要なメールは、保存期限までに「再配送」するとメールボックスに届きます。\n\
-                     今後も受け取りたい差出人は「受信許可」に登録してください。\n",
 };
 
 const EN: Words = Words {
@@ -385,13 +247,11 @@ const EN: Words = Words {
     attachment: "Attachment",
     size: "Size",
     virus: "Virus",
+    file: "File",
+    part: "Part",
     received_at: "Received",
-    expires_at: "Held until",
     none: "(none)",
     yes: "yes",
     no: "no",
     octets: "bytes",
-    how_to_release: "Held mail is deleted when its time is over.\n\
-                     Until then you can release it to your mailbox, and allow its sender\n\
-                     if you want more of the kind.\n",
 };

@@ -106,16 +106,39 @@ pub(super) fn block(raw: &[u8]) -> Header {
 pub(super) fn without<E>(
     block: &[u8],
     name: &str,
+    keep: impl FnMut(Range<usize>) -> Result<(), E>,
+) -> Result<(), E> {
+    let of_name = |written: &[u8]| {
+        let written = written.trim_ascii_end();
+        written.eq_ignore_ascii_case(name.as_bytes())
+    };
+    without_fields(block, preamble(block), of_name, keep)
+}
+
+/// The places of a part's header block without its `Content-` fields, however many there are.
+pub(super) fn without_content(block: &[u8]) -> Vec<Range<usize>> {
+    let mut kept = Vec::new();
+    let of_content = |name: &[u8]| {
+        let start = name.get(..MIME_PREFIX.len()).unwrap_or_default();
+        start.eq_ignore_ascii_case(MIME_PREFIX)
+    };
+    let _ = without_fields(block, 0, of_content, |piece| {
+        kept.push(piece);
+        Ok::<(), ()>(())
+    });
+    kept
+}
+
+fn without_fields<E>(
+    block: &[u8],
+    start: usize,
+    is_left_out: impl Fn(&[u8]) -> bool,
     mut keep: impl FnMut(Range<usize>) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut result = Ok(());
     let mut at = 0;
-    each_field(block, preamble(block), |found| {
-        let written = block.get(found.name.clone()).unwrap_or_default();
-        if written
-            .trim_ascii_end()
-            .eq_ignore_ascii_case(name.as_bytes())
-        {
+    each_field(block, start, |found| {
+        if is_left_out(block.get(found.name.clone()).unwrap_or_default()) {
             if result.is_ok() {
                 result = keep(at..found.span.start);
             }

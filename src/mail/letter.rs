@@ -1,10 +1,14 @@
 //! How a mail of our own is written down: header fields that nothing can be injected into
 //! (RFC 5322, 2047), and bodies that are ASCII on the wire (RFC 2045).
 
+mod enclosure;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::Address;
+
+pub use enclosure::Report;
 
 /// RFC 5322 2.1.1 says 78, RFC 2047 2 says 76.
 const LINE: usize = 76;
@@ -13,11 +17,10 @@ const QUOTED: usize = 256;
 /// What `References` may hold (RELIABILITY 4b).
 const REFERENCES: usize = 20;
 const REFERENCES_OCTETS: usize = 2048;
-/// Octets of a header block that are quoted; Postfix keeps as many (`header_size_limit`).
-const HEADER_OCTETS: usize = 100 * 1024;
 /// A Message-ID must fit into a line with the field's name (RFC 5322 2.1.1).
 const MESSAGE_ID_OCTETS: usize = 900;
-/// Cannot stand in a base64 line; a plain part that holds it is sent as base64.
+/// All boundaries begin with it. Cannot stand in a base64 line; a plain part that holds it is sent as
+/// base64.
 const BOUNDARY: &str = "=_sekimori_report";
 
 /// A value out of a mail as it may be quoted: one line, no control and no bidi character, white
@@ -161,19 +164,18 @@ impl Fields {
         self.0.into_bytes()
     }
 
-    /// A mail of a text part and the header fields of another (RFC 6522 4), the lines of its first
-    /// 100 KiB.
-    pub(super) fn finish_with_header(mut self, text: &str, header_block: &[u8]) -> Vec<u8> {
+    /// A mail of one content in two forms, the better one last (RFC 2046 5.1.4).
+    pub(super) fn finish_alternative(mut self, text: &str, html: &str) -> Vec<u8> {
         self.line("MIME-Version", "1.0");
         self.line(
             "Content-Type",
-            &format!("multipart/mixed;\r\n boundary=\"{BOUNDARY}\""),
+            &format!("multipart/alternative;\r\n boundary=\"{BOUNDARY}\""),
         );
         self.0.push_str("\r\n");
-        let (encoding, body) = text_body(text);
-        self.part("text/plain; charset=utf-8", encoding, &body);
-        let (encoding, body) = header_body(first_lines(header_block));
-        self.part("text/rfc822-headers", encoding, &body);
+        for (content_type, form) in [("text/plain", text), ("text/html", html)] {
+            let (encoding, body) = text_body(form);
+            self.part(&format!("{content_type}; charset=utf-8"), encoding, &body);
+        }
         self.0.push_str(&format!("--{BOUNDARY}--\r\n"));
         self.0.into_bytes()
     }
@@ -209,35 +211,7 @@ fn text_body(text: &str) -> (&'static str, String) {
     }
 }
 
-/// The whole lines among the first octets of a block.
-fn first_lines(block: &[u8]) -> &[u8] {
-    match block.get(..HEADER_OCTETS) {
-        None => block,
-        Some(start) => {
-            let end = memchr::memrchr(b'\n', start).map_or(start.len(), |at| at + 1);
-            start.get(..end).unwrap_or(start)
-        }
-    }
-}
-
-/// A header block as it is where it is clean ASCII, else as base64.
-fn header_body(block: &[u8]) -> (&'static str, String) {
-    let plain = std::str::from_utf8(block).ok().filter(|text| {
-        let lines = text.strip_suffix("\r\n").unwrap_or(text).split("\r\n");
-        let clean = |b: u8| b == b'\t' || matches!(b, b' '..=b'~');
-        !text.contains(BOUNDARY)
-            && lines
-                .into_iter()
-                .all(|line| line.len() <= 998 && line.bytes().all(clean))
-    });
-    match plain {
-        Some(text) if text.ends_with("\r\n") => ("7bit", text.to_owned()),
-        Some(text) => ("7bit", format!("{text}\r\n")),
-        None => ("base64", base64_lines(block)),
-    }
-}
-
-fn base64_lines(octets: &[u8]) -> String {
+pub(super) fn base64_lines(octets: &[u8]) -> String {
     octets
         .chunks(LINE / 4 * 3)
         .map(|chunk| BASE64.encode(chunk) + "\r\n")
@@ -352,21 +326,6 @@ mod tests {
             let address = Address::parse(text).unwrap();
             assert_eq!(ascii_address(&address).as_deref(), *expected, "{text}");
         }
-    }
-
-    #[test]
-    fn a_huge_header_is_quoted_in_part() {
-        let line = "X-A: b\r\n";
-        for (lines, ending, quoted) in [(9, "", 9), (1 << 20, "", HEADER_OCTETS / 8), (0, "x", 0)] {
-            let block = line.repeat(lines) + ending;
-            let report = Fields::new().finish_with_header("text", block.as_bytes());
-            let report = String::from_utf8(report).unwrap();
-            assert_eq!(report.matches(line).count(), quoted, "{lines} lines");
-            assert!(report.ends_with(&format!("\r\n--{BOUNDARY}--\r\n")));
-        }
-        let one_line = "x".repeat(1 << 20);
-        let report = Fields::new().finish_with_header("text", one_line.as_bytes());
-        assert!(report.len() < 2 * HEADER_OCTETS);
     }
 
     #[test]

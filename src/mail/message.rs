@@ -8,7 +8,8 @@ use super::charset::Charset;
 use super::header::MAX_MIME_FIELD;
 use super::mailbox::{self, MAX_ADDRESSES, Mailbox};
 use super::prescan::{self, Kind};
-use super::{Bounds, Exceeded, Field, Folded, Header, address, fold, header, words};
+use super::transfer::Encoding;
+use super::{Bounds, Exceeded, Folded, Header, address, fold, header, words};
 
 /// Longer ones are not used: RFC 5322 2.1.1's line.
 const MAX_MESSAGE_ID: usize = 998;
@@ -89,12 +90,12 @@ impl Message {
         } = header::scan(raw, bounds);
         let mut attachment = false;
         if exceeded.is_none() {
-            let found = prescan::walk(raw, &header, body_start, bounds, |header, in_digest| {
+            let mut read = |header: &Header, in_digest: bool| {
                 let part = Part::read(header, in_digest);
                 attachment |= part.attachment;
                 part.kind
-            });
-            exceeded = found.err();
+            };
+            exceeded = prescan::walk(raw, &header, body_start, bounds, &mut read).err();
         }
         let declared = declared_charset(&header);
         Self {
@@ -148,6 +149,11 @@ impl Message {
             .all(|octet| octet.is_ascii_graphic() && octet != b'<');
         (printable && inner.contains('@') && id.len() <= MAX_MESSAGE_ID).then(|| id.to_owned())
     }
+}
+
+/// What a part with this header holds.
+pub(super) fn kind_of(header: &Header, in_digest: bool) -> Kind {
+    Part::read(header, in_digest).kind
 }
 
 /// What one part's MIME fields say.
@@ -221,10 +227,9 @@ fn mime_fields(header: &Header) -> Vec<u8> {
 
 fn kind(header: &Header, media: Option<&ContentType<'_>>, in_digest: bool) -> Kind {
     if is_message(media, in_digest) {
-        let encoding = header.first("Content-Transfer-Encoding").map(Field::text);
-        return match encoding.as_deref().map(str::to_ascii_lowercase).as_deref() {
-            Some("base64" | "quoted-printable") => Kind::Leaf,
-            _ => Kind::Message,
+        return match Encoding::of(header) {
+            Encoding::Base64 | Encoding::QuotedPrintable => Kind::Leaf,
+            Encoding::Identity => Kind::Message,
         };
     }
     let Some(media) = media.filter(|media| media.ctype() == "multipart") else {

@@ -5,6 +5,8 @@
 //! recurses, so no look from outside can bound it (RELIABILITY F4). Therefore it never sees a
 //! mail: this walk finds the parts and gives it one part's header at a time.
 
+use std::ops::Range;
+
 use super::Header;
 use super::header::{self, Lines};
 
@@ -60,8 +62,33 @@ pub(super) enum Kind {
     Message,
 }
 
-/// Walks the parts of `raw`, whose own header is `top` and body begins at `body_start`. `read` is
-/// called with each part's header, and whether it stands in a digest, within the bounds.
+/// Where a part lies in the mail.
+pub(super) struct Place {
+    /// Its header block. Of the mail itself with the empty line, of all others without.
+    pub head: Range<usize>,
+    /// Where its body begins.
+    pub body: usize,
+    /// It stands in a digest.
+    pub in_digest: bool,
+}
+
+/// What is told of a walk.
+pub(super) trait Visit {
+    /// A part, within the bounds, in the order of the mail.
+    fn part(&mut self, header: &Header, place: Place) -> Kind;
+
+    /// A delimiter line begins at this octet: the part before it ends, and of the open multiparts
+    /// and messages as many stay open.
+    fn delimiter(&mut self, _at: usize, _open: usize) {}
+}
+
+impl<F: FnMut(&Header, bool) -> Kind> Visit for F {
+    fn part(&mut self, header: &Header, place: Place) -> Kind {
+        self(header, place.in_digest)
+    }
+}
+
+/// Walks the parts of `raw`, whose own header is `top` and body begins at `body_start`.
 ///
 /// # Errors
 /// The first bound that is exceeded.
@@ -70,15 +97,15 @@ pub(super) fn walk(
     top: &Header,
     body_start: usize,
     bounds: &Bounds,
-    read: impl FnMut(&Header, bool) -> Kind,
+    visit: &mut impl Visit,
 ) -> Result<(), Exceeded> {
     let mut walk = Walk {
         bounds,
-        read,
+        visit,
         open: Vec::new(),
         parts: 0,
     };
-    let mut head = walk.part(top, body_start)?;
+    let mut head = walk.part(top, 0..body_start, body_start)?;
     if walk.open.is_empty() {
         return Ok(());
     }
@@ -87,23 +114,30 @@ pub(super) fn walk(
         let delimiter = walk.delimiter(content);
         let ends = delimiter.is_some() || content.is_empty();
         if let (Some(start), true) = (head, ends) {
-            let block = raw.get(start..line.content.start).unwrap_or_default();
-            head = walk.part(&header::block(block), line.end)?;
+            let place = start..line.content.start;
+            let block = raw.get(place.clone()).unwrap_or_default();
+            let body = if delimiter.is_some() {
+                line.content.start
+            } else {
+                line.end
+            };
+            head = walk.part(&header::block(block), place, body)?;
         }
         if let Some(delimiter) = delimiter {
-            head = walk.close(&delimiter).then_some(line.end);
+            let more = walk.close(&delimiter, line.content.start);
+            head = more.then_some(line.end);
         }
     }
     if let Some(start) = head {
         let block = raw.get(start..).unwrap_or_default();
-        walk.part(&header::block(block), raw.len())?;
+        walk.part(&header::block(block), start..raw.len(), raw.len())?;
     }
     Ok(())
 }
 
-struct Walk<'b, R> {
+struct Walk<'b, V> {
     bounds: &'b Bounds,
-    read: R,
+    visit: &'b mut V,
     open: Vec<Level>,
     parts: usize,
 }
@@ -121,9 +155,14 @@ struct Delimiter {
     close: bool,
 }
 
-impl<R: FnMut(&Header, bool) -> Kind> Walk<'_, R> {
+impl<V: Visit> Walk<'_, V> {
     /// Counts and reads one part. Gives where a header begins, if its body is a message.
-    fn part(&mut self, header: &Header, body: usize) -> Result<Option<usize>, Exceeded> {
+    fn part(
+        &mut self,
+        header: &Header,
+        head: Range<usize>,
+        body: usize,
+    ) -> Result<Option<usize>, Exceeded> {
         self.parts += 1;
         if self.parts > self.bounds.mime_parts {
             return Err(Exceeded::MimeParts);
@@ -132,7 +171,12 @@ impl<R: FnMut(&Header, bool) -> Kind> Walk<'_, R> {
             self.open.last(),
             Some(Level::Multipart { digest: true, .. })
         );
-        let message = match (self.read)(header, in_digest) {
+        let place = Place {
+            head,
+            body,
+            in_digest,
+        };
+        let message = match self.visit.part(header, place) {
             Kind::Leaf => return Ok(None),
             Kind::Multipart { boundary, digest } => {
                 self.open.push(Level::Multipart { boundary, digest });
@@ -170,9 +214,10 @@ impl<R: FnMut(&Header, bool) -> Kind> Walk<'_, R> {
             })
     }
 
-    /// Ends what the delimiter ends; true if a part follows.
-    fn close(&mut self, delimiter: &Delimiter) -> bool {
+    /// Ends what the delimiter at this octet ends; true if a part follows.
+    fn close(&mut self, delimiter: &Delimiter, at: usize) -> bool {
         let keep = delimiter.level + usize::from(!delimiter.close);
+        self.visit.delimiter(at, keep);
         self.open.truncate(keep);
         !delimiter.close
     }

@@ -50,13 +50,13 @@ impl Policy {
         let mut plan = Plan::keep(Vec::with_capacity(1));
         match stage {
             Stage::RejectFromSuffixes | Stage::RejectSubjectContains | Stage::RejectHeaders => {
-                self.reject_stage(&mut plan, stage, message);
+                self.reject_stage(&mut plan, stage, message, arrival);
             }
             Stage::Allow => self.allow_stage(&mut plan, self.allow_hit(message, arrival)),
             Stage::Virus => self.virus_stage(&mut plan, &scan.virus),
             Stage::Spam => {
                 let looping = Self::is_looping(message, arrival);
-                self.spam_stage(&mut plan, &scan.spam, false, looping);
+                self.spam_stage(&mut plan, scan.spam, false, looping);
             }
             Stage::Forwarding => self.forwarding_stage(&mut plan, message, arrival),
             Stage::Notify => self.notify_stage(&mut plan, message, arrival),

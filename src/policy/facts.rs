@@ -70,8 +70,12 @@ impl<'a> Facts<'a> {
                 certain: true,
             },
             Screening::Passed(passed) => {
-                let unasked = passed.wants_virus && self.scan.virus == VirusScan::NotScanned
-                    || passed.wants_spam && self.scan.spam == SpamScan::NotScanned;
+                let no_virus = matches!(
+                    self.scan.virus,
+                    VirusScan::NotScanned | VirusScan::Failed(_)
+                );
+                let no_spam = !matches!(self.scan.spam, SpamScan::Judged { .. });
+                let unasked = passed.wants_virus && no_virus || passed.wants_spam && no_spam;
                 Redecided {
                     plan: policy.decide(&self.message, &arrival, passed, &self.scan),
                     certain: !unasked,

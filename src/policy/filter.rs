@@ -1,8 +1,8 @@
 //! Stages 5-9: the scanners' words, forwarding, notice, reply. They complete the trail.
 
 use super::{
-    Action, Arrival, Class, Forwarding, Hit, NoReply, Outcome, Passed, Plan, Policy, ScanReport,
-    SpamScan, Stage, Step, Verdict, VirusScan, robot,
+    Action, Arrival, Class, Forwarding, Hit, NoReply, OnError, Outcome, Passed, Plan, Policy,
+    SCANNER_ERROR, ScanReport, Score, Spam, SpamScan, Stage, Step, Verdict, VirusScan, robot,
 };
 use crate::mail::Message;
 
@@ -20,14 +20,45 @@ impl Policy {
     ) -> Plan {
         let mut plan = Plan::keep(passed.trail);
         self.virus_stage(&mut plan, &scan.virus);
+        if plan.verdict == Verdict::Quarantine {
+            return self.close(plan);
+        }
         let looping = Self::is_looping(message, arrival);
-        self.spam_stage(&mut plan, &scan.spam, passed.skip_spam, looping);
+        self.spam_stage(&mut plan, scan.spam, passed.skip_spam, looping);
         if plan.verdict == Verdict::Quarantine {
             return self.close(plan);
         }
         self.forwarding_stage(&mut plan, message, arrival);
         self.notify_stage(&mut plan, message, arrival);
         self.auto_reply_stage(&mut plan, message, arrival);
+        plan
+    }
+
+    /// Stages 1-4 for a mail that nobody looks into: none is asked. A virus scan is wanted all the
+    /// same, since it needs no reading of ours.
+    pub fn unread(&self) -> Passed {
+        Passed {
+            trail: Vec::new(),
+            skip_spam: true,
+            wants_virus: self.virus,
+            wants_spam: false,
+        }
+    }
+
+    /// The rest for such a mail: it is kept, or held as a whole where it is infected.
+    pub fn decide_unread(&self, scan: &ScanReport) -> Plan {
+        let mut plan = Plan::unread();
+        let mut virus = Plan::keep(Vec::new());
+        self.virus_stage(&mut virus, &scan.virus);
+        for step in virus.trail {
+            let at = plan.trail.iter_mut().find(|at| at.stage == step.stage);
+            if let Some(at) = at.filter(|_| self.virus) {
+                *at = step;
+            }
+        }
+        if let Some(hit) = virus.hit {
+            plan.settle(Verdict::Quarantine, Stage::Virus, Class::Virus, hit);
+        }
         plan
     }
 
@@ -80,8 +111,12 @@ impl Policy {
 
     pub(super) fn virus_stage(&self, plan: &mut Plan, scan: &VirusScan) {
         let name = match scan {
-            VirusScan::NotScanned => None,
             _ if !self.virus => None,
+            VirusScan::NotScanned | VirusScan::Failed(OnError::Deliver | OnError::Tempfail) => None,
+            VirusScan::Failed(OnError::Quarantine) => {
+                hold_unscanned(plan, Stage::Virus, Class::Virus);
+                return;
+            }
             VirusScan::Clean => {
                 plan.trail.push(Step::asked(Stage::Virus, None));
                 return;
@@ -105,16 +140,24 @@ impl Policy {
     }
 
     /// A notice that comes back and is held itself is not told of by another one.
-    pub(super) fn spam_stage(&self, plan: &mut Plan, scan: &SpamScan, exempt: bool, looping: bool) {
+    pub(super) fn spam_stage(&self, plan: &mut Plan, scan: SpamScan, exempt: bool, looping: bool) {
         let asked = self
             .spam
             .as_ref()
             .filter(|_| !exempt && plan.verdict == Verdict::Deliver);
-        let (Some(spam), SpamScan::Ham | SpamScan::Spam) = (asked, scan) else {
+        let is_spam = match (asked, scan) {
+            (Some(spam), SpamScan::Judged { spam: said, score }) => Some(spam.says(said, score)),
+            (Some(_), SpamScan::Failed(OnError::Quarantine)) => {
+                hold_unscanned(plan, Stage::Spam, Class::Spam);
+                return;
+            }
+            _ => None,
+        };
+        let (Some(spam), Some(is_spam)) = (asked, is_spam) else {
             plan.trail.push(self.unasked(Stage::Spam));
             return;
         };
-        let hit = (*scan == SpamScan::Spam).then(|| Hit {
+        let hit = is_spam.then(|| Hit {
             entry: "spam".to_owned(),
             origin: None,
         });
@@ -144,4 +187,24 @@ impl Policy {
             fields: notify.fields.clone(),
         });
     }
+}
+
+impl Spam {
+    /// The mailbox's own threshold where there is one and a score, else the scanner's word.
+    fn says(&self, said: bool, score: Option<Score>) -> bool {
+        match (self.score, score) {
+            (Some(from), Some(score)) => score >= from,
+            _ => said,
+        }
+    }
+}
+
+/// Nobody could look at the mail, and it shall not pass unseen.
+fn hold_unscanned(plan: &mut Plan, stage: Stage, class: Class) {
+    let hit = Hit {
+        entry: SCANNER_ERROR.to_owned(),
+        origin: None,
+    };
+    plan.trail.push(Step::asked(stage, Some(hit.clone())));
+    plan.settle(Verdict::Quarantine, stage, class, hit);
 }

@@ -21,8 +21,8 @@ pub use alone::Alone;
 pub use facts::{Facts, Redecided};
 pub use pattern::{Origin, Pattern};
 pub use plan::{
-    Action, AuthReport, Class, Hit, NoReply, NotifyField, Outcome, Plan, ScanReport, SpamScan,
-    Stage, Step, Verdict, VirusScan,
+    Action, AuthReport, Class, Hit, NoReply, NotifyField, OnError, Outcome, Plan, SCANNER_ERROR,
+    ScanReport, Score, SpamScan, Stage, Step, Verdict, VirusScan,
 };
 pub use screen::{Passed, Screening};
 pub use substring::SubstringSet;
@@ -71,6 +71,8 @@ pub struct Policy {
     pub allow: Allow,
     /// Stage 5: `virus.scan` of the mailbox and an engine that is not off.
     pub virus: bool,
+    /// The owner is told at once of each mail that stages 1-3 hold, too.
+    pub notice_user_rule: bool,
     /// Stage 6; `None` = off (by the mailbox or because the engine is off).
     pub spam: Option<Spam>,
     /// Stage 7.
@@ -94,6 +96,7 @@ impl Policy {
             headers: Vec::new(),
             allow: Allow::default(),
             virus: false,
+            notice_user_rule: false,
             spam: None,
             forwarding: Forwarding::Off,
             notify: None,
@@ -153,6 +156,8 @@ pub struct Allow {
 /// Stage 6.
 #[derive(Debug, Clone)]
 pub struct Spam {
+    /// Spam from this score on, where the scanner gives one; `None` = the scanner's own word.
+    pub score: Option<Score>,
     /// Put before the local copy's Subject; empty = none.
     pub mark_subject: String,
     /// Hold it, instead of delivering it with the mark.

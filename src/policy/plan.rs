@@ -1,5 +1,7 @@
 //! A decision: what becomes of one mail for one mailbox, and why.
 
+use core::fmt;
+
 use super::Origin;
 use crate::mail::Address;
 
@@ -230,7 +232,7 @@ pub enum Action {
         /// As the scanner named it.
         name: String,
     },
-    /// The owner is told of a held spam mail.
+    /// The owner is told of the held mail.
     QuarantineNotice,
 }
 
@@ -391,6 +393,20 @@ impl Plan {
     }
 }
 
+/// What becomes of mail that a scanner could not look at (`scanners.*.on_error`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnError {
+    /// `451 4.3.0`.
+    Tempfail,
+    /// As if it were clean; a header line says that it was not scanned.
+    Deliver,
+    /// Held in the scanner's stage and class, entry [`SCANNER_ERROR`].
+    Quarantine,
+}
+
+/// The entry of mail that is held because its scanner failed.
+pub const SCANNER_ERROR: &str = "scanner-error";
+
 /// What a virus scanner said.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum VirusScan {
@@ -401,18 +417,61 @@ pub enum VirusScan {
     Clean,
     /// Found, with the name if one was given.
     Infected(String),
+    /// The scanner failed.
+    Failed(OnError),
 }
 
 /// What a spam scanner said.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SpamScan {
     /// No scanner looked.
     #[default]
     NotScanned,
-    /// Not spam.
-    Ham,
-    /// Spam.
-    Spam,
+    /// It looked.
+    Judged {
+        /// Its own word.
+        spam: bool,
+        /// Its score, if it gives one.
+        score: Option<Score>,
+    },
+    /// The scanner failed.
+    Failed(OnError),
+}
+
+impl SpamScan {
+    /// Not spam, of a scanner that gives no score.
+    pub const HAM: Self = Self::Judged {
+        spam: false,
+        score: None,
+    };
+    /// Spam, of a scanner that gives no score.
+    pub const SPAM: Self = Self::Judged {
+        spam: true,
+        score: None,
+    };
+}
+
+/// A spam score, in thousandths of a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Score(pub i64);
+
+impl Score {
+    /// The nearest thousandth; what is no number is 0.
+    pub fn of(points: f64) -> Self {
+        // `as` takes what is too large to the bound, and NaN to 0.
+        Self((points * 1000.0).round() as i64)
+    }
+}
+
+impl fmt::Display for Score {
+    /// In points, with as many decimals as it has and at least one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let (whole, rest) = (self.0.unsigned_abs() / 1000, self.0.unsigned_abs() % 1000);
+        let decimals = format!("{rest:03}");
+        let (first, others) = decimals.split_at(1);
+        write!(f, "{sign}{whole}.{first}{}", others.trim_end_matches('0'))
+    }
 }
 
 /// Both scanners' words for one mail.

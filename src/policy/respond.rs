@@ -428,17 +428,18 @@ mod tests {
         let mut policy = policy();
         policy.virus = true;
         policy.spam = Some(Spam {
+            score: None,
             mark_subject: String::new(),
             quarantine: false,
             notice_each: false,
         });
         let spam = ScanReport {
             virus: VirusScan::Clean,
-            spam: SpamScan::Spam,
+            spam: SpamScan::SPAM,
         };
         let virus = ScanReport {
             virus: VirusScan::Infected("X".into()),
-            spam: SpamScan::Ham,
+            spam: SpamScan::HAM,
         };
         check(&policy, spam.clone(), NoReply::Spam, Outcome::Skipped);
         check(&policy, virus, NoReply::Virus, Outcome::Skipped);

@@ -1,6 +1,9 @@
 //! Stages 1-4: what the header fields alone decide.
 
-use super::{AllowSet, Arrival, Class, HeaderCondition, Hit, Plan, Policy, Stage, Step, Verdict};
+use super::{
+    Action, AllowSet, Arrival, Class, HeaderCondition, Hit, OnError, Plan, Policy, ScanReport,
+    SpamScan, Stage, Step, Verdict, VirusScan,
+};
 use crate::mail::{Folded, FromField, Message, SubjectField};
 
 /// The first half's result.
@@ -25,6 +28,21 @@ pub struct Passed {
     pub wants_spam: bool,
 }
 
+impl Passed {
+    /// The stage whose scanner failed and whose mail is then put off; `None` = it can be decided.
+    /// What a virus has settled needs no word on spam.
+    pub fn put_off(&self, scan: &ScanReport) -> Option<Stage> {
+        let virus = Some(&scan.virus).filter(|_| self.wants_virus);
+        let spam = Some(scan.spam).filter(|_| self.wants_spam);
+        match (virus, spam) {
+            (Some(VirusScan::Failed(OnError::Tempfail)), _) => Some(Stage::Virus),
+            (Some(VirusScan::Infected(_) | VirusScan::Failed(OnError::Quarantine)), _) => None,
+            (_, Some(SpamScan::Failed(OnError::Tempfail))) => Some(Stage::Spam),
+            _ => None,
+        }
+    }
+}
+
 impl Policy {
     /// Stages 1-4 (CONTRACT section 2): reject and allow, by every address of the header From and
     /// every Subject.
@@ -43,7 +61,7 @@ impl Policy {
                 plan.trail.push(self.unasked(stage));
                 continue;
             }
-            self.reject_stage(&mut plan, stage, message);
+            self.reject_stage(&mut plan, stage, message, arrival);
             if plan.verdict == Verdict::Quarantine {
                 return Screening::Settled(Box::new(self.close(plan)));
             }
@@ -59,8 +77,14 @@ impl Policy {
         })
     }
 
-    /// One of stages 1-3.
-    pub(super) fn reject_stage(&self, plan: &mut Plan, stage: Stage, message: &Message) {
+    /// One of stages 1-3. A notice that comes back and is held itself is not told of by another one.
+    pub(super) fn reject_stage(
+        &self,
+        plan: &mut Plan,
+        stage: Stage,
+        message: &Message,
+        arrival: &Arrival<'_>,
+    ) {
         if !self.is_on(stage) {
             plan.trail.push(self.unasked(stage));
             return;
@@ -69,6 +93,9 @@ impl Policy {
         plan.trail.push(Step::asked(stage, hit.clone()));
         if let Some(hit) = hit {
             plan.settle(Verdict::Quarantine, stage, Class::UserRule, hit);
+            if self.notice_user_rule && !Self::is_looping(message, arrival) {
+                plan.actions.push(Action::QuarantineNotice);
+            }
         }
     }
 

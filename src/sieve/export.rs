@@ -186,6 +186,10 @@ impl Writer<'_> {
                 .collect();
             commands.push(held("reject.headers", Node::any(tests)));
         }
+        if self.policy.notice_user_rule && !commands.is_empty() {
+            let reason = "the owner is not told of mail that these rules hold";
+            self.differs("spam.notice_includes", reason);
+        }
         commands
     }
 

@@ -44,6 +44,9 @@ pub struct FactsRecord {
     /// Whether the spam scanner said spam; `None` = not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spam: Option<bool>,
+    /// Its score in thousandths of a point; `None` = it gave none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spam_score: Option<i64>,
     /// The header From is DMARC-aligned and passing.
     #[serde(default, skip_serializing_if = "is_false")]
     pub dmarc: bool,
@@ -110,6 +113,7 @@ impl FactsRecord {
             size,
             virus: None,
             spam: None,
+            spam_score: None,
             dmarc: false,
             trusted: false,
             looping: false,
@@ -211,6 +215,7 @@ mod tests {
             subject: vec!["未承諾広告".to_owned()],
             virus: Some(Virus::Infected("Eicar".to_owned())),
             spam: Some(false),
+            spam_score: Some(-1500),
             no_from: Some(Absent::EmptyAddress),
             ..FactsRecord::new(Id::new(7), 12)
         };

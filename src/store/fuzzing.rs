@@ -29,7 +29,7 @@ pub fn seal(json: &[u8]) -> Vec<u8> {
 /// The mail file whose header's JSON this is.
 pub fn seal_file(json: &[u8], body: &[u8]) -> Result<Vec<u8>, StoreError> {
     let start = mailfile::seal_start(json, body.len())?;
-    Ok([start.as_slice(), body, &mailfile::trailer(body)].concat())
+    Ok([start.as_slice(), body, &mailfile::trailer(&[body])].concat())
 }
 
 /// Header and body of a mail file.

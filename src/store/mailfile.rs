@@ -136,17 +136,18 @@ impl Mails {
     }
 
     /// See [`super::Store::write_mail`].
-    pub(crate) fn write(&self, header: &MailHeader, raw: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn write(&self, header: &MailHeader, pieces: &[&[u8]]) -> Result<(), StoreError> {
         let Some(first) = header.entries.first() else {
             return Err(StoreError::Conflict(
                 "a mail file needs an entry".to_owned(),
             ));
         };
-        let start = encode_start(header, raw.len())?;
+        let body_len = pieces.iter().map(|piece| piece.len()).sum();
+        let start = encode_start(header, body_len)?;
         let tmp = self.root.join("tmp").join(first.id().as_str());
         // A crash may have left one: a release is tried again under the same id.
         let _ = fs::remove_file(&tmp);
-        let written = write_synced(&tmp, &start, raw)
+        let written = write_synced(&tmp, &start, pieces)
             .map_err(|error| StoreError::io(&tmp, error))
             .and_then(|()| {
                 reach(Point::MailFileSynced);
@@ -375,7 +376,7 @@ fn header_hash(preamble: &[u8], json: &[u8]) -> blake3::Hash {
     hasher.finalize()
 }
 
-fn write_synced(path: &Path, start: &[u8], raw: &[u8]) -> io::Result<()> {
+fn write_synced(path: &Path, start: &[u8], pieces: &[&[u8]]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = options
         .write(true)
@@ -383,14 +384,20 @@ fn write_synced(path: &Path, start: &[u8], raw: &[u8]) -> io::Result<()> {
         .mode(0o600)
         .open(path)?;
     file.write_all(start)?;
-    file.write_all(raw)?;
-    file.write_all(&trailer(raw))?;
+    for piece in pieces {
+        file.write_all(piece)?;
+    }
+    file.write_all(&trailer(pieces))?;
     file.sync_all()
 }
 
 /// What stands behind the body.
-pub(super) fn trailer(raw: &[u8]) -> Vec<u8> {
-    [blake3::hash(raw).as_bytes().as_slice(), END].concat()
+pub(super) fn trailer(pieces: &[&[u8]]) -> Vec<u8> {
+    let mut hasher = blake3::Hasher::new();
+    for piece in pieces {
+        hasher.update(piece);
+    }
+    [hasher.finalize().as_bytes().as_slice(), END].concat()
 }
 
 fn list(folder: &Path) -> Vec<Result<(Id, PathBuf), StoreError>> {

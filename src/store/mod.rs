@@ -148,16 +148,16 @@ impl Store {
         &self.0.opened
     }
 
-    /// Writes `raw` as one mail file, with a link for each entry of `header`. Durable when it
-    /// returns; on an error nothing is left. Needs no entry in the index yet: what is never
+    /// Writes the octets of `pieces`, one after the other, as one mail file, with a link for each
+    /// entry of `header`. Durable when it returns; on an error nothing is left. Needs no entry in the index yet: what is never
     /// committed is never sent nor shown, and goes by [`Store::clear_prepared`].
     ///
     /// # Errors
     /// [`StoreError::Full`] and kin; [`StoreError::TooLarge`] for a header over 4 MiB;
     /// [`StoreError::Conflict`] for a header without an entry.
-    pub fn write_mail(&self, header: &MailHeader, raw: &[u8]) -> Result<(), StoreError> {
+    pub fn write_mail(&self, header: &MailHeader, pieces: &[&[u8]]) -> Result<(), StoreError> {
         self.0.prepared.note_all(header);
-        self.0.mails.write(header, raw)
+        self.0.mails.write(header, pieces)
     }
 
     /// The octets of a mail file, verified.

@@ -8,7 +8,9 @@ use crate::mail::fold::{fold, fold_address};
 use crate::mail::{
     Address, FromAddress, FromField, Message, ReversePath, SubjectField, SubjectText,
 };
-use crate::policy::{Action, AuthReport, Facts, Plan, ScanReport, SpamScan, Verdict, VirusScan};
+use crate::policy::{
+    Action, AuthReport, Facts, Plan, ScanReport, Score, SpamScan, Verdict, VirusScan,
+};
 use crate::store::{Absent, FactsRecord, Id, Virus, beginning};
 
 /// The facts and what was done, as they are stored.
@@ -43,14 +45,17 @@ pub fn facts_record(id: Id, facts: &Facts<'_>, mailbox: &Address, plan: &Plan) -
         no_subject,
         attachment: facts.message.attachment,
         virus: match &facts.scan.virus {
-            VirusScan::NotScanned => None,
+            VirusScan::NotScanned | VirusScan::Failed(_) => None,
             VirusScan::Clean => Some(Virus::Clean),
             VirusScan::Infected(name) => Some(Virus::Infected(name.clone())),
         },
         spam: match facts.scan.spam {
-            SpamScan::NotScanned => None,
-            SpamScan::Ham => Some(false),
-            SpamScan::Spam => Some(true),
+            SpamScan::NotScanned | SpamScan::Failed(_) => None,
+            SpamScan::Judged { spam, .. } => Some(spam),
+        },
+        spam_score: match facts.scan.spam {
+            SpamScan::Judged { score, .. } => score.map(|Score(thousandths)| thousandths),
+            SpamScan::NotScanned | SpamScan::Failed(_) => None,
         },
         dmarc: facts.auth.dmarc_pass,
         trusted: facts.trusted_client,
@@ -119,8 +124,10 @@ pub fn facts(record: &FactsRecord, mailbox: &Address) -> Option<Facts<'static>> 
             },
             spam: match record.spam {
                 None => SpamScan::NotScanned,
-                Some(false) => SpamScan::Ham,
-                Some(true) => SpamScan::Spam,
+                Some(spam) => SpamScan::Judged {
+                    spam,
+                    score: record.spam_score.map(Score),
+                },
             },
         },
         auth: AuthReport {

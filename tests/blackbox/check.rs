@@ -214,14 +214,6 @@ fn what_is_not_built_yet_is_refused() {
             "store: {path: state}",
             "metrics: {listen: \"127.0.0.1:9424\"}\nstore: {path: state}",
         ),
-        (
-            "    engine: upstream\n    upstream: {header: X-Virus-Status, infected: Infected}",
-            "    engine: clamd\n    address: /run/clamd.ctl",
-        ),
-        (
-            "    engine: upstream\n    upstream: {header: X-Spam-Flag, spam: \"YES\"}",
-            "    engine: rspamd\n    address: http://127.0.0.1:11333",
-        ),
     ] {
         let site = Site::new().with(from, to);
         let text = site.cli(&["check"]).exit(78).text();

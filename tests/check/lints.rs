@@ -341,6 +341,24 @@ fn auto_reply_and_spam() {
                 &[],
             ),
             ("notify: {fields: [from]}\n", &["taro.yaml:2:10 no-effect"]),
+            (
+                "spam: {scan: true, quarantine: true, notice_includes: [user_rule]}\n",
+                &["taro.yaml:2:38 no-effect"],
+            ),
+            (
+                "spam: {scan: true, notice: daily}\n",
+                &["taro.yaml:2:28 no-effect"],
+            ),
+            (
+                "spam: {notice: each, notice_includes: [spam]}\n",
+                &["taro.yaml:2:16 no-effect"],
+            ),
+            (
+                "spam: {notice: each, notice_includes: [spam, user_rule]}\n",
+                &[],
+            ),
+            ("spam: {scan: true, quarantine: true, notice: daily}\n", &[]),
+            ("spam: {notice: off}\n", &[]),
         ],
         mailbox,
     );

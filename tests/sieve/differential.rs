@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sekimori::agent;
+use sekimori::agent::Scanners;
 use sekimori::config::Config;
 use sekimori::mail::{Address, Message, ReversePath};
 use sekimori::policy::{Action, Arrival, AuthReport, Plan, Policy, Screening, Verdict};
@@ -225,7 +225,9 @@ pub(crate) fn decide(
             message,
             &arrival,
             passed,
-            &agent::scan(config, message, true),
+            &Scanners::new(&config.scanners)
+                .upstream(message, true)
+                .report,
         ),
     };
     let mut outcome = Outcome::default();

@@ -1,6 +1,7 @@
 //! The daemon file: from what was written to [`Config`]. Every mistake is reported, none ends it.
 
 mod outgoing;
+mod scanners;
 mod server;
 
 use std::collections::HashSet;
@@ -41,7 +42,7 @@ pub(crate) fn config(report: &mut Report, path: &Path, raw: &RawConfig) -> Optio
         announcement_senders: compile.announcement_senders(raw),
         delivery: compile.delivery(&raw.delivery.or_default())?,
         relay: compile.relay(&raw.relay.or_default())?,
-        scanners: compile.scanners(&raw.scanners.or_default()),
+        scanners: compile.scanners(&raw.scanners.or_default())?,
         store: Store {
             path: compile.path(&raw.store.or_default().path),
         },
@@ -123,18 +124,6 @@ fn not_built(report: &mut Report, raw: &RawConfig) {
     {
         refuse(trust.verify.place(), "trust.verify", "write `verify: off`");
     }
-    let scanners = raw.scanners.or_default();
-    let engine = scanners.virus.or_default().engine;
-    if engine.get() == Some(&RawVirusEngine::Clamd) {
-        refuse(engine.place(), "the engine clamd", "`off` or `upstream`");
-    }
-    let engine = scanners.spam.or_default().engine;
-    if matches!(
-        engine.get(),
-        Some(RawSpamEngine::Rspamd | RawSpamEngine::Spamd)
-    ) {
-        refuse(engine.place(), "this engine", "`off` or `upstream`");
-    }
     let listen = raw.metrics.or_default().listen;
     if listen.get().is_some_and(|listen| !listen.is_empty()) {
         refuse(listen.place(), "metrics", "write `listen: \"\"`");
@@ -192,60 +181,6 @@ impl Compile<'_> {
         };
         let lines = patterns::load(self.report, list, &mut Vec::new());
         Arc::new(AllowSet::build(lines.patterns(self.report)))
-    }
-
-    fn scanners(&mut self, raw: &RawScanners) -> Scanners {
-        let virus = raw.virus.or_default();
-        let upstream = virus.upstream.or_default();
-        let engine = match virus.engine.or_default() {
-            RawVirusEngine::Upstream => Engine::Upstream {
-                header: self.field_name(&upstream.header),
-                value: self.wanted(&upstream.infected),
-            },
-            RawVirusEngine::Off | RawVirusEngine::Clamd => Engine::Off,
-        };
-        let virus = Scanner {
-            engine,
-            max_size: octets(&virus.max_size),
-            timeout: span(&virus.timeout),
-            on_error: on_error(virus.on_error.or_default()),
-            keep_original: virus.keep_original.or_default(),
-        };
-        let spam = raw.spam.or_default();
-        let upstream = spam.upstream.or_default();
-        let engine = match spam.engine.or_default() {
-            RawSpamEngine::Upstream => Engine::Upstream {
-                header: self.field_name(&upstream.header),
-                value: self.wanted(&upstream.spam),
-            },
-            RawSpamEngine::Off | RawSpamEngine::Rspamd | RawSpamEngine::Spamd => Engine::Off,
-        };
-        let spam = Scanner {
-            engine,
-            max_size: octets(&spam.max_size),
-            timeout: span(&spam.timeout),
-            on_error: on_error(spam.on_error.or_default()),
-            keep_original: true,
-        };
-        Scanners { virus, spam }
-    }
-
-    /// RFC 5322 3.6.8: printable ASCII but the colon.
-    fn field_name(&mut self, field: &Field<String>) -> String {
-        let name = field.or_default();
-        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
-            self.value(field.place(), "a header field name, without its colon");
-        }
-        name
-    }
-
-    fn wanted(&mut self, field: &Field<String>) -> String {
-        let text = field.or_default();
-        if text.trim().is_empty() {
-            self.report
-                .error("empty", field.key(), "an empty text would match every mail");
-        }
-        text
     }
 
     fn quarantine(&mut self, raw: &RawQuarantine) -> Quarantine {
@@ -358,14 +293,6 @@ fn domain_key(domain: &str) -> Option<String> {
     let folded = key.strip_prefix("x@")?;
     let ascii = idna::domain_to_ascii(folded).ok()?;
     is_host(&ascii).then(|| folded.to_owned())
-}
-
-fn on_error(word: RawOnError) -> OnError {
-    match word {
-        RawOnError::Tempfail => OnError::Tempfail,
-        RawOnError::Deliver => OnError::Deliver,
-        RawOnError::Quarantine => OnError::Quarantine,
-    }
 }
 
 fn logging(raw: &RawLogging) -> Logging {

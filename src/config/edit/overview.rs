@@ -81,6 +81,8 @@ pub struct SpamSwitches {
     pub quarantine: bool,
     /// `off`, `each` or `daily`.
     pub notice: &'static str,
+    /// The words of what it tells of.
+    pub notice_includes: Vec<&'static str>,
 }
 
 /// `forwarding` in numbers.
@@ -293,6 +295,7 @@ fn overview(
                 SpamNotice::Each => "each",
                 SpamNotice::Daily => "daily",
             },
+            notice_includes: mailbox.notice_includes.iter().map(|c| c.as_str()).collect(),
         },
         forwarding,
         notify: NotifyView {

@@ -21,7 +21,7 @@ use super::super::settings::{Delivery, Endpoint, ListenerTls, RelayTls, SecretSo
 use super::super::source::{Place, Report};
 use super::super::text::{FilePath, Text};
 use super::lists::{self, Use};
-use super::{Scope, mailbox};
+use super::{Scope, mailbox, scanners};
 use crate::mail::fold::fold_address;
 use crate::mail::{Address, Protocol};
 use crate::smtp::ListenAddress;
@@ -44,6 +44,7 @@ pub(in super::super) fn daemon(report: &mut Report, scope: Scope<'_>, raw: &RawC
     relay_port(report, scope, &relay);
     relay_secret(report, &relay.auth.or_default());
     trust_secrets(report, raw);
+    scanners::scanners(report, scope, raw);
     loops(report, scope, &relay, &raw.delivery.or_default());
     retry(report, scope, &relay);
     quarantine(report, scope, raw);
@@ -143,7 +144,7 @@ fn trust_secrets(report: &mut Report, raw: &RawConfig) {
 }
 
 /// A secret that is there, for the daemon alone.
-fn secret(report: &mut Report, at: Place, source: SecretSource) {
+pub(super) fn secret(report: &mut Report, at: Place, source: SecretSource) {
     // A credential exists while the service runs.
     let SecretSource::File(path) = source.below(report.folder(at)) else {
         return;

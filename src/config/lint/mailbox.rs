@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use super::super::field::Field;
 use super::super::mailbox::{
-    RawAllow, RawAutoReply, RawForwarding, RawMailbox, RawMatch, RawMode, RawReject, RawRule,
+    RawAllow, RawAutoReply, RawForwarding, RawHeld, RawMailbox, RawMatch, RawMode, RawNotice,
+    RawReject, RawRule, RawSpam,
 };
 use super::super::patterns::NamedList;
 use super::super::source::{Place, Report};
@@ -154,6 +155,29 @@ pub(super) fn shared(
         let message = "spam is neither held nor marked: the scan changes nothing";
         let help = "write `quarantine: true`, or a mark";
         report.warning("no-effect", spam.mark_subject.place(), message, help);
+    }
+    notice(report, scope, &spam);
+}
+
+fn notice(report: &mut Report, scope: Scope<'_>, spam: &RawSpam) {
+    if spam.notice.or_default() == RawNotice::Off {
+        if scope.is_here(&spam.notice_includes) {
+            let message = "the owner is told of nothing: `notice` is off";
+            let help = "write `notice: each` or `notice: daily`, or leave this out";
+            report.warning("no-effect", spam.notice_includes.key(), message, help);
+        }
+        return;
+    }
+    let includes = spam.notice_includes.or_default();
+    let only_spam = includes
+        .iter()
+        .all(|item| item.value == Some(RawHeld::Spam));
+    let held = spam.scan.value == Some(true) && spam.quarantine.value == Some(true);
+    if only_spam && !held && scope.is_here(&spam.notice) {
+        let message = "the notice has nothing to tell: no spam is held";
+        let help = "`scan: true` with `quarantine: true` holds spam; `notice_includes: [user_rule]` \
+                    tells of mail that the owner's own rules hold";
+        report.warning("no-effect", spam.notice.place(), message, help);
     }
 }
 

@@ -11,6 +11,7 @@ mod history;
 mod lists;
 mod mailbox;
 mod rules;
+mod scanners;
 
 pub(super) use daemon::{daemon, warn_of_open};
 pub(super) use mailbox::{Guard, Seen, Target, mailbox, targets};

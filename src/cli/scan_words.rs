@@ -1,0 +1,107 @@
+//! What the scanners said of a mail (`scan` of a why-record), for a person.
+
+use serde_json::Value;
+
+use super::text::{clean, word};
+use super::words::Language;
+
+use Language::{En, Ja};
+
+/// One line a scanner that was asked, or should have been.
+pub(super) fn lines(scan: &Value, language: Language) -> Vec<String> {
+    [virus(scan, language), spam(scan, language)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn virus(scan: &Value, language: Language) -> Option<String> {
+    let said = match (scan["virus"].as_str()?, language) {
+        ("clean", Ja) => "ウイルスは見つかりませんでした".to_owned(),
+        ("clean", En) => "no virus found".to_owned(),
+        ("infected", language) => infected(scan, language),
+        (other, language) => not_scanned(other, &scan["virus_error"], language)?,
+    };
+    let engine = match &scan["virus_engine"] {
+        Value::Object(engine) => engine
+            .get("version")
+            .map(|version| format!(" ({})", word(version))),
+        _ => None,
+    };
+    let label = match language {
+        Ja => "ウイルススキャン:",
+        En => "virus scan:",
+    };
+    Some(format!("{label} {said}{}", engine.unwrap_or_default()))
+}
+
+fn infected(scan: &Value, language: Language) -> String {
+    let mut said = match language {
+        Ja => "ウイルスが見つかりました".to_owned(),
+        En => "a virus was found".to_owned(),
+    };
+    if let Some(name) = scan["virus_name"].as_str() {
+        said.push_str(&format!(": {}", clean(name)));
+    }
+    for part in scan["virus_parts"].as_array().into_iter().flatten() {
+        let (path, file) = (word(&part["part"]), word(&part["file"]));
+        said.push_str(&match language {
+            Ja => format!("、パート {path}（{file}）"),
+            En => format!(", part {path} ({file})"),
+        });
+    }
+    said
+}
+
+fn spam(scan: &Value, language: Language) -> Option<String> {
+    let said = match (scan["spam"].as_str()?, language) {
+        ("spam", Ja) => "スキャナーは迷惑メールと判定".to_owned(),
+        ("spam", En) => "the scanner says spam".to_owned(),
+        ("ham", Ja) => "スキャナーは迷惑メールではないと判定".to_owned(),
+        ("ham", En) => "the scanner says no spam".to_owned(),
+        (other, language) => not_scanned(other, &scan["spam_error"], language)?,
+    };
+    let label = match language {
+        Ja => "迷惑メールスキャン:",
+        En => "spam scan:",
+    };
+    Some(format!("{label} {said}{}", points(scan, language)))
+}
+
+/// Score, threshold, what the engine would do, and its rules.
+fn points(scan: &Value, language: Language) -> String {
+    if !scan["spam_score"].is_number() {
+        return String::new();
+    }
+    let engine = word(&scan["spam_engine"]["name"]);
+    let (score, required) = (word(&scan["spam_score"]), word(&scan["spam_required"]));
+    let mut points = match language {
+        Ja => format!("（{engine}: {score} 点、基準 {required} 点"),
+        En => format!(" ({engine}: {score} points of {required}"),
+    };
+    if let Some(action) = scan["spam_action"].as_str() {
+        points.push_str(&format!(", {}", clean(action)));
+    }
+    let symbols = scan["spam_symbols"].as_array().into_iter().flatten();
+    for symbol in symbols {
+        points.push_str(&format!(", {}", word(&symbol["name"])));
+        if symbol["score"].is_number() {
+            points.push_str(&format!("={}", word(&symbol["score"])));
+        }
+    }
+    points.push_str(match language {
+        Ja => "）",
+        En => ")",
+    });
+    points
+}
+
+fn not_scanned(outcome: &str, error: &Value, language: Language) -> Option<String> {
+    match (outcome, language) {
+        ("too_large", Ja) => Some("大きすぎるため検査していません".to_owned()),
+        ("too_large", En) => Some("larger than max_size, not scanned".to_owned()),
+        ("error", Ja) => Some(format!("検査できませんでした（{}）", word(error))),
+        ("error", En) => Some(format!("it failed ({})", word(error))),
+        _ => None,
+    }
+}

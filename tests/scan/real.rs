@@ -1,0 +1,479 @@
+//! The real clamd, rspamd and spamd of Debian, each with settings of its own in a temporary folder,
+//! on loopback. `cargo test --test scan -- --ignored`; `tests/run` installs them first.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rustix::process::Signal;
+use sekimori::scan::{
+    Clamd, Controller, Endpoint, Learned, Mail, Rspamd, ScanError, Settings, Spamd,
+};
+use tempfile::TempDir;
+
+use crate::peer::{LONG, far, mail};
+
+const EICAR: &[u8] = br"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*";
+const GTUBE: &str = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X";
+const RECEIVED: &[u8] =
+    b"Received: from mx.example ([192.0.2.1]) by us.example with LMTP; Sun, 22 Nov 2026 10:00:00 +0000\r\n";
+const HEAD: &str = "From: a@b.example\r\nTo: c@d.example\r\nSubject: lunch\r\nMessage-ID: <1@b.example>\r\nDate: Sun, 22 Nov 2026 10:00:00 +0000\r\n";
+
+/// A running engine; killed with its children when dropped.
+struct Engine {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Engine {
+    /// Starts `command` in a process group of its own and waits until `port` answers.
+    fn start(mut command: Command, folder: TempDir, port: u16) -> Self {
+        let log = fs::File::create(folder.path().join("output")).unwrap();
+        let child = command
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut engine = Self { child, folder };
+        let until = Instant::now() + Duration::from_secs(60);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            let ended = engine.child.try_wait().unwrap();
+            assert!(
+                ended.is_none() && Instant::now() < until,
+                "{command:?} does not listen: {ended:?}\n{}",
+                fs::read_to_string(engine.folder.path().join("output")).unwrap()
+            );
+            std::thread::yield_now();
+        }
+        engine
+    }
+
+    fn signal(&self, signal: Signal) {
+        let group = rustix::process::Pid::from_raw(self.child.id().cast_signed()).unwrap();
+        rustix::process::kill_process_group(group, signal).unwrap();
+    }
+
+    fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.kill();
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn tcp(port: u16) -> Settings {
+    Settings {
+        address: Endpoint::Tcp {
+            host: "127.0.0.1".to_owned(),
+            port,
+        },
+        timeout: LONG,
+    }
+}
+
+/// A folder that the engine's own user may enter and write.
+fn open_folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    folder
+}
+
+fn clamd() -> (Engine, Settings, Settings) {
+    let folder = open_folder();
+    let (port, at) = (free_port(), folder.path().to_owned());
+    let database = at.join("db");
+    fs::create_dir(&database).unwrap();
+    // Digests and bodies of our own; nothing is downloaded.
+    fs::write(
+        database.join("test.hdb"),
+        "44d88612fea8a8f36de82e1278abb02f:68:Eicar-Test-Signature\n",
+    )
+    .unwrap();
+    let body: String = b"SEKIMORI-TEST-VIRUS"
+        .iter()
+        .map(|octet| format!("{octet:02x}"))
+        .collect();
+    fs::write(
+        database.join("test.ndb"),
+        format!("Sekimori.Test:0:*:{body}\n"),
+    )
+    .unwrap();
+    let settings = format!(
+        "DatabaseDirectory {}\nLocalSocket {}\nTCPSocket {port}\nTCPAddr 127.0.0.1\nForeground yes\nStreamMaxLength 1M\nMaxThreads 4\n",
+        database.display(),
+        at.join("clamd.sock").display()
+    );
+    fs::write(at.join("clamd.conf"), settings).unwrap();
+    let mut command = Command::new("/usr/sbin/clamd");
+    command.arg("-c").arg(at.join("clamd.conf"));
+    let engine = Engine::start(command, folder, port);
+    // It opens this one after the other.
+    while UnixStream::connect(at.join("clamd.sock")).is_err() {
+        std::thread::yield_now();
+    }
+    let unix = Settings {
+        address: Endpoint::Unix(at.join("clamd.sock")),
+        timeout: LONG,
+    };
+    (engine, unix, tcp(port))
+}
+
+fn eicar_part() -> String {
+    use base64::Engine as _;
+    let part = base64::engine::general_purpose::STANDARD.encode(EICAR);
+    format!(
+        "Content-Type: application/octet-stream; name=\"e.com\"\r\nContent-Transfer-Encoding: base64\r\n\r\n{part}\r\n"
+    )
+}
+
+fn pieces(rest: impl AsRef<[u8]>) -> Vec<Bytes> {
+    vec![
+        Bytes::from_static(RECEIVED),
+        Bytes::copy_from_slice(rest.as_ref()),
+    ]
+}
+
+#[tokio::test]
+#[ignore = "needs clamd"]
+async fn clamd_finds_what_is_in_a_mail() {
+    let (_engine, unix, tcp) = clamd();
+    let nested = format!(
+        "{HEAD}MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\n\r\n{HEAD}{}\r\n--b--\r\n",
+        eicar_part()
+    );
+    let odd = format!("X: 1\r\n{}", eicar_part());
+    let rows: Vec<(Vec<Bytes>, Option<&str>)> = vec![
+        (pieces(format!("{HEAD}\r\nhello\r\n")), None),
+        (
+            pieces(format!("{HEAD}{}", eicar_part())),
+            Some("Eicar-Test-Signature.UNOFFICIAL"),
+        ),
+        (pieces(nested), Some("Eicar-Test-Signature.UNOFFICIAL")),
+        (
+            pieces(format!("{HEAD}\r\nSEKIMORI-TEST-VIRUS\r\n")),
+            Some("Sekimori.Test.UNOFFICIAL"),
+        ),
+        // What begins with fields that clamd does not know is looked into only behind our own.
+        (pieces(&odd), Some("Eicar-Test-Signature.UNOFFICIAL")),
+        (vec![Bytes::from(odd)], None),
+        // Larger than a socket buffer and a chunk, in many pieces.
+        (
+            [
+                pieces(format!("{HEAD}\r\n")),
+                vec![Bytes::from(vec![b'x'; 999]); 900],
+                vec![Bytes::new(), Bytes::from_static(b"SEKIMORI-TEST-VIRUS")],
+            ]
+            .concat(),
+            Some("Sekimori.Test.UNOFFICIAL"),
+        ),
+    ];
+    for settings in [unix, tcp] {
+        let clamd = Clamd::new(settings);
+        for (pieces, virus) in &rows {
+            let finding = clamd.scan(&mail(pieces), far()).await.unwrap();
+            assert_eq!(
+                finding.virus.as_deref(),
+                *virus,
+                "{:?}",
+                pieces[1..].first()
+            );
+            assert!(finding.version.starts_with("ClamAV "), "{finding:?}");
+        }
+        let large = vec![Bytes::from(vec![b'x'; 100_000]); 80];
+        let error = clamd.scan(&mail(&large), far()).await.unwrap_err();
+        assert!(
+            matches!(
+                error,
+                ScanError::TooLarge {
+                    setting: "StreamMaxLength",
+                    size: 8_000_000,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        let finding = clamd.scan(&mail(&rows[0].0), far()).await.unwrap();
+        assert_eq!(finding.virus, None);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs clamd"]
+async fn clamd_is_killed_between_mails_and_comes_again() {
+    let (mut engine, unix, _) = clamd();
+    let clamd = Clamd::new(unix);
+    let pieces = pieces(format!("{HEAD}\r\nhello\r\n"));
+    clamd.scan(&mail(&pieces), far()).await.unwrap();
+    engine.kill();
+    let error = clamd.scan(&mail(&pieces), far()).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ScanError::Unreachable {
+                step: "connecting",
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs clamd"]
+async fn clamd_is_slow_beyond_its_time() {
+    let (engine, unix, _) = clamd();
+    let clamd = Clamd::new(Settings {
+        timeout: Duration::from_millis(300),
+        ..unix
+    });
+    let pieces = pieces(format!("{HEAD}\r\nhello\r\n"));
+    engine.signal(Signal::STOP);
+    for _ in 0..3 {
+        let error = clamd.scan(&mail(&pieces), far()).await.unwrap_err();
+        assert!(
+            matches!(error, ScanError::Late { full: true, .. }),
+            "{error}"
+        );
+    }
+    let error = clamd.scan(&mail(&pieces), far()).await.unwrap_err();
+    assert!(matches!(error, ScanError::Resting { .. }), "{error}");
+    engine.signal(Signal::CONT);
+}
+
+/// Each stands still with a mail in its hands, then it is killed.
+#[tokio::test]
+#[ignore = "needs clamd, rspamd and spamd"]
+async fn killed_in_mid_mail() {
+    let (clamd, _, at_clamd) = clamd();
+    let (rspamd, at_rspamd, _) = rspamd(open_folder());
+    let (spamd, at_spamd) = spamd(&[]);
+    let large = vec![Bytes::from(vec![b'x'; 100_000]); 9];
+    let settings = [at_clamd, at_rspamd, at_spamd];
+    for (of, mut engine) in [clamd, rspamd, spamd].into_iter().enumerate() {
+        let scanner = &crate::faults::engines(&settings[of])[of];
+        engine.signal(Signal::STOP);
+        let mail = mail(&large);
+        let scan = scanner.scan(&mail, far());
+        let kill = async {
+            tokio::task::yield_now().await;
+            engine.kill();
+        };
+        let (result, ()) = tokio::join!(scan, kill);
+        let error = result.unwrap_err();
+        assert!(matches!(error, ScanError::Unreachable { .. }), "{error}");
+    }
+}
+
+/// rspamd without redis, DNS and downloads; its learned mail lies in SQLite files.
+fn rspamd(folder: TempDir) -> (Engine, Settings, Settings) {
+    let (port, control, at) = (
+        free_port(),
+        free_port(),
+        folder.path().display().to_string(),
+    );
+    let common = fs::read_to_string("/etc/rspamd/common.conf").unwrap();
+    let common: String = common
+        .lines()
+        .filter(|line| !line.contains("statistic.conf"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let settings = format!(
+        "{common}
+options {{
+  .include \"$CONFDIR/options.inc\"
+  control_socket = \"{at}/control.sock mode=0600\";
+  dns {{ nameserver = [\"127.0.0.1:1\"]; timeout = 0.1s; retransmits = 1; }}
+  max_message = 1mb;
+}}
+logging {{ type = \"console\"; level = \"warning\"; }}
+redis {{ enabled = false; }}
+classifier \"bayes\" {{
+  backend = \"sqlite3\";
+  tokenizer {{ name = \"osb\"; }}
+  cache {{ type = \"sqlite3\"; path = \"{at}/cache.sqlite\"; }}
+  statfile {{ symbol = \"BAYES_HAM\"; spam = false; path = \"{at}/ham.sqlite\"; }}
+  statfile {{ symbol = \"BAYES_SPAM\"; spam = true; path = \"{at}/spam.sqlite\"; }}
+}}
+worker \"normal\" {{
+  bind_socket = \"127.0.0.1:{port}\";
+  count = 1;
+}}
+worker \"controller\" {{
+  bind_socket = \"127.0.0.1:{control}\";
+  count = 1;
+  password = \"sekimori-look\";
+  enable_password = \"sekimori-change\";
+}}
+"
+    );
+    fs::write(folder.path().join("rspamd.conf"), settings).unwrap();
+    let mut command = Command::new("/usr/bin/rspamd");
+    command
+        .arg("-f")
+        .arg("-c")
+        .arg(folder.path().join("rspamd.conf"));
+    if rustix::process::geteuid().is_root() {
+        command.args(["-u", "_rspamd", "-g", "_rspamd"]);
+    }
+    for place in ["DBDIR", "RUNDIR", "LOGDIR"] {
+        command.arg(format!("--var={place}={at}"));
+    }
+    command.arg("--var=CONFDIR=/etc/rspamd");
+    command.arg(format!("--var=LOCAL_CONFDIR={at}/none"));
+    let engine = Engine::start(command, folder, port);
+    (engine, tcp(port), tcp(control))
+}
+
+fn spam() -> Vec<Bytes> {
+    pieces(format!("{HEAD}\r\n{GTUBE}\r\n"))
+}
+
+fn ham() -> Vec<Bytes> {
+    pieces(format!(
+        "{HEAD}\r\nHow are you? Lunch tomorrow at the usual place, bring the papers about the garden.\r\n"
+    ))
+}
+
+#[tokio::test]
+#[ignore = "needs rspamd"]
+async fn rspamd_tells_spam_from_ham_and_learns() {
+    let (_engine, worker, controller) = rspamd(open_folder());
+    let rspamd = Rspamd::new(worker);
+    let recipients = vec!["c@d.example".to_owned(); 150];
+    let (spam, ham) = (spam(), ham());
+    let mail = |pieces| Mail {
+        pieces,
+        sender: "a@b.example",
+        recipients: &recipients,
+        client_ip: Some(Ipv4Addr::new(192, 0, 2, 1).into()),
+        helo: "mx.example\r\nX: y",
+        id: "q1",
+    };
+    let finding = rspamd.scan(&mail(&spam), far()).await.unwrap();
+    assert!(finding.spam && finding.score >= 15.0, "{finding:?}");
+    assert_eq!(finding.action.as_deref(), Some("reject"));
+    assert!(finding.version.unwrap().starts_with("rspamd/"));
+    assert!(finding.symbols.iter().any(|symbol| symbol.name == "GTUBE"));
+    let finding = rspamd.scan(&mail(&ham), far()).await.unwrap();
+    assert!(
+        finding.score < 15.0 && finding.required == 15.0,
+        "{finding:?}"
+    );
+    let symbol = |name: &str| finding.symbols.iter().any(|symbol| symbol.name == name);
+    assert!(symbol("FROM_EQ_ENVFROM"), "{finding:?}");
+    assert!(
+        symbol("RCPT_COUNT_ONE") && !symbol("RCVD_COUNT_ZERO"),
+        "{finding:?}"
+    );
+    let null = Mail {
+        sender: "",
+        ..mail(&ham)
+    };
+    assert!(rspamd.scan(&null, far()).await.is_ok());
+    let large = vec![Bytes::from(vec![b'x'; 100_000]); 80];
+    let error = rspamd.scan(&mail(&large), far()).await.unwrap_err();
+    // 3.4 only resets the connection.
+    let shown = error.to_string();
+    assert!(
+        shown.contains("with its 8000000 octets, over its max_message"),
+        "{shown}"
+    );
+
+    let password = |password: &str| Some(password.to_owned());
+    let right = Controller::new(controller.clone(), password("sekimori-change"));
+    assert_eq!(right.learn_ham(&mail(&ham), far()).await, Ok(Learned::New));
+    assert_eq!(
+        right.learn_ham(&mail(&ham), far()).await,
+        Ok(Learned::Already)
+    );
+    for wrong in [None, password("wrong"), password("日\r\n本")] {
+        let error = Controller::new(controller.clone(), wrong)
+            .learn_ham(&mail(&ham), far())
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("401: Unauthorized"), "{error}");
+    }
+}
+
+fn spamd(options: &[&str]) -> (Engine, Settings) {
+    let folder = open_folder();
+    let (port, at) = (free_port(), folder.path().to_owned());
+    for file in fs::read_dir("/etc/spamassassin").unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "pre") {
+            fs::copy(&path, at.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let settings = format!(
+        "use_bayes 1\nbayes_auto_learn 0\nbayes_path {}\n",
+        at.join("bayes").display()
+    );
+    fs::write(at.join("local.cf"), settings).unwrap();
+    let mut command = Command::new("/usr/sbin/spamd");
+    command
+        .args([
+            "-L",
+            "-x",
+            "-m",
+            "2",
+            "-s",
+            "stderr",
+            "-i",
+            "127.0.0.1",
+            "-p",
+        ])
+        .arg(port.to_string())
+        .arg(format!("--siteconfigpath={}", at.display()))
+        .arg(format!("--helper-home-dir={}", at.display()))
+        .args(options);
+    if rustix::process::geteuid().is_root() {
+        command.args(["-u", "nobody"]);
+    }
+    let engine = Engine::start(command, folder, port);
+    (engine, tcp(port))
+}
+
+#[tokio::test]
+#[ignore = "needs spamd"]
+async fn spamd_tells_spam_from_ham_and_learns() {
+    let (_engine, settings) = spamd(&["--allow-tell"]);
+    let spamd = Spamd::new(settings);
+    let (spam, ham) = (spam(), ham());
+    let finding = spamd.scan(&mail(&spam), far()).await.unwrap();
+    assert!(finding.spam && finding.score >= 1000.0, "{finding:?}");
+    assert!(finding.symbols.iter().any(|symbol| symbol.name == "GTUBE"));
+    let finding = spamd.scan(&mail(&ham), far()).await.unwrap();
+    assert!(!finding.spam && finding.required == 5.0, "{finding:?}");
+    assert_eq!(spamd.learn_ham(&mail(&ham), far()).await, Ok(Learned::New));
+    assert_eq!(
+        spamd.learn_ham(&mail(&ham), far()).await,
+        Ok(Learned::Already)
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs spamd"]
+async fn spamd_learns_only_where_it_may() {
+    let (_engine, settings) = spamd(&[]);
+    let spamd = Spamd::new(settings);
+    let error = spamd.learn_ham(&mail(&ham()), far()).await.unwrap_err();
+    assert!(error.to_string().contains("--allow-tell"), "{error}");
+}
