@@ -672,6 +672,7 @@ fn a_scanner_that_failed() {
     let held = Expected {
         stage: Some(Stage::Spam),
         class: Some(Class::Spam),
+        actions: "quarantine-notice",
         trail: "pppppmsss",
         ..held
     };

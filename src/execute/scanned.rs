@@ -110,7 +110,10 @@ impl Scanned {
         match (outcome(Stage::Virus), &self.virus) {
             (Outcome::Pass, Asked::Answered(found)) => {
                 lines.extend(edit::field("X-Virus-Status", "Clean"));
-                lines.extend(edit::field("X-Virus-Scanned", &found.version));
+                lines.extend(edit::field(
+                    "X-Virus-Scanned",
+                    &format!("clamd ({})", found.version),
+                ));
             }
             (Outcome::Skipped, Asked::TooLarge) => {
                 lines.extend(unscanned("X-Virus-Status", TOO_LARGE));

@@ -110,33 +110,32 @@ impl Policy {
     }
 
     pub(super) fn virus_stage(&self, plan: &mut Plan, scan: &VirusScan) {
-        let name = match scan {
-            _ if !self.virus => None,
-            VirusScan::NotScanned | VirusScan::Failed(OnError::Deliver | OnError::Tempfail) => None,
-            VirusScan::Failed(OnError::Quarantine) => {
-                hold_unscanned(plan, Stage::Virus, Class::Virus);
+        let entry = match scan {
+            VirusScan::Clean => None,
+            VirusScan::Infected(name) if name.is_empty() => Some("infected"),
+            VirusScan::Infected(name) => Some(name.as_str()),
+            VirusScan::Failed(OnError::Quarantine) => Some(SCANNER_ERROR),
+            VirusScan::NotScanned | VirusScan::Failed(_) => {
+                plan.trail.push(self.unasked(Stage::Virus));
                 return;
             }
-            VirusScan::Clean => {
-                plan.trail.push(Step::asked(Stage::Virus, None));
-                return;
-            }
-            VirusScan::Infected(name) => Some(name),
         };
-        let Some(name) = name else {
+        if !self.virus {
             plan.trail.push(self.unasked(Stage::Virus));
             return;
+        }
+        let hit = entry.map(by_scanner);
+        plan.trail.push(Step::asked(Stage::Virus, hit.clone()));
+        let Some(hit) = hit else { return };
+        let verdict = match scan {
+            VirusScan::Infected(_) => Verdict::Replace,
+            _ => Verdict::Quarantine,
         };
-        let named = if name.is_empty() { "infected" } else { name };
-        let hit = Hit {
-            entry: named.to_owned(),
-            origin: None,
-        };
-        plan.trail
-            .push(Step::asked(Stage::Virus, Some(hit.clone())));
-        plan.settle(Verdict::Replace, Stage::Virus, Class::Virus, hit);
-        plan.actions
-            .push(Action::ReportVirus { name: name.clone() });
+        plan.settle(verdict, Stage::Virus, Class::Virus, hit);
+        if let VirusScan::Infected(name) = scan {
+            let name = name.clone();
+            plan.actions.push(Action::ReportVirus { name });
+        }
     }
 
     /// A notice that comes back and is held itself is not told of by another one.
@@ -145,25 +144,21 @@ impl Policy {
             .spam
             .as_ref()
             .filter(|_| !exempt && plan.verdict == Verdict::Deliver);
-        let is_spam = match (asked, scan) {
-            (Some(spam), SpamScan::Judged { spam: said, score }) => Some(spam.says(said, score)),
-            (Some(_), SpamScan::Failed(OnError::Quarantine)) => {
-                hold_unscanned(plan, Stage::Spam, Class::Spam);
-                return;
+        let entry = match (asked, scan) {
+            (Some(spam), SpamScan::Judged { spam: said, score }) => {
+                Some(spam.says(said, score).then_some("spam"))
             }
+            (Some(_), SpamScan::Failed(OnError::Quarantine)) => Some(Some(SCANNER_ERROR)),
             _ => None,
         };
-        let (Some(spam), Some(is_spam)) = (asked, is_spam) else {
+        let (Some(spam), Some(entry)) = (asked, entry) else {
             plan.trail.push(self.unasked(Stage::Spam));
             return;
         };
-        let hit = is_spam.then(|| Hit {
-            entry: "spam".to_owned(),
-            origin: None,
-        });
+        let hit = entry.map(by_scanner);
         plan.trail.push(Step::asked(Stage::Spam, hit.clone()));
         let Some(hit) = hit else { return };
-        if !spam.quarantine {
+        if !spam.quarantine && hit.entry != SCANNER_ERROR {
             plan.mark = Some(spam.mark_subject.clone()).filter(|mark| !mark.is_empty());
             return;
         }
@@ -199,12 +194,10 @@ impl Spam {
     }
 }
 
-/// Nobody could look at the mail, and it shall not pass unseen.
-fn hold_unscanned(plan: &mut Plan, stage: Stage, class: Class) {
-    let hit = Hit {
-        entry: SCANNER_ERROR.to_owned(),
+/// What a scanner decided: no line of a file.
+fn by_scanner(entry: &str) -> Hit {
+    Hit {
+        entry: entry.to_owned(),
         origin: None,
-    };
-    plan.trail.push(Step::asked(stage, Some(hit.clone())));
-    plan.settle(Verdict::Quarantine, stage, class, hit);
+    }
 }

@@ -19,6 +19,8 @@ use crate::policy::{
 
 /// The folder that stands for the quarantine.
 pub const QUARANTINE: &str = "Quarantine";
+/// Why a stage that asks a scanner of ours has no counterpart.
+const ENGINE: &str = "a script asks no scanner: it sees header fields of one before it, if any";
 /// Redirects that Pigeonhole carries out for one mail unless told otherwise.
 const DEFAULT_REDIRECTS: usize = 4;
 /// Octets of a script that Pigeonhole reads unless told otherwise.
@@ -205,7 +207,13 @@ impl Writer<'_> {
 
     /// Stage 5. The report that stands in for an infected mail cannot be written by a script.
     fn virus(&mut self, field: Option<Finding<'_>>) -> Option<Node> {
-        let field = field.filter(|_| self.policy.virus)?;
+        if !self.policy.virus {
+            return None;
+        }
+        let Some(field) = field else {
+            self.differs("virus.scan", ENGINE);
+            return None;
+        };
         let reason = "an infected mail is held and no report is delivered in its place";
         self.differs("virus.scan", reason);
         let mut block = vec![file()];
@@ -223,7 +231,10 @@ impl Writer<'_> {
     /// Stage 6.
     fn spam(&mut self, field: Option<Finding<'_>>) -> Option<Node> {
         let spam = self.policy.spam.as_ref()?;
-        let field = field?;
+        let Some(field) = field else {
+            self.differs("spam.scan", ENGINE);
+            return None;
+        };
         let mut test = found(field);
         if !self.policy.allow.senders.is_empty() {
             test = Node::all(vec![test, Node::negated(is_set("allowed"))]);
