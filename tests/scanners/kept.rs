@@ -1,0 +1,48 @@
+//! The infected original: its owner sees it, the operator can have it.
+
+use serde_json::{Value, json};
+
+use crate::harness::{TARO, eventually};
+use crate::http::{get, request};
+use crate::mails;
+use crate::scene::with_clamd;
+use crate::virus::held;
+
+#[test]
+fn the_owner_sees_the_original_and_cannot_release_it() {
+    let (_clamd, scene) = with_clamd();
+    let raw = mails::infected();
+    assert_eq!(scene.taro(&raw).verdict(), "replace/virus");
+    scene.await_mail(TARO);
+    let entry = held(&scene, TARO);
+    let id = entry["id"].as_str().unwrap();
+    let listed = get(&scene, &format!("/v1/quarantine?mailbox={TARO}"));
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!(listed[0]["class"], "virus");
+
+    let path = format!("/v1/quarantine/{id}/release");
+    let body = json!({"as": "owner"}).to_string();
+    let (status, said) = request(&scene, "POST", &path, &body);
+    let said: Value = serde_json::from_slice(&said).unwrap();
+    assert_eq!(status, 403, "{said}");
+    assert_eq!(held(&scene, TARO)["state"], "held");
+    assert_eq!(scene.mailbox(TARO).len(), 1, "the report alone");
+
+    scene.cli(&["quarantine", "release", id]).success();
+    let mails = eventually("the original", || {
+        Some(scene.mailbox(TARO)).filter(|mails| mails.len() == 2)
+    });
+    let lf = String::from_utf8(raw).unwrap().replace("\r\n", "\n");
+    assert!(mails.iter().any(|mail| mail.ends_with(lf.as_bytes())));
+}
+
+#[test]
+fn without_keep_original_nothing_is_held() {
+    let engine = crate::clamd::Clamd::start();
+    let scene = crate::scene::Plan::new()
+        .virus(&crate::scene::clamd(engine.port, "keep_original: false"))
+        .start();
+    assert_eq!(scene.taro(&mails::infected()).verdict(), "replace/virus");
+    scene.await_mail(TARO);
+    assert!(scene.quarantine().is_empty());
+}
