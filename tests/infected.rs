@@ -19,7 +19,7 @@ use mail_parser::{MessageParser, MimeHeaders as _};
 use sekimori::agent::decide;
 use sekimori::config::{Config, Mailbox};
 use sekimori::deliver::{Endpoint, HopSettings, Maildir, MaildirSettings, NextHop, Protocol, Tls};
-use sekimori::execute::{Executor, Mail, Task};
+use sekimori::execute::{Executor, Mail, Scanned, Task};
 use sekimori::mail::{Address, Bounds, Client, Envelope, Infected, Message, ReversePath};
 use sekimori::policy::{AuthReport, ScanReport, SpamScan, VirusScan};
 use sekimori::relay::{Courier, Hops, Relay, RelaySettings, Retry};
@@ -78,15 +78,16 @@ fn hops(root: &Path) -> Arc<ArcSwap<Hops>> {
     }))
 }
 
-fn task(mail: &Mail, mailbox: Mailbox) -> Task {
+fn task(mail: &Mail, mailbox: Mailbox, scanned: &Arc<Scanned>) -> Task {
     let recipient = mailbox.policy.mailbox.clone();
     let arrival = mail.arrival(&recipient, false);
-    let plan = decide(&mailbox, &mail.message, &arrival, &mail.scan);
+    let plan = decide(&mailbox, &mail.message, &arrival, &scanned.report);
     let key = HandoffKey::new(&recipient.key(), "", &mail.digest);
     Task {
         id: Id::new(NOW),
         recipient,
         mailbox: Arc::new(mailbox),
+        scanned: scanned.clone(),
         plan,
         looping: false,
         key,
@@ -128,11 +129,6 @@ fn reports(cure: Option<Cure>, count: usize) -> Vec<Vec<u8>> {
             message: Message::parse(RAW.as_bytes(), &Bounds::default()),
             raw: Bytes::from_static(RAW.as_bytes()),
             received_at: NOW,
-            scan: ScanReport {
-                virus: VirusScan::Infected("Eicar".to_owned()),
-                spam: SpamScan::NotScanned,
-            },
-            cure,
             auth: AuthReport::default(),
             deadline: Instant::now() + Duration::from_secs(60),
             late: Instant::now() + Duration::from_secs(90),
@@ -140,6 +136,14 @@ fn reports(cure: Option<Cure>, count: usize) -> Vec<Vec<u8>> {
             unread: false,
             under_way: Vec::new().into(),
             config: Arc::new(config),
+        });
+        let scanned = Arc::new(Scanned {
+            report: ScanReport {
+                virus: VirusScan::Infected("Eicar".to_owned()),
+                spam: SpamScan::NotScanned,
+            },
+            cure,
+            ..Scanned::default()
         });
         let tasks: Vec<Task> = (0..count)
             .map(|at| {
@@ -149,7 +153,11 @@ fn reports(cure: Option<Cure>, count: usize) -> Vec<Vec<u8>> {
                 );
                 let path = format!("mailboxes/y.example/user{at}.yaml");
                 let path = root.path().join(path);
-                task(&mail, mail.config.parse_mailbox(&text, &path).unwrap())
+                task(
+                    &mail,
+                    mail.config.parse_mailbox(&text, &path).unwrap(),
+                    &scanned,
+                )
             })
             .collect();
         for result in executor.execute(&mail, &tasks.into()).await {

@@ -61,7 +61,7 @@ fn hold(store: &Store, mailbox: &str, received_at: i64) -> Id {
         received_at,
         entries: vec![FileEntry::Quarantine(entry.clone())],
     };
-    store.write_mail(&header, RAW).unwrap();
+    store.write_mail(&header, &[RAW]).unwrap();
     let mut batch = Batch::new();
     batch.put_quarantine(&entry);
     store.commit_blocking(batch).unwrap();
