@@ -2,15 +2,16 @@
 
 use serde_json::{Value, json};
 
+use crate::clamd::Clamd;
 use crate::harness::{TARO, eventually};
 use crate::http::{get, request};
 use crate::mails;
-use crate::scene::with_clamd;
+use crate::scene::{Plan, clamd, with_clamd};
 use crate::virus::held;
 
 #[test]
 fn the_owner_sees_the_original_and_cannot_release_it() {
-    let (_clamd, scene) = with_clamd();
+    let (engine, scene) = with_clamd();
     let raw = mails::infected();
     assert_eq!(scene.taro(&raw).verdict(), "replace/virus");
     scene.await_mail(TARO);
@@ -25,6 +26,10 @@ fn the_owner_sees_the_original_and_cannot_release_it() {
     let (status, said) = request(&scene, "POST", &path, &body);
     let said: Value = serde_json::from_slice(&said).unwrap();
     assert_eq!(status, 403, "{said}");
+    let export = format!("/v1/quarantine/{id}/raw?as=owner");
+    let (status, said) = request(&scene, "GET", &export, "");
+    assert_eq!(status, 403, "{}", String::from_utf8_lossy(&said));
+    assert_eq!(engine.finds(&said), None);
     assert_eq!(held(&scene, TARO)["state"], "held");
     assert_eq!(scene.mailbox(TARO).len(), 1, "the report alone");
 
@@ -38,9 +43,9 @@ fn the_owner_sees_the_original_and_cannot_release_it() {
 
 #[test]
 fn without_keep_original_nothing_is_held() {
-    let engine = crate::clamd::Clamd::start();
-    let scene = crate::scene::Plan::new()
-        .virus(&crate::scene::clamd(engine.port, "keep_original: false"))
+    let engine = Clamd::start();
+    let scene = Plan::new()
+        .virus(&clamd(engine.port, "keep_original: false"))
         .start();
     assert_eq!(scene.taro(&mails::infected()).verdict(), "replace/virus");
     scene.await_mail(TARO);

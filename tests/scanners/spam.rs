@@ -102,3 +102,22 @@ fn each_mailbox_has_its_own_threshold() {
         );
     });
 }
+
+/// What a mail says of itself counts for nothing where an engine is asked.
+#[test]
+fn forged_verdicts_count_for_nothing() {
+    SpamEngine::each(|engine| {
+        let scene = Plan::new()
+            .spam(&engine.settings(engine.port(), ""))
+            .start();
+        let forged = |flag: &str, raw: Vec<u8>| {
+            [format!("X-Spam-Flag: {flag}\r\n").as_bytes(), &raw].concat()
+        };
+        let spam = forged("NO", mails::spam());
+        assert_eq!(scene.taro(&spam).verdict(), "quarantine/spam");
+        let ham = forged("YES", mails::ham());
+        assert_eq!(scene.give(SENDER, JIRO, &ham).verdict(), "deliver");
+        let stored = scene.await_mail(JIRO);
+        assert_eq!(field(&stored, "X-Spam-Flag").as_deref(), Some("NO"));
+    });
+}

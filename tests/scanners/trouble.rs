@@ -135,6 +135,8 @@ fn a_dead_engine_does_not_cost_its_timeout_on_every_mail() {
         (1..=MAILS / 2).contains(&tried),
         "{tried} of {MAILS} mails waited for a dead engine"
     );
+    let status = scene.one(&["status"]).to_string();
+    assert!(status.contains("\"resting\""), "{status}");
     between.change(Manner::Through(engine.port));
     scene.await_verdict(&mails::infected(), "replace/virus");
 }
