@@ -45,7 +45,7 @@ fuzz_target!(|input: &[u8]| {
     let Some((&options, input)) = input.split_first() else {
         return;
     };
-    within((4 << 20) + 64 * input.len(), || {
+    within((24 << 20) + 64 * input.len(), || {
         let mut texts = texts(input);
         let mut next = || texts.next().unwrap_or_default();
         let filling = Filling {

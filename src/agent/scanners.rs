@@ -11,8 +11,12 @@ use crate::execute::{Asked, Scanned};
 use crate::mail::{Bounds, Envelope, Message, edit};
 use crate::policy::{ScanReport, Score, Screening, SpamScan, VirusScan};
 use crate::scan::{
-    self, Clamd, Controller, Rspamd, ScanError, SpamFinding, Spamd, State, Upstream,
+    self, Clamd, Controller, Rspamd, ScanError, SpamFinding, Spamd, State, Upstream, VirusFinding,
 };
+
+/// clamd looks 17 levels deep (`MaxRecursion`) and calls clean what is deeper. Archives nest too, so
+/// half of that is left to them.
+const DEEP: usize = 8;
 
 /// The scanners of the settings of the moment.
 #[derive(Debug)]
@@ -202,10 +206,7 @@ impl Scanners {
         let virus = async {
             match self.virus.as_ref().filter(|_| wanted.virus) {
                 Some(_) if too_large(mail, &self.settings.virus) => Asked::TooLarge,
-                Some(clamd) => {
-                    let whole = [trace(mail), divider(mail), mail.raw.clone()];
-                    asked("virus", clamd.scan(&scan::Mail::of(&whole), deadline).await)
-                }
+                Some(clamd) => asked("virus", virus_scan(clamd, mail, deadline).await),
                 None => Asked::No,
             }
         };
@@ -240,10 +241,7 @@ impl Scanners {
         if let (VirusScan::Infected(_), Some(clamd), Some(bounds)) =
             (&scanned.report.virus, &self.virus, mail.bounds)
         {
-            let scan = async |pieces: Vec<Bytes>| {
-                let found = clamd.scan(&scan::Mail::of(&pieces), deadline).await?;
-                Ok::<_, ScanError>(found.virus)
-            };
+            let scan = |pieces| scan_pieces(clamd, pieces, deadline);
             scanned.cure = Some(scan::cure(mail.raw, &trace(mail), bounds, scan).await);
         }
         scanned
@@ -274,6 +272,30 @@ impl SpamEngine {
             Self::Spamd(spamd) => spamd.scan(&asked, deadline).await,
         }
     }
+}
+
+/// The whole; and each part of a mail that nests so deep that clamd may not have looked at all of it.
+async fn virus_scan(
+    clamd: &Clamd,
+    mail: &Question<'_>,
+    deadline: Instant,
+) -> Result<VirusFinding, ScanError> {
+    let whole = [trace(mail), divider(mail), mail.raw.clone()];
+    let mut found = clamd.scan(&scan::Mail::of(&whole), deadline).await?;
+    if let (None, Some(bounds), true) = (&found.virus, mail.bounds, mail.message.depth > DEEP) {
+        let scan = |pieces| scan_pieces(clamd, pieces, deadline);
+        found.virus = scan::in_parts(mail.raw, &trace(mail), bounds, scan).await?;
+    }
+    Ok(found)
+}
+
+async fn scan_pieces(
+    clamd: &Clamd,
+    pieces: Vec<Bytes>,
+    deadline: Instant,
+) -> Result<Option<String>, ScanError> {
+    let found = clamd.scan(&scan::Mail::of(&pieces), deadline).await?;
+    Ok(found.virus)
 }
 
 fn too_large(mail: &Question<'_>, scanner: &config::Scanner) -> bool {

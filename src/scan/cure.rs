@@ -89,6 +89,33 @@ where
     nothing(infected)
 }
 
+/// Scans each part of a mail alone: the first virus that is found. For a mail that nests deeper than
+/// the engine looks, which may call it clean.
+///
+/// # Errors
+/// The first one of `scan`.
+pub async fn in_parts<S, F, E>(
+    raw: &Bytes,
+    trace: &Bytes,
+    bounds: &Bounds,
+    scan: S,
+) -> Result<Option<String>, E>
+where
+    S: Fn(Vec<Bytes>) -> F,
+    F: Future<Output = Result<Option<String>, E>>,
+{
+    let (mail, limits) = (raw.clone(), *bounds);
+    let read = spawn_blocking(move || parts(&mail, &limits)).await;
+    for part in &read.unwrap_or_default() {
+        let undecoded = || raw.slice(part.body.clone());
+        let body = decoded(raw, part).await.unwrap_or_else(undecoded);
+        if let Some(virus) = scan(alone(trace, part, body)).await? {
+            return Ok(Some(virus));
+        }
+    }
+    Ok(None)
+}
+
 /// What is read of the mail itself.
 struct Read {
     parts: Vec<Part>,
@@ -146,13 +173,7 @@ where
         if body.is_empty() {
             continue;
         }
-        let pieces = if part.is_message() {
-            let divider = Bytes::from_static(edit::divider([body.as_ref()]));
-            vec![trace.clone(), divider, body]
-        } else {
-            vec![body]
-        };
-        match scan(pieces).await {
+        match scan(alone(trace, part, body)).await {
             Ok(None) => {}
             Ok(Some(virus)) => found.push((index, virus)),
             Err(_) => {
@@ -166,6 +187,16 @@ where
     Search {
         found,
         is_complete: true,
+    }
+}
+
+/// A part as it is scanned: a message as a mail.
+fn alone(trace: &Bytes, part: &Part, body: Bytes) -> Vec<Bytes> {
+    if part.is_message() {
+        let divider = Bytes::from_static(edit::divider([body.as_ref()]));
+        vec![trace.clone(), divider, body]
+    } else {
+        vec![body]
     }
 }
 

@@ -29,7 +29,7 @@ use bytes::Bytes;
 use crate::mail::is_harmful;
 
 pub use clamd::Clamd;
-pub use cure::{Cure, Remains, cure};
+pub use cure::{Cure, Remains, cure, in_parts};
 pub use error::ScanError;
 pub use gate::{EXCHANGES, State};
 pub use rspamd::{Controller, Rspamd};

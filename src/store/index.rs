@@ -398,11 +398,7 @@ impl Index {
     }
 
     /// The first key from `from` up to but without `to`.
-    pub(crate) fn first_between(
-        &self,
-        from: &[u8],
-        to: &[u8],
-    ) -> Result<Option<IVec>, StoreError> {
+    pub(crate) fn first_between(&self, from: &[u8], to: &[u8]) -> Result<Option<IVec>, StoreError> {
         if from >= to {
             return Ok(None);
         }
