@@ -264,6 +264,7 @@ fn nothing_infected_goes_out_and_the_sender_hears_nothing() {
         let clean = mails::ham();
         scene.taro(&clean);
         scene.relay.await_mail(SENDER);
+        scene.await_empty_queue();
         assert_eq!(scene.relay.mails_to("home@else.example").len(), {
             let cleaned = found
                 .iter()
