@@ -75,6 +75,7 @@ impl Daemon {
     pub async fn start(config: Config, config_path: Option<PathBuf>) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let store = open_store(&config).await?;
+        notices::begin(&store, &config.quarantine.notice).await;
         let loop_secret = loop_secret(&config.store.path)?;
         let hops = Arc::new(ArcSwap::from_pointee(settings::hops(&config)?));
         let directory = Arc::new(Directory::new(config.clone()));

@@ -30,6 +30,33 @@ const QUEUE: u64 = 50_000;
 /// Beyond so many of one mailbox it is told nothing today; what is new is new tomorrow too.
 const QUEUE_OF_A_MAILBOX: u64 = 10_000;
 
+/// A store that knows of no round begins with the next one. To be called before any mail comes in.
+pub(super) async fn begin(store: &Store, notice: &NoticeTime) {
+    let Some((at, next)) = around(notice, now()) else {
+        return;
+    };
+    let store = store.clone();
+    let begun = blocking(move || match store.last_round()? {
+        Some(_) => Ok(false),
+        None => end(&store, at).map(|()| true),
+    });
+    match begun.await {
+        Ok(true) => {
+            let next = crate::view::time(next);
+            tracing::info!(%next, "the daily notices begin");
+        }
+        Ok(false) => {}
+        Err(error) => tracing::error!(%error, "daily notices"),
+    }
+}
+
+/// The round of that moment is over.
+fn end(store: &Store, at: i64) -> Result<(), StoreError> {
+    let mut batch = Batch::new();
+    batch.put_round(at);
+    store.commit_blocking(batch)
+}
+
 /// Tells owners once a day what is held for them.
 pub(super) async fn daily(shared: Arc<Shared>, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
@@ -78,7 +105,7 @@ enum Round {
     Tell,
     /// It is over.
     Over,
-    /// It counts as over: there was none before, or the clock was far ahead at the last one.
+    /// It counts as over: none is known, or the clock was far ahead at the last one.
     Skip,
 }
 
@@ -103,12 +130,7 @@ async fn round(shared: &Arc<Shared>, (at, next): (i64, i64)) -> Result<(), Store
         },
     };
     let store = shared.store.clone();
-    blocking(move || {
-        let mut batch = Batch::new();
-        batch.put_round(at);
-        store.commit_blocking(batch)
-    })
-    .await?;
+    blocking(move || end(&store, at)).await?;
     let next = crate::view::time(next);
     match told {
         Some(notices) => tracing::info!(notices, %next, "the daily notices are queued"),

@@ -28,10 +28,6 @@ impl Days {
         let daemon = site
             .with("quarantine: {retention: 7d}", &quarantine)
             .start();
-        eventually("the first day begins", || {
-            let log = daemon.log();
-            log.contains("the daily notices begin").then_some(())
-        });
         Self {
             daemon,
             quarantine,

@@ -79,8 +79,8 @@ fn a_crash_after_the_commit_keeps_what_it_named() {
     let raw = mail("a@friend.example", "offer");
     let mut daemon = Site::new()
         .with_mailbox(TARO, HOLD)
-        // The first commit makes the index.
-        .with_environment("SEKIMORI_KILL_AT", "committed:2")
+        // The first commit makes the index, the second begins the daily notices.
+        .with_environment("SEKIMORI_KILL_AT", "committed:3")
         .start();
     die_of(&mut daemon, &[TARO], &raw);
     daemon.site.clear_environment();
