@@ -126,8 +126,7 @@ impl Scanned {
         match (outcome(Stage::Spam), &self.spam) {
             (outcome @ (Outcome::Pass | Outcome::Match), Asked::Answered(found)) => {
                 let own = policy.spam.as_ref().and_then(|spam| spam.score);
-                let required = own.unwrap_or(Score::of(found.required));
-                lines.extend(judged(found, outcome == Outcome::Match, required));
+                lines.extend(judged(found, outcome == Outcome::Match, own));
             }
             (Outcome::Skipped, Asked::TooLarge) if !exempt(plan) => {
                 lines.extend(unscanned("X-Spam-Status", TOO_LARGE));
@@ -150,7 +149,9 @@ fn exempt(plan: &Plan) -> bool {
     plan.trail.iter().any(allowed)
 }
 
-fn judged(found: &SpamFinding, spam: bool, required: Score) -> Vec<u8> {
+/// `own` is the mailbox's threshold. Without it rspamd's action decided, not the score from which on
+/// it would reject.
+fn judged(found: &SpamFinding, spam: bool, own: Option<Score>) -> Vec<u8> {
     let (flag, word) = if spam { ("YES", "Yes") } else { ("NO", "No") };
     let score = Score::of(found.score);
     let names: Vec<&str> = found
@@ -163,8 +164,12 @@ fn judged(found: &SpamFinding, spam: bool, required: Score) -> Vec<u8> {
         [] => "none".to_owned(),
         names => names.join(", "),
     };
+    let by = match (own, &found.action) {
+        (None, Some(action)) => format!("action=\"{action}\""),
+        (own, _) => format!("required={}", own.unwrap_or(Score::of(found.required))),
+    };
     let engine = found.engine;
-    let status = format!("{word}, score={score} required={required} engine={engine} tests={tests}");
+    let status = format!("{word}, score={score} {by} engine={engine} tests={tests}");
     [
         edit::field("X-Spam-Flag", flag),
         edit::field("X-Spam-Score", &score.to_string()),
