@@ -8,6 +8,7 @@
 //! * After a write error sled refuses everything until it is opened again, which needs space; the
 //!   committer opens it again by itself. After a sync error nothing is believed any more.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -185,14 +186,12 @@ impl Shared {
     /// An outgoing item of a mailbox came or went.
     pub(crate) fn count_outgoing(&self, mailbox: String, came: bool) {
         let mut counts = self.outgoing_of();
-        let count = counts.entry(mailbox).or_default();
-        *count = if came {
-            count.saturating_add(1)
-        } else {
-            count.saturating_sub(1)
-        };
-        if *count == 0 {
-            counts.retain(|_, count| *count > 0);
+        match counts.entry(mailbox) {
+            Entry::Vacant(place) if came => drop(place.insert(1)),
+            Entry::Vacant(_) => {}
+            Entry::Occupied(mut place) if came => *place.get_mut() += 1,
+            Entry::Occupied(place) if *place.get() <= 1 => drop(place.remove()),
+            Entry::Occupied(mut place) => *place.get_mut() -= 1,
         }
     }
 
@@ -733,6 +732,25 @@ mod tests {
             received_at: 1,
             body: serde_json::Value::Null,
         }
+    }
+
+    #[test]
+    fn a_mailbox_without_outgoing_mail_is_not_counted() {
+        let (_dir, index) = open();
+        let count = |mailbox: &str, came| index.shared.count_outgoing(mailbox.to_owned(), came);
+        for (mailbox, came, expected) in [
+            ("a", false, 0),
+            ("a", true, 1),
+            ("a", true, 2),
+            ("b", true, 1),
+            ("a", false, 1),
+            ("b", false, 0),
+            ("a", false, 0),
+        ] {
+            count(mailbox, came);
+            assert_eq!(index.outgoing_count_of(mailbox), expected);
+        }
+        assert!(index.shared.outgoing_of().is_empty());
     }
 
     #[test]
