@@ -163,12 +163,40 @@ fn what_is_gone_leaves_the_list_and_what_moves_stays_told() {
     assert_eq!(holders(&store), [Holder::of(TARO)].into());
     store.quarantine_purge(QuarantineFilter::default()).unwrap();
     assert_eq!(holders(&store), [].into());
+    store.forget_told().unwrap();
     // Marks of those who hold nothing are gone too, and what comes now is new.
     let again = hold(&store, TARO, NOW);
     for mailbox in [TARO, JIRO] {
         assert_eq!(store.told(Holder::of(mailbox)).unwrap(), None);
     }
     assert_eq!(new(&store, TARO, store.commits().unwrap()), [again].into());
+}
+
+#[test]
+fn the_marks_of_many_who_hold_nothing_go_in_few_commits() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let held = hold(&store, TARO, NOW);
+    let told = Told {
+        commit: store.commits().unwrap(),
+        round: NOW,
+    };
+    let mut batch = Batch::new();
+    batch.put_told(Holder::of(TARO), told);
+    for n in 0..12_000 {
+        batch.put_told(Holder::of(&format!("m{n}@example.jp")), told);
+    }
+    store.commit_blocking(batch).unwrap();
+    let before = store.commits().unwrap();
+    assert_eq!(holders(&store), [Holder::of(TARO)].into());
+    assert_eq!(store.commits().unwrap(), before, "looking changes nothing");
+    store.forget_told().unwrap();
+    assert_eq!(store.commits().unwrap(), before + 12);
+    assert!(!store.is_in_doubt(NOW), "nothing was lost on the way");
+    assert_eq!(store.told(Holder::of("m7@example.jp")).unwrap(), None);
+    assert_eq!(store.told(Holder::of(TARO)).unwrap(), Some(told));
+    assert_eq!(new(&store, TARO, store.commits().unwrap()), [].into());
+    assert_eq!(store.held_by(Holder::of(TARO)).count(), 1, "{held}");
 }
 
 #[test]

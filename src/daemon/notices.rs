@@ -104,6 +104,7 @@ async fn round(shared: &Arc<Shared>, (at, next): (i64, i64)) -> Result<(), Store
     };
     let store = shared.store.clone();
     blocking(move || {
+        store.forget_told()?;
         let mut batch = Batch::new();
         batch.put_round(at);
         store.commit_blocking(batch)

@@ -13,7 +13,7 @@ use super::{Id, QuarantineEntry, Store, StoreError};
 
 /// Octets of an id in keys.
 const ID: usize = 26;
-/// Entries that are listed anew in one commit.
+/// Keys that are written or removed in one commit.
 const CHUNK: usize = 1000;
 
 /// A mailbox that has held mail, or had some.
@@ -46,29 +46,54 @@ impl Store {
     }
 
     /// The next mailbox with held mail behind `after`, in no order that means anything; with `None`
-    /// the first. Marks of mailboxes that hold nothing any more are removed on the way.
+    /// the first.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] and kin.
     pub fn next_holder(&self, after: Option<Holder>) -> Result<Option<Holder>, StoreError> {
-        let index = &self.0.index;
-        let mut from = after.map_or_else(|| vec![tag::HOLDER], end);
-        loop {
-            let Some(key) = index.first_between(&from, &[tag::HOLDER + 1])? else {
-                return Ok(None);
-            };
-            let Some(holder) = split(&key).map(|(holder, _)| holder) else {
-                from = [key.as_ref(), [0].as_slice()].concat();
-                continue;
-            };
-            if index.first_between(&first(holder), &end(holder))?.is_some() {
+        let mut last = after;
+        while let Some(holder) = self.next_named(last)? {
+            if self.holds(holder)? {
                 return Ok(Some(holder));
             }
-            let mut batch = Batch::new();
-            batch.remove_key(key.to_vec());
-            self.submit(batch);
-            from = end(holder);
+            last = Some(holder);
         }
+        Ok(None)
+    }
+
+    /// Removes the marks of mailboxes that hold nothing any more: what comes to them is new
+    /// without one. Not while owners are being told.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn forget_told(&self) -> Result<(), StoreError> {
+        let mut batch = Batch::new();
+        let mut last = None;
+        while let Some(holder) = self.next_named(last)? {
+            if !self.holds(holder)? {
+                batch.remove_key(mark(holder));
+                flush(&self.0.index, &mut batch, CHUNK)?;
+            }
+            last = Some(holder);
+        }
+        flush(&self.0.index, &mut batch, 1)
+    }
+
+    /// The next mailbox that has an entry or a mark.
+    fn next_named(&self, after: Option<Holder>) -> Result<Option<Holder>, StoreError> {
+        let mut from = after.map_or_else(|| vec![tag::HOLDER], end);
+        while let Some(key) = self.0.index.first_between(&from, &[tag::HOLDER + 1])? {
+            match split(&key) {
+                Some((holder, _)) => return Ok(Some(holder)),
+                None => from = [key.as_ref(), [0].as_slice()].concat(),
+            }
+        }
+        Ok(None)
+    }
+
+    fn holds(&self, holder: Holder) -> Result<bool, StoreError> {
+        let entry = self.0.index.first_between(&first(holder), &end(holder))?;
+        Ok(entry.is_some())
     }
 
     /// What a mailbox holds, with the number of the commit that brought each, in the order of time,
@@ -153,15 +178,11 @@ pub(super) fn is_entry(key: &[u8]) -> bool {
 pub(super) fn list_anew(index: &Index) -> Result<(), StoreError> {
     let value = encode_number(commits(index)?);
     let mut batch = Batch::new();
-    let flush = |batch: &mut Batch, least: usize| match batch.changes.len() >= least {
-        true => index.commit_blocking(std::mem::take(batch)),
-        false => Ok(()),
-    };
     for entry in index.records::<QuarantineEntry>(tag::QUARANTINE, b"") {
         let key = key(&entry?);
         if index.get(&key)?.is_none() {
             batch.changes.push((key, Some(value.clone())));
-            flush(&mut batch, CHUNK)?;
+            flush(index, &mut batch, CHUNK)?;
         }
     }
     for pair in index.scan(vec![tag::HOLDER], vec![tag::HOLDER + 1]) {
@@ -173,10 +194,18 @@ pub(super) fn list_anew(index: &Index) -> Result<(), StoreError> {
         };
         if stray {
             batch.remove_key(key.to_vec());
-            flush(&mut batch, CHUNK)?;
+            flush(index, &mut batch, CHUNK)?;
         }
     }
-    flush(&mut batch, 1)
+    flush(index, &mut batch, 1)
+}
+
+/// Commits what has come together, if it is so much.
+fn flush(index: &Index, batch: &mut Batch, least: usize) -> Result<(), StoreError> {
+    match batch.changes.len() >= least {
+        true => index.commit_blocking(std::mem::take(batch)),
+        false => Ok(()),
+    }
 }
 
 fn commits(index: &Index) -> Result<u64, StoreError> {
