@@ -25,7 +25,7 @@ use tokio::sync::broadcast;
 
 use super::batch::{self, Batch, tag};
 use super::committer::Committer;
-use super::holders;
+use super::holders::Census;
 use super::mailfile::{make_folder, sync_folder};
 use super::record::{self, Record, checksum};
 use super::{Id, OutgoingItem, QuarantineEntry, QuarantineState, Shelf, StoreError};
@@ -582,8 +582,10 @@ fn load(db: &sled::Db, seq: u64, found: &mut Found) -> Result<Option<Totals>, St
         seq: totals.seq,
         ..Totals::default()
     };
+    let (mut entries, mut listed) = (Census::default(), Census::default());
     for pair in db.scan_prefix([tag::QUARANTINE]) {
         let entry: QuarantineEntry = record::decode(&pair.map_err(failed)?.1)?;
+        entries.add(entry.id);
         seen.quarantine += 1;
         seen.quarantine_bytes += entry.size;
         if entry.state == QuarantineState::Releasing {
@@ -598,11 +600,11 @@ fn load(db: &sled::Db, seq: u64, found: &mut Found) -> Result<Option<Totals>, St
             found.sending.push(item);
         }
     }
-    let mut listed = 0;
-    for key in db.scan_prefix([tag::HOLDER]).keys() {
-        listed += u64::from(holders::is_entry(&key.map_err(failed)?));
+    for pair in db.scan_prefix([tag::HOLDER]) {
+        let (key, value) = pair.map_err(failed)?;
+        listed.add_listed(&key, &value);
     }
-    found.unlisted = listed != seen.quarantine;
+    found.unlisted = listed != entries;
     if seen == totals {
         Ok(Some(totals))
     } else {
