@@ -113,8 +113,8 @@ pub(crate) struct Found {
     pub(crate) releasing: Vec<Id>,
     /// Outgoing items of each mailbox.
     pub(crate) outgoing_of: HashMap<String, u64>,
-    /// The lists of the mailboxes' entries do not have every entry, or more.
-    pub(crate) unlisted: bool,
+    /// How many entries there are, where the lists of the mailboxes' entries do not have just these.
+    pub(crate) unlisted: Option<u64>,
     /// Nothing says which commit was the last: later ones may be lost.
     pub(crate) unsure: bool,
 }
@@ -604,7 +604,7 @@ fn load(db: &sled::Db, seq: u64, found: &mut Found) -> Result<Option<Totals>, St
         let (key, value) = pair.map_err(failed)?;
         listed.add_listed(&key, &value);
     }
-    found.unlisted = listed != entries;
+    found.unlisted = (listed != entries).then_some(seen.quarantine);
     if seen == totals {
         Ok(Some(totals))
     } else {

@@ -46,7 +46,7 @@ impl Store {
     }
 
     /// The quarantine entries that match, in the order of time, read as they are asked for; with a
-    /// mailbox none but its own are read. An entry that cannot be read is an error in its place.
+    /// mailbox none but its own are read, unless [`unlisted`](super::OpenReport::unlisted). An entry that cannot be read is an error in its place.
     pub fn quarantine_list(
         &self,
         filter: QuarantineFilter,
@@ -55,8 +55,10 @@ impl Store {
         let index = &self.0.index;
         let (mut of_one, mut of_all) = (None, None);
         match &filter.mailbox {
-            Some(mailbox) => of_one = Some(self.listed_since(mailbox, from)),
-            None => of_all = Some(index.records(tag::QUARANTINE, from.as_str().as_bytes())),
+            Some(mailbox) if !self.0.opened.unlisted => {
+                of_one = Some(self.listed_since(mailbox, from))
+            }
+            _ => of_all = Some(index.records(tag::QUARANTINE, from.as_str().as_bytes())),
         }
         let entries = of_one.into_iter().flatten();
         let entries = entries.chain(of_all.into_iter().flatten());
