@@ -130,7 +130,11 @@ async fn round(shared: &Arc<Shared>, (at, next): (i64, i64)) -> Result<(), Store
         },
     };
     let store = shared.store.clone();
-    blocking(move || end(&store, at)).await?;
+    blocking(move || {
+        store.forget_told()?;
+        end(&store, at)
+    })
+    .await?;
     let next = crate::view::time(next);
     match told {
         Some(notices) => tracing::info!(notices, %next, "the daily notices are queued"),

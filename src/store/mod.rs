@@ -151,8 +151,9 @@ impl Store {
     }
 
     /// Writes the octets of `pieces`, one after the other, as one mail file, with a link for each
-    /// entry of `header`. Durable when it returns; on an error nothing is left. Needs no entry in the index yet: what is never
-    /// committed is never sent nor shown, and goes by [`Store::clear_prepared`].
+    /// entry of `header`. Durable when it returns; on an error nothing is left. Needs no entry in
+    /// the index yet: what is never committed is never sent nor shown, and goes by
+    /// [`Store::clear_prepared`].
     ///
     /// # Errors
     /// [`StoreError::Full`] and kin; [`StoreError::TooLarge`] for a header over 4 MiB;
@@ -267,12 +268,7 @@ impl Store {
     /// Whether `bytes` fit on the disk with a reserve of 32 MiB and 64 inodes for the index; to be
     /// asked at `MAIL`. A file system that does not say counts as having room.
     pub fn has_room(&self, bytes: u64) -> bool {
-        let Ok(stat) = rustix::fs::statvfs(&self.0.settings.path) else {
-            return true;
-        };
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        let inodes = stat.f_files == 0 || stat.f_favail >= RESERVE_INODES;
-        free >= bytes.saturating_add(RESERVE) && inodes
+        room_at(&self.0.settings.path, bytes)
     }
 
     /// Makes the ballast again once there is space for it.
@@ -313,6 +309,16 @@ pub async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(StoreError::Damaged(error.to_string())))
+}
+
+/// See [`Store::has_room`].
+fn room_at(path: &Path, bytes: u64) -> bool {
+    let Ok(stat) = rustix::fs::statvfs(path) else {
+        return true;
+    };
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let inodes = stat.f_files == 0 || stat.f_favail >= RESERVE_INODES;
+    free >= bytes.saturating_add(RESERVE) && inodes
 }
 
 fn make_root(path: &Path) -> Result<(), StoreError> {
