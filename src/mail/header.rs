@@ -149,6 +149,28 @@ fn without_fields<E>(
     keep(at..block.len())
 }
 
+/// Gives the text of each field of that name in the header at the beginning of `raw` to `read`, up to
+/// the first that it makes something of. No bound of [`Bounds`] hides a field from it; of each value
+/// the first 4 KiB are read.
+pub fn find_field<T>(
+    raw: &[u8],
+    name: &str,
+    mut read: impl FnMut(&str) -> Option<T>,
+) -> Option<T> {
+    let mut found = None;
+    each_field(raw, preamble(raw), |mut field| {
+        let written = raw.get(field.name.clone()).unwrap_or_default();
+        let is_it = written
+            .trim_ascii_end()
+            .eq_ignore_ascii_case(name.as_bytes());
+        if found.is_none() && is_it {
+            field.value.end = field.value.end.min(field.value.start + MAX_MIME_FIELD);
+            found = read(&field.field(raw).text());
+        }
+    });
+    found
+}
+
 fn scan_from(raw: &[u8], start: usize, bounds: &Bounds) -> Scan {
     let mut fields: Vec<Field> = Vec::new();
     let mut exceeded = None;
