@@ -115,18 +115,17 @@ pub(super) fn without<E>(
     without_fields(block, preamble(block), of_name, keep)
 }
 
-/// The places of a part's header block without its `Content-` fields, however many there are.
-pub(super) fn without_content(block: &[u8]) -> Vec<Range<usize>> {
-    let mut kept = Vec::new();
+/// Gives the places of a part's header block without its `Content-` fields to `keep`, up to its first
+/// error.
+pub(super) fn without_content<E>(
+    block: &[u8],
+    keep: impl FnMut(Range<usize>) -> Result<(), E>,
+) -> Result<(), E> {
     let of_content = |name: &[u8]| {
         let start = name.get(..MIME_PREFIX.len()).unwrap_or_default();
         start.eq_ignore_ascii_case(MIME_PREFIX)
     };
-    let _ = without_fields(block, 0, of_content, |piece| {
-        kept.push(piece);
-        Ok::<(), ()>(())
-    });
-    kept
+    without_fields(block, 0, of_content, keep)
 }
 
 fn without_fields<E>(
