@@ -168,7 +168,8 @@ impl Agent {
                 if scanners.must_ask(wanted) {
                     return Err((screened, wanted));
                 }
-                let scanned = scanners.upstream(&mail.message, mail.envelope.client.trusted);
+                let readable = (!mail.unread).then_some(mail.raw.as_ref());
+                let scanned = scanners.upstream(readable, mail.envelope.client.trusted);
                 Ok(decide_all(&mail, &shares, screened, &Arc::new(scanned)))
             })
         };

@@ -124,8 +124,8 @@ impl Scanners {
     }
 
     /// What is known without asking an engine: header fields of scanners before us, which count
-    /// from a trusted client only.
-    pub fn upstream(&self, message: &Message, trusted: bool) -> Scanned {
+    /// from a trusted client only. `raw`: the mail; `None` = nobody looks into it.
+    pub fn upstream(&self, raw: Option<&[u8]>, trusted: bool) -> Scanned {
         let field = |engine: &Engine| match engine {
             Engine::Upstream { header, value } if trusted => Some(Upstream {
                 header: header.clone(),
@@ -133,17 +133,16 @@ impl Scanners {
             }),
             _ => None,
         };
+        let finding = |engine: &Engine| Some(field(engine)?.finding(raw?));
         let report = ScanReport {
-            virus: match field(&self.settings.virus.engine) {
+            virus: match finding(&self.settings.virus.engine) {
                 None => VirusScan::NotScanned,
-                Some(field) => field
-                    .finding(&message.header)
-                    .map_or(VirusScan::Clean, VirusScan::Infected),
+                Some(found) => found.map_or(VirusScan::Clean, VirusScan::Infected),
             },
-            spam: match field(&self.settings.spam.engine) {
+            spam: match finding(&self.settings.spam.engine) {
                 None => SpamScan::NotScanned,
-                Some(field) if field.finding(&message.header).is_some() => SpamScan::SPAM,
-                Some(_) => SpamScan::HAM,
+                Some(Some(_)) => SpamScan::SPAM,
+                Some(None) => SpamScan::HAM,
             },
         };
         Scanned {
@@ -202,7 +201,8 @@ impl Scanners {
     /// Asks both at the same time, until `deadline` at most.
     pub async fn ask(&self, mail: &Question<'_>, wanted: Wanted, deadline: Instant) -> Scanned {
         let trusted = mail.envelope.client.trusted;
-        let mut scanned = self.upstream(mail.message, trusted);
+        let readable = mail.bounds.map(|_| mail.raw.as_ref());
+        let mut scanned = self.upstream(readable, trusted);
         let virus = async {
             match self.virus.as_ref().filter(|_| wanted.virus) {
                 Some(_) if too_large(mail, &self.settings.virus) => Asked::TooLarge,

@@ -67,8 +67,8 @@ impl DryRun {
     }
 
     /// What scanners before us say of it, by its header fields.
-    pub(super) fn upstream(&self, message: &Message, trusted: bool) -> Scanned {
-        Scanners::new(&self.config.scanners).upstream(message, trusted)
+    pub(super) fn upstream(&self, raw: &[u8], trusted: bool) -> Scanned {
+        Scanners::new(&self.config.scanners).upstream(Some(raw), trusted)
     }
 
     /// What the daemon's own scanners say of it, if the mailbox wants to know.

@@ -45,7 +45,7 @@ pub(super) fn explain(global: &Global, options: &Options, out: &mut dyn Write) -
         now: jiff::Timestamp::now().as_second(),
         trusted_client: true,
         auth: AuthReport::default(),
-        scanned: dry_run.upstream(&message, true),
+        scanned: dry_run.upstream(&raw, true),
         message: &message,
     };
     if options.scan {

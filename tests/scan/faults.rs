@@ -60,6 +60,7 @@ fn kind(error: &ScanError) -> &'static str {
         ScanError::Nonsense { .. } => "nonsense",
         ScanError::Refused { .. } => "refused",
         ScanError::TooLarge { .. } => "too large",
+        ScanError::Ours => "ours",
         ScanError::Resting { .. } => "resting",
     }
 }
