@@ -8,7 +8,7 @@ use crate::config::{Config, Mailbox};
 use crate::mail::compose::{self, Infection, Letter, Original, Report, Rest};
 use crate::mail::notice::{self, Daily, HeldEntry, Reason};
 use crate::mail::{Address, compose::Mailbox as Named};
-use crate::policy::{NotifyField, Stage};
+use crate::policy::{NotifyField, SCANNER_ERROR, Stage};
 use crate::scan::Remains;
 use crate::store::{Id, QuarantineEntry};
 use crate::view::zoned;
@@ -211,6 +211,7 @@ pub(crate) fn held_entry(held: &QuarantineEntry, timezone: &TimeZone, expiring: 
             Some(Stage::RejectFromSuffixes) => Reason::FromSuffix(entry),
             Some(Stage::RejectSubjectContains) => Reason::SubjectContains(entry),
             Some(Stage::RejectHeaders) => Reason::Header(entry),
+            _ if entry == SCANNER_ERROR => Reason::NotScanned,
             _ => Reason::Spam,
         },
     }

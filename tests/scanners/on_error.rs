@@ -76,3 +76,20 @@ fn quarantine_holds_in_the_scanners_stage_and_class() {
         assert!(scene.mailbox(TARO).is_empty());
     });
 }
+
+#[test]
+fn a_notice_does_not_call_spam_what_no_scanner_has_seen() {
+    let scene = Plan::new()
+        .spam(&rspamd(closed_port(), "on_error: quarantine"))
+        .mailbox(
+            TARO,
+            "language: en\nspam: {scan: true, quarantine: true, notice: each}\n",
+        )
+        .start();
+    assert_eq!(scene.taro(&mails::ham()).verdict(), "quarantine/spam");
+    let notice = String::from_utf8(scene.await_mail(TARO)).unwrap();
+    assert!(
+        notice.contains("Reason: could not be checked for spam\n"),
+        "{notice}"
+    );
+}
