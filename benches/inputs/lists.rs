@@ -12,7 +12,7 @@ const KANJI: &str =
     "特別限定無料当選現金副業出会投資未承諾広告緊急確認口座凍結更新支払督促懸賞還元";
 
 /// From suffixes, 17 octets in the mean: `@label.end`, `label@label.end`, `.label.end`, `label.end`.
-pub fn suffixes(count: u32) -> Vec<Pattern> {
+pub fn suffixes(count: u32) -> impl Iterator<Item = Pattern> {
     patterns(count, |numbers| {
         let domain = format!("{}.{}", label(numbers), ENDS[numbers.below(ENDS.len())]);
         match numbers.below(10) {
@@ -25,14 +25,14 @@ pub fn suffixes(count: u32) -> Vec<Pattern> {
 }
 
 /// Subject substrings, 18 octets in the mean: half kanji, the rest Latin words and both together.
-pub fn substrings(count: u32) -> Vec<Pattern> {
+pub fn substrings(count: u32) -> impl Iterator<Item = Pattern> {
     let kanji: Vec<char> = KANJI.chars().collect();
-    let word = |numbers: &mut Numbers, length: usize| -> String {
+    let word = move |numbers: &mut Numbers, length: usize| -> String {
         (0..length)
             .map(|_| kanji[numbers.below(kanji.len())])
             .collect()
     };
-    patterns(count, |numbers| match numbers.below(10) {
+    patterns(count, move |numbers| match numbers.below(10) {
         0..5 => {
             let length = 3 + numbers.below(6);
             word(numbers, length)
@@ -52,18 +52,16 @@ fn label(numbers: &mut Numbers) -> String {
         .collect()
 }
 
-fn patterns(count: u32, text: impl Fn(&mut Numbers) -> String) -> Vec<Pattern> {
+fn patterns(count: u32, text: impl Fn(&mut Numbers) -> String) -> impl Iterator<Item = Pattern> {
     let file: Arc<str> = Arc::from("taro.yaml");
     let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
-    (1..=count)
-        .map(|line| Pattern {
-            text: text(&mut numbers),
-            origin: Origin {
-                file: Arc::clone(&file),
-                line,
-            },
-        })
-        .collect()
+    (1..=count).map(move |line| Pattern {
+        text: text(&mut numbers),
+        origin: Origin {
+            file: Arc::clone(&file),
+            line,
+        },
+    })
 }
 
 /// xorshift64: numbers that look random and are the same in every run.

@@ -1,5 +1,6 @@
 //! Does pieces of work of the pure core, for `valgrind --tool=callgrind` to count their instructions:
 //! `sekimori-counts [PIECE...]`, all pieces when none is named; with `--list` their names.
+//! `sekimori-counts --compile suffixes|substrings COUNT`: time and memory of the compile of a list.
 //! `benches/counts/run` calls it.
 
 #[allow(dead_code, unused_imports)]
@@ -15,12 +16,20 @@ mod smtp;
 #[path = "../../inputs/mod.rs"]
 mod inputs;
 
+mod compile;
+
 use inputs::pieces::PIECES;
 
 fn main() {
     let names: Vec<String> = std::env::args().skip(1).collect();
     if names == ["--list"] {
         PIECES.iter().for_each(|piece| println!("{}", piece.name));
+        return;
+    }
+    if let [option, kind, count] = names.as_slice()
+        && option == "--compile"
+    {
+        compile::report(kind, count.parse().expect("a count"));
         return;
     }
     for name in &names {
