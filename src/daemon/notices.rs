@@ -112,23 +112,19 @@ async fn tell_all(shared: &Arc<Shared>, round: Round) -> Result<Option<u64>, Sto
         if !room(shared).await {
             return Ok(None);
         }
-        let shared = shared.clone();
-        let found = blocking(move || {
-            let Some(holder) = shared.store.next_holder(last)? else {
-                return Ok(None);
-            };
-            let told = tell(&shared, holder, round).or_else(of_one)?;
-            Ok(Some((holder, told)))
-        });
-        let Some((holder, told)) = found.await? else {
+        let store = shared.store.clone();
+        let Some(holder) = blocking(move || store.next_holder(last)).await? else {
             return Ok(Some(notices));
         };
+        let shared = shared.clone();
+        let told = blocking(move || tell(&shared, holder, round)).await;
+        let told = told.or_else(of_one)?;
         last = Some(holder);
         notices += u64::from(told);
     }
 }
 
-/// What fails for one mailbox keeps no other from its notice; what fails for all ends the round.
+/// What fails (or panics) for one mailbox keeps no other from its notice; what fails for all ends the round.
 fn of_one(error: StoreError) -> Result<bool, StoreError> {
     match error {
         StoreError::TooLarge(_)

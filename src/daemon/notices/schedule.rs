@@ -9,16 +9,17 @@ use crate::execute::letters::DAY;
 /// clock leaves out comes an hour later, one that it repeats counts the first time.
 pub(super) fn around(notice: &NoticeTime, now: i64) -> Option<(i64, i64)> {
     let today = crate::view::zoned(now, &notice.timezone).date();
-    let day = |offset: i64| {
+    let of_day = |offset: i64| {
         let date = today.saturating_add(offset.days());
         let moment = date.to_datetime(notice.daily_at);
         let zoned: Zoned = moment.to_zoned(notice.timezone.clone()).ok()?;
         Some(zoned.timestamp().as_millisecond())
     };
-    match day(0)? {
-        at if at <= now => Some((at, day(1)?)),
-        at => Some((day(-1)?, at)),
-    }
+    // A zone that leaves out a day has the same moment for two.
+    let moments = || (-2..=2).filter_map(of_day);
+    let last = moments().filter(|at| *at <= now).max()?;
+    let next = moments().filter(|at| *at > now).min()?;
+    Some((last, next))
 }
 
 /// What is to be done about the round of a moment.
@@ -100,6 +101,12 @@ mod tests {
                 "2026-10-26T01:30:00Z",
             ),
             // A day that a zone left out: 30 December 2011.
+            (
+                ("Pacific/Apia", (7, 0)),
+                "2011-12-30T16:00:00Z",
+                "2011-12-29T17:00:00Z",
+                "2011-12-30T17:00:00Z",
+            ),
             (
                 ("Pacific/Apia", (7, 0)),
                 "2011-12-30T20:00:00Z",
