@@ -324,14 +324,16 @@ fn a_round_is_remembered() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
     assert_eq!(store.last_round().unwrap(), None);
-    for at in [NOW, NOW + DAY, NOW - DAY] {
+    let rounds = [NOW, NOW + DAY, NOW - DAY].into_iter().zip(7..);
+    let rounds = rounds.map(|(round, commit)| Told { commit, round });
+    for told in rounds.clone() {
         let mut batch = Batch::new();
-        batch.put_round(at);
+        batch.put_round(told);
         store.commit_blocking(batch).unwrap();
-        assert_eq!(store.last_round().unwrap(), Some(at));
+        assert_eq!(store.last_round().unwrap(), Some(told));
     }
     drop(store);
-    assert_eq!(open(dir.path()).last_round().unwrap(), Some(NOW - DAY));
+    assert_eq!(open(dir.path()).last_round().unwrap(), rounds.last());
 }
 
 /// What happens to the store between two looks.

@@ -188,27 +188,24 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Damaged`] and kin.
-    pub fn last_round(&self) -> Result<Option<i64>, StoreError> {
+    pub fn last_round(&self) -> Result<Option<Told>, StoreError> {
         let value = self.0.index.get(&[tag::ROUND])?;
-        let number = value.and_then(|value| decode_number(&value));
-        Ok(number.and_then(|number| i64::try_from(number).ok()))
+        Ok(value.and_then(|value| decode_told(&value)))
     }
 }
 
 impl Batch {
     /// The owner is told so far; to be committed with what tells him.
     pub fn put_told(&mut self, holder: Holder, told: Told) -> &mut Self {
-        let mut numbers = told.commit.to_be_bytes().to_vec();
-        numbers.extend_from_slice(&told.round.to_be_bytes());
-        let value = [checksum(&numbers).as_slice(), &numbers].concat();
-        self.changes.push((mark(holder), Some(value)));
+        self.changes.push((mark(holder), Some(encode_told(told))));
         self
     }
 
-    /// The round of daily notices of that moment (unix milliseconds) has told everybody.
-    pub fn put_round(&mut self, at: i64) -> &mut Self {
-        let value = encode_number(u64::try_from(at).unwrap_or(0));
-        self.changes.push((vec![tag::ROUND], Some(value)));
+    /// A round of daily notices has told everybody: its moment (unix milliseconds), and the number
+    /// of the last commit then.
+    pub fn put_round(&mut self, told: Told) -> &mut Self {
+        self.changes
+            .push((vec![tag::ROUND], Some(encode_told(told))));
         self
     }
 }
@@ -315,6 +312,12 @@ fn decode_number(value: &[u8]) -> Option<u64> {
     let (sum, number) = value.split_first_chunk::<4>()?;
     let number: [u8; 8] = number.try_into().ok()?;
     (*sum == checksum(&number)).then(|| u64::from_be_bytes(number))
+}
+
+fn encode_told(told: Told) -> Vec<u8> {
+    let mut numbers = told.commit.to_be_bytes().to_vec();
+    numbers.extend_from_slice(&told.round.to_be_bytes());
+    [checksum(&numbers).as_slice(), &numbers].concat()
 }
 
 fn decode_told(value: &[u8]) -> Option<Told> {

@@ -95,6 +95,26 @@ fn a_clock_that_is_set_makes_no_mail_new_twice_or_never() {
 }
 
 #[test]
+fn a_day_that_the_clock_had_come_to_before_has_its_own_notices() {
+    let site = site();
+    let Some(running) = start(&site) else { return };
+    await_log(&site, BEGIN, 1);
+    spam(&running, "a");
+    site.write("clock", "+3d");
+    await_log(&site, QUEUED, 1);
+    site.write("clock", "+0");
+    await_log(&site, BEGIN, 2);
+    for (day, queued) in [("+1d", 2), ("+2d", 3)] {
+        site.write("clock", day);
+        await_log(&site, QUEUED, queued);
+    }
+    spam(&running, "b");
+    site.write("clock", "+3d");
+    await_log(&site, QUEUED, 4);
+    assert_eq!(told(&site), [["a"], ["b"]]);
+}
+
+#[test]
 fn the_days_that_the_daemon_was_down_are_in_one_notice() {
     let site = site();
     let Some(running) = start(&site) else { return };
