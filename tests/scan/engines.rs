@@ -140,12 +140,9 @@ pub fn rspamd() -> (Engine, Settings, Settings) {
         free_port(),
         folder.path().display().to_string(),
     );
-    // The real list takes rspamd a minute to compile on a busy machine.
-    fs::write(folder.path().join("tlds"), "example\n").unwrap();
     let settings = format!(
         "options {{
   filters = \"regexp\";
-  url_tld = \"{at}/tlds\";
   tempdir = \"{at}\";
   hs_cache_dir = \"{at}\";
   cache_file = \"{at}/symbols.cache\";

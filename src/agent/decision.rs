@@ -1,0 +1,188 @@
+//! The decision for each mailbox of one mail: screened, scanned once where one of them wants that,
+//! decided.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::task::spawn_blocking;
+
+use super::{Agent, Question, Scanners, Share, Wanted, bounds};
+use crate::deliver::loops;
+use crate::execute::{Mail, Scanned, Task};
+use crate::policy::Screening;
+use crate::smtp::Reply;
+use crate::store::Id;
+
+/// How far one look at a mail comes.
+enum First {
+    /// No scanner must be asked.
+    Decided(Vec<Decided>),
+    /// One must.
+    Screened(Vec<Screened>, Wanted),
+}
+
+impl Agent {
+    /// The decision for the shares at these places. Nothing where that panicked.
+    pub(super) async fn decided(
+        &self,
+        scanners: &Arc<Scanners>,
+        mail: &Arc<Mail>,
+        shares: &Arc<[Share]>,
+        places: Vec<usize>,
+    ) -> Vec<Decided> {
+        if places.is_empty() {
+            return Vec::new();
+        }
+        let secret = *self.executor.loop_secret();
+        let (of, all, asked) = (mail.clone(), shares.clone(), scanners.clone());
+        let first = move || first(&of, &all, places, &secret, &asked);
+        let (screened, wanted) = match self.reading(mail, first).await {
+            None => return Vec::new(),
+            Some(First::Decided(decided)) => return decided,
+            Some(First::Screened(screened, wanted)) => (screened, wanted),
+        };
+        let scanned = Arc::new(scanned(scanners, mail, &screened, wanted).await);
+        let (of, all) = (mail.clone(), shares.clone());
+        let second = move || decide_all(&of, &all, screened, &scanned);
+        self.reading(mail, second).await.unwrap_or_default()
+    }
+
+    /// Work on the mail's content, off the reactor; `None` where it panicked.
+    async fn reading<T: Send + 'static>(
+        &self,
+        mail: &Arc<Mail>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let (store, mail) = (self.executor.store().clone(), mail.clone());
+        let done = spawn_blocking(move || {
+            let _reading = store.reading(&mail.digest, mail.received_at);
+            work()
+        });
+        done.await
+            .inspect_err(|error| tracing::error!(%error, "the decision failed"))
+            .ok()
+    }
+}
+
+fn first(
+    mail: &Mail,
+    shares: &[Share],
+    places: Vec<usize>,
+    loop_secret: &[u8; 32],
+    scanners: &Scanners,
+) -> First {
+    let screened: Vec<Screened> = places
+        .into_iter()
+        .filter_map(|place| Some(screen(mail, place, shares.get(place)?, loop_secret)))
+        .collect();
+    let wanted = screened
+        .iter()
+        .map(|one| Wanted::of(&one.screening))
+        .fold(Wanted::default(), Wanted::or);
+    if scanners.must_ask(wanted) {
+        return First::Screened(screened, wanted);
+    }
+    let readable = (!mail.unread).then_some(mail.raw.as_ref());
+    let scanned = scanners.upstream(readable, mail.envelope.client.trusted);
+    First::Decided(decide_all(mail, shares, screened, &Arc::new(scanned)))
+}
+
+async fn scanned(
+    scanners: &Scanners,
+    mail: &Mail,
+    screened: &[Screened],
+    wanted: Wanted,
+) -> Scanned {
+    let name = screened.first().map(|first| first.id.to_string());
+    let bounds = bounds(&mail.config.server.limits);
+    let question = Question {
+        envelope: &mail.envelope,
+        message: &mail.message,
+        raw: &mail.raw,
+        bounds: Some(&bounds).filter(|_| !mail.unread),
+        hostname: &mail.config.server.hostname,
+        name: name.as_deref().unwrap_or_default(),
+    };
+    scanners.ask(&question, wanted, scan_end(mail)).await
+}
+
+/// When scanners must have answered: half of `timeouts.final_reply` is for what comes after.
+fn scan_end(mail: &Mail) -> Instant {
+    let rest = mail.config.server.timeouts.final_reply / 2;
+    mail.late.checked_sub(rest).unwrap_or(mail.late)
+}
+
+/// A share whose mail went through stages 1-4.
+struct Screened {
+    /// Its place among the shares.
+    place: usize,
+    id: Id,
+    looping: bool,
+    screening: Screening,
+}
+
+/// A share's place and its decision, or the reply where its mail is put off.
+pub(super) type Decided = (usize, Result<Task, Reply>);
+
+fn screen(mail: &Mail, place: usize, share: &Share, loop_secret: &[u8; 32]) -> Screened {
+    let mailbox = share.mailbox.policy.mailbox.key();
+    let looping = loops::is_marked(&mail.message.header, loop_secret, &mailbox);
+    let arrival = mail.arrival(&share.recipient, looping);
+    let policy = &share.mailbox.policy;
+    Screened {
+        place,
+        id: Id::new(mail.received_at),
+        looping,
+        screening: match mail.unread {
+            true => Screening::Passed(policy.unread()),
+            false => policy.screen(&mail.message, &arrival),
+        },
+    }
+}
+
+fn decide_all(
+    mail: &Mail,
+    shares: &[Share],
+    screened: Vec<Screened>,
+    scanned: &Arc<Scanned>,
+) -> Vec<Decided> {
+    screened
+        .into_iter()
+        .filter_map(|one| {
+            let share = shares.get(one.place)?;
+            Some((one.place, task(mail, share, one, scanned)))
+        })
+        .collect()
+}
+
+fn task(
+    mail: &Mail,
+    share: &Share,
+    screened: Screened,
+    scanned: &Arc<Scanned>,
+) -> Result<Task, Reply> {
+    let plan = match screened.screening {
+        Screening::Settled(plan) => *plan,
+        Screening::Passed(passed) => {
+            if let Some(stage) = passed.put_off(&scanned.report) {
+                let text = format!("{} scanner unavailable", stage.as_str());
+                return Err(Reply::new(451, 3, 0, &text));
+            }
+            let arrival = mail.arrival(&share.recipient, screened.looping);
+            let policy = &share.mailbox.policy;
+            match mail.unread {
+                true => policy.decide_unread(&scanned.report),
+                false => policy.decide(&mail.message, &arrival, passed, &scanned.report),
+            }
+        }
+    };
+    Ok(Task {
+        id: screened.id,
+        recipient: share.recipient.clone(),
+        mailbox: share.mailbox.clone(),
+        scanned: scanned.clone(),
+        plan,
+        looping: screened.looping,
+        key: share.key,
+    })
+}
