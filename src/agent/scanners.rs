@@ -206,14 +206,14 @@ impl Scanners {
         let virus = async {
             match self.virus.as_ref().filter(|_| wanted.virus) {
                 Some(_) if too_large(mail, &self.settings.virus) => Asked::TooLarge,
-                Some(clamd) => asked("virus", virus_scan(clamd, mail, deadline).await),
+                Some(clamd) => asked("virus", mail, virus_scan(clamd, mail, deadline).await),
                 None => Asked::No,
             }
         };
         let spam = async {
             match self.spam.as_ref().filter(|_| wanted.spam) {
                 Some(_) if too_large(mail, &self.settings.spam) => Asked::TooLarge,
-                Some(engine) => asked("spam", engine.scan(mail, deadline).await),
+                Some(engine) => asked("spam", mail, engine.scan(mail, deadline).await),
                 None => Asked::No,
             }
         };
@@ -311,11 +311,13 @@ fn divider(mail: &Question<'_>) -> Bytes {
     Bytes::from_static(edit::divider([mail.raw.as_ref()]))
 }
 
-fn asked<T>(scanner: &'static str, answer: Result<T, ScanError>) -> Asked<T> {
+fn asked<T>(scanner: &'static str, mail: &Question<'_>, answer: Result<T, ScanError>) -> Asked<T> {
     match answer {
         Ok(found) => Asked::Answered(found),
         Err(error) => {
-            tracing::warn!(scanner, %error, "a mail was not scanned");
+            // After a tempfail no recipient has an id: the message-id leads to the mail.
+            let message_id = mail.message.message_id();
+            tracing::warn!(id = mail.name, scanner, %error, message_id, "a mail was not scanned");
             Asked::Failed(error.to_string())
         }
     }
