@@ -315,7 +315,9 @@ fn asked<T>(scanner: &'static str, mail: &Question<'_>, answer: Result<T, ScanEr
     match answer {
         Ok(found) => Asked::Answered(found),
         Err(error) => {
-            tracing::warn!(id = mail.name, scanner, %error, "a mail was not scanned");
+            // After a tempfail no recipient has an id: the message-id leads to the mail.
+            let message_id = mail.message.message_id();
+            tracing::warn!(id = mail.name, scanner, %error, message_id, "a mail was not scanned");
             Asked::Failed(error.to_string())
         }
     }

@@ -17,6 +17,13 @@ pub(super) fn lines(scan: &Value, language: Language) -> Vec<String> {
 
 fn virus(scan: &Value, language: Language) -> Option<String> {
     let said = match (scan["virus"].as_str()?, language) {
+        // By the field of the MTA's scanner: without it we cannot know whether one has looked.
+        ("clean", Ja) if scan["virus_engine"].is_null() => {
+            "MTA のスキャナーからウイルスの報告はありません".to_owned()
+        }
+        ("clean", En) if scan["virus_engine"].is_null() => {
+            "the MTA's scanner reports no virus".to_owned()
+        }
         ("clean", Ja) => "ウイルスは見つかりませんでした".to_owned(),
         ("clean", En) => "no virus found".to_owned(),
         ("infected", language) => infected(scan, language),
@@ -55,6 +62,12 @@ fn infected(scan: &Value, language: Language) -> String {
 
 fn spam(scan: &Value, language: Language) -> Option<String> {
     let said = match (scan["spam"].as_str()?, language) {
+        ("ham", Ja) if scan["spam_engine"].is_null() => {
+            "MTA のスキャナーから迷惑メールの報告はありません".to_owned()
+        }
+        ("ham", En) if scan["spam_engine"].is_null() => {
+            "the MTA's scanner reports no spam".to_owned()
+        }
         ("spam", Ja) => "スキャナーは迷惑メールと判定".to_owned(),
         ("spam", En) => "the scanner says spam".to_owned(),
         ("ham", Ja) => "スキャナーは迷惑メールではないと判定".to_owned(),
@@ -123,6 +136,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_missing_field_is_not_called_a_clean_scan() {
+        let upstream = json!({"virus": "clean", "spam": "ham"});
+        let en = [
+            "virus scan: the MTA's scanner reports no virus",
+            "spam scan: the MTA's scanner reports no spam",
+        ];
+        assert_eq!(lines(&upstream, En), en);
+        let ja = [
+            "ウイルススキャン: MTA のスキャナーからウイルスの報告はありません",
+            "迷惑メールスキャン: MTA のスキャナーから迷惑メールの報告はありません",
+        ];
+        assert_eq!(lines(&upstream, Ja), ja);
+    }
 
     #[test]
     fn a_score_stands_beside_what_decided_on_it() {

@@ -7,10 +7,12 @@ mod lesson;
 mod notices;
 mod settings;
 mod shared;
+mod withheld;
 
 pub use lesson::{Lesson, LessonError};
 pub use settings::store as store_settings;
 pub use shared::{AllowError, Allowed, Reload, Shared};
+pub use withheld::Withheld;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

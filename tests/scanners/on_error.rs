@@ -30,7 +30,8 @@ fn each(on_error: &str, test: impl Fn(Scene, &'static str, &'static str)) {
 #[test]
 fn tempfail_leaves_the_mail_with_the_mta() {
     each("tempfail", |scene, _, _| {
-        let answer = scene.taro(&mails::ham());
+        let ham = mails::ham();
+        let answer = scene.taro(&ham);
         assert!(answer.0.starts_with("451 4.3.0 "), "{}", answer.0);
         assert!(scene.mailbox(TARO).is_empty());
         assert!(scene.quarantine().is_empty());
@@ -39,6 +40,9 @@ fn tempfail_leaves_the_mail_with_the_mta() {
             log.contains("127.0.0.1:"),
             "the log names the engine: {log}"
         );
+        let told = log.lines().find(|line| line.contains("was not scanned"));
+        let id = field(&ham, "Message-ID").unwrap();
+        assert!(told.unwrap().contains(&id), "and the mail: {log}");
     });
 }
 

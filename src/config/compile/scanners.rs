@@ -9,6 +9,9 @@ use crate::config::text::{FilePath, Text};
 
 /// How rspamd's addresses are written.
 const HTTP: &str = "http://";
+/// Where rspamd's scanner listens, and where its controller does, which learns.
+const SCANNER: &str = "http://127.0.0.1:11333";
+const CONTROLLER: &str = "http://127.0.0.1:11334";
 
 impl Compile<'_> {
     pub(super) fn scanners(&mut self, raw: &RawScanners) -> Option<Scanners> {
@@ -58,7 +61,7 @@ impl Compile<'_> {
                 header: self.field_name(&upstream.header),
                 value: self.wanted(&upstream.spam),
             },
-            RawSpamEngine::Rspamd => Engine::Rspamd(self.http(&raw.address)?),
+            RawSpamEngine::Rspamd => Engine::Rspamd(self.http(&raw.address, SCANNER)?),
             RawSpamEngine::Spamd => Engine::Spamd(self.socket(&raw.address)?),
         })
     }
@@ -68,7 +71,7 @@ impl Compile<'_> {
             return None;
         }
         let address = match engine {
-            RawSpamEngine::Rspamd => self.http(&raw.address)?,
+            RawSpamEngine::Rspamd => self.http(&raw.address, CONTROLLER)?,
             RawSpamEngine::Spamd => self.socket(&raw.address)?,
             RawSpamEngine::Off | RawSpamEngine::Upstream => {
                 let help = "use `engine: rspamd` or `engine: spamd`, or leave `learn` out";
@@ -92,8 +95,8 @@ impl Compile<'_> {
         Some(Learn { address, password })
     }
 
-    /// `http://host:port`.
-    fn http(&mut self, field: &Field<String>) -> Option<Endpoint> {
+    /// `http://host:port`, as `example`.
+    fn http(&mut self, field: &Field<String>, example: &str) -> Option<Endpoint> {
         let written = field.or_default();
         let place = written
             .strip_prefix(HTTP)
@@ -101,7 +104,7 @@ impl Compile<'_> {
         match place.map(str::parse::<Endpoint>) {
             Some(Ok(endpoint @ Endpoint::Tcp { .. })) => Some(endpoint),
             _ => {
-                let help = "rspamd's address is `http://host:port`, as `http://127.0.0.1:11333`";
+                let help = format!("rspamd's address is `http://host:port`, as `{example}`");
                 let message = format!("{written:?} is no address of rspamd");
                 self.report
                     .error_help("value", field.place(), message, help);
