@@ -10,10 +10,14 @@
     reason = "a bench is not shipped"
 )]
 
+use std::collections::HashSet;
+use std::fs;
 use std::hint::black_box;
+use std::path::Path;
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use sekimori::config::{Config, load_mailbox};
 use sekimori::mail::fold::fold;
 use sekimori::store::{
     Answer, Batch, Handoff, HandoffKey, Id, MailDigest, Settings, Store, WhyRecord,
@@ -71,7 +75,31 @@ fn compile(c: &mut Criterion) {
             );
         });
     }
+    group.bench_function("mailbox-file/1000000+100000", |b| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name| folder.path().join(name);
+        write_list(&path("senders.txt"), lists::suffixes(1_000_000));
+        write_list(&path("subjects.txt"), lists::substrings(100_000));
+        let rules =
+            "reject: {from_suffixes_file: senders.txt, subject_contains_file: subjects.txt}";
+        fs::write(path("taro.yaml"), format!("version: 1\n{rules}\n")).unwrap();
+        let config = Config::parse("version: 1\n", folder.path()).unwrap().config;
+        b.iter(|| load_mailbox(&config, &path("taro.yaml")).unwrap());
+    });
     group.finish();
+}
+
+/// One entry a line, each once.
+fn write_list(path: &Path, list: impl Iterator<Item = Pattern>) {
+    let mut seen = HashSet::new();
+    let mut text = String::new();
+    for pattern in list {
+        if pattern.text.chars().count() >= 2 && seen.insert(pattern.text.clone()) {
+            text.push_str(&pattern.text);
+            text.push('\n');
+        }
+    }
+    fs::write(path, text).unwrap();
 }
 
 /// A hand-off with its why-record, durable: alone, and when 16 wait for the same flush.

@@ -1,13 +1,17 @@
 //! Mails with the header of a mail that came over three hops.
 
-/// A Subject in Japanese as it is decoded: wide, half-width and Latin letters.
+/// A Subject in Japanese as it is decoded.
 pub const SUBJECT: &str =
-    "【重要】お支払い方法の更新について ｷｬﾝﾍﾟｰﾝのお知らせ Re: Your Invoice 2026-07";
+    "【重要】お支払い方法の更新について キャンペーンのお知らせ Re: Your Invoice ２０２６-07";
+
+/// One with what few have: half-width kana, a circled number, a letter with an accent.
+pub const ODD_SUBJECT: &str =
+    "【重要】お支払い方法の更新 ｷｬﾝﾍﾟｰﾝのお知らせ① Café Invoice ２０２６-07";
 
 /// The same words as they travel, in both encodings.
 pub const ENCODED: &str = "=?ISO-2022-JP?B?GyRCIVo9RU1XIVskKjtZSickJEp9SyEkTjk5PzckSyREJCQkRhsoQg==?=\r\n \
-    =?UTF-8?B?IO+9t++9rO++ne++je++n++9sO++neOBruOBiuefpeOCieOBmw==?=\r\n \
-    =?UTF-8?Q?_Re:_Your_Invoice_2026-07?= ref 4711";
+    =?UTF-8?B?IOOCreODo+ODs+ODmuODvOODs+OBruOBiuefpeOCieOBmw==?=\r\n \
+    =?UTF-8?Q?_Re:_Your_Invoice_=EF=BC=92=EF=BC=90=EF=BC=92=EF=BC=96-07?= ref 4711";
 
 const TRACE: &str = "Return-Path: <s-4711@mail.sender.example>\r\n\
     Received: from relay0.sender.example (relay0.sender.example [192.0.2.10])\r\n\

@@ -46,6 +46,10 @@ pub const PIECES: &[Piece] = &[
         prepare: || work(|| fold(black_box(mails::SUBJECT))),
     },
     Piece {
+        name: "fold/odd-subject",
+        prepare: || work(|| fold(black_box(mails::ODD_SUBJECT))),
+    },
+    Piece {
         name: "fold/address",
         prepare: || work(|| fold_address(black_box("Taro.Yamada@xn--wgv71a.Example.JP"))),
     },
