@@ -151,11 +151,7 @@ fn without_fields<E>(
 /// Gives the text of each field of that name in the header at the beginning of `raw` to `read`, up to
 /// the first that it makes something of. No bound of [`Bounds`] hides a field from it; of each value
 /// the first 4 KiB are read.
-pub fn find_field<T>(
-    raw: &[u8],
-    name: &str,
-    mut read: impl FnMut(&str) -> Option<T>,
-) -> Option<T> {
+pub fn find_field<T>(raw: &[u8], name: &str, mut read: impl FnMut(&str) -> Option<T>) -> Option<T> {
     let mut found = None;
     each_field(raw, preamble(raw), |mut field| {
         let written = raw.get(field.name.clone()).unwrap_or_default();
