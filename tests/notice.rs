@@ -467,7 +467,8 @@ proptest! {
     ) {
         let reason = if header { Reason::Header(rule) } else { Reason::FromSuffix(rule) };
         let held = HeldEntry {
-            id,
+            // No id is empty.
+            id: format!("01{id}"),
             from,
             subject,
             received_at: at.clone(),
