@@ -90,7 +90,9 @@ fn forms(mail: &[u8]) -> (String, String, String) {
     assert!(raw.is_ascii() && raw.ends_with("\r\n"));
     for line in raw.strip_suffix("\r\n").unwrap().split("\r\n") {
         assert!(line.len() <= 76, "{line}");
-        assert!(!line.chars().any(char::is_control), "{line:?}");
+        // The operator may have a tab in his signature.
+        let harmful = |c: char| c.is_control() && c != '\t';
+        assert!(!line.chars().any(harmful), "{line:?}");
     }
     let parsed = MessageParser::default().parse(mail).unwrap();
     let names: Vec<&str> = parsed.headers().iter().map(|h| h.name.as_str()).collect();
@@ -465,7 +467,8 @@ proptest! {
     ) {
         let reason = if header { Reason::Header(rule) } else { Reason::FromSuffix(rule) };
         let held = HeldEntry {
-            id,
+            // No id is empty.
+            id: format!("01{id}"),
             from,
             subject,
             received_at: at.clone(),
