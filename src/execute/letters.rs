@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 
 use super::{Mail, Task};
 use crate::config::{Config, Mailbox};
-use crate::mail::compose::{self, Infection, Letter, Original, Report, Rest};
+use crate::mail::compose::{self, Infection, Kept, Letter, Original, Report, Rest};
 use crate::mail::notice::{self, Daily, HeldEntry, Reason};
 use crate::mail::{Address, compose::Mailbox as Named};
 use crate::policy::{NotifyField, SCANNER_ERROR, Stage};
@@ -58,11 +58,16 @@ pub(super) fn virus_report(
     mail: &Mail,
     id: Id,
     virus: &str,
-    kept: bool,
+    held: Option<&QuarantineEntry>,
 ) -> Vec<Bytes> {
     let draft = Draft::new(&mail.config, &task.mailbox, id, mail.received_at);
     let header = mail.raw.get(..mail.message.body_start).unwrap_or(&mail.raw);
     let original = original(task, mail);
+    let held = held.map(|held| held_entry(held, &task.mailbox.timezone, false));
+    let kept = held.as_ref().map(|held| Kept {
+        id: &held.id,
+        until: &held.expires_at,
+    });
     let report = |rest: Rest<'_>| {
         let infection = Infection {
             virus,
