@@ -81,10 +81,13 @@ fn compile(c: &mut Criterion) {
         write_list(&path("senders.txt"), lists::suffixes(1_000_000));
         write_list(&path("subjects.txt"), lists::substrings(100_000));
         let rules =
-            "reject: {from_suffixes_file: senders.txt, subject_contains_file: subjects.txt}";
-        fs::write(path("taro.yaml"), format!("version: 1\n{rules}\n")).unwrap();
-        let config = Config::parse("version: 1\n", folder.path()).unwrap().config;
-        b.iter(|| load_mailbox(&config, &path("taro.yaml")).unwrap());
+            "reject: {from_suffixes_file: ../senders.txt, subject_contains_file: ../subjects.txt}";
+        fs::create_dir(path("east.example.jp")).unwrap();
+        let file = path("east.example.jp/taro.yaml");
+        fs::write(&file, format!("version: 1\nmailbox: {TARO}\n{rules}\n")).unwrap();
+        let settings = "version: 1\nmailboxes: {dir: .}\n";
+        let config = Config::parse(settings, folder.path()).unwrap().config;
+        b.iter(|| load_mailbox(&config, &file).unwrap());
     });
     group.finish();
 }
