@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::Shared;
 use crate::agent::{self, Question, Wanted};
 use crate::config::Lookup;
-use crate::mail::{Address, Client, Envelope, Message, Protocol, ReversePath};
+use crate::mail::{Address, Envelope, Message, ReversePath};
 use crate::policy::{Class, OnError, VirusScan};
 use crate::store::{QuarantineEntry, Shelf, StoreError, blocking};
 
@@ -55,7 +55,8 @@ impl Shared {
         });
         let (raw, message) = read.await?;
         let question = Question {
-            envelope: &local(owner),
+            // Only trusted clients hand mail over, so that the field of a scanner before us counts.
+            envelope: &Envelope::local(ReversePath::Null, owner, true),
             message: &message,
             raw: &raw,
             bounds: Some(&agent::bounds(&config.server.limits)),
@@ -75,24 +76,5 @@ impl Shared {
                 Ok(())
             }
         }
-    }
-}
-
-/// Only trusted clients hand mail over, so that the field of a scanner before us counts.
-fn local(owner: Address) -> Envelope {
-    Envelope {
-        sender: ReversePath::Null,
-        recipients: vec![owner],
-        smtputf8: false,
-        eight_bit: true,
-        protocol: Protocol::Lmtp,
-        client: Client {
-            ip: None,
-            helo: String::new(),
-            tls: false,
-            trusted: true,
-            origin_ip: None,
-            origin_name: None,
-        },
     }
 }
