@@ -23,7 +23,7 @@ use crate::histogram::Histogram;
 /// Sixteen of it in the mail are replaced by a number of its own, that no two mails are equal.
 const TOKEN: &[u8] = b"XXXXXXXXXXXXXXXX";
 const DOMAIN: &str = "test.example";
-/// Trouble that is told.
+/// Trouble that is told, where `--told` says nothing else.
 const TOLD: u64 = 5;
 /// Trouble after which it gives up.
 const TOO_MUCH: u64 = 1000;
@@ -40,6 +40,7 @@ struct Settings {
     ends: Instant,
     began: Instant,
     seed: u64,
+    told: u64,
     pieces: Vec<Piece>,
 }
 
@@ -80,6 +81,7 @@ pub(crate) fn run(options: &Options) {
         ends: began + Duration::from_secs_f64(seconds),
         began,
         seed: options.number("seed", u64::from(std::process::id()) << 32),
+        told: options.number("told", TOLD),
         pieces: pieces(&mail),
     };
     let counts = Counts {
@@ -212,7 +214,7 @@ async fn talk(shared: &Shared) -> io::Result<()> {
             4 => counts.temporary += 1,
             _ => counts.permanent += 1,
         }
-        if worst != 2 && counts.temporary + counts.permanent <= TOLD {
+        if worst != 2 && counts.temporary + counts.permanent <= settings.told {
             eprintln!("load: {}", wire.line.trim_end());
         }
     }

@@ -1,6 +1,7 @@
 """What the operating system counts: processor time and memory of a group of processes, and how busy
 the rest of the machine was."""
 
+import errno
 import os
 import platform
 import signal
@@ -33,17 +34,16 @@ class Group:
     """Processes that are accounted together, those that they start included."""
 
     root, accounting = _group_root()
+    count = 0
 
-    def __init__(self, name):
+    def __init__(self):
         self.children = []
         self.path = None
+        Group.count += 1
+        self.number = Group.count
         if self.root:
-            self.path = f"{self.root}/table-{os.getpid()}-{name}"
-            try:
-                os.mkdir(self.path)
-            except OSError:
-                self.path = None
-                Group.accounting = "/proc"
+            self.path = f"{self.root}/table-{os.getpid()}-{self.number}"
+            os.mkdir(self.path)
 
     def join(self):
         if self.path:
@@ -103,11 +103,15 @@ class Group:
             ends = time.time() + patience
             while self._alive() and time.time() < ends:
                 time.sleep(0.05)
-        if self.path:
+        while self.path:
             try:
                 os.rmdir(self.path)
-            except OSError:
-                pass
+                break
+            except OSError as error:
+                # The dead are in it until somebody has asked for them.
+                if time.time() > ends or error.errno == errno.ENOENT:
+                    break
+                time.sleep(0.05)
         self.path, self.children = None, []
 
     def _alive(self):

@@ -25,7 +25,7 @@ class Site:
         self.mails = corpus.write(folder(f"{self.folder}/mails"))
         self.settings = corpus.settings()
         self.servers = []
-        self.helpers = machine.Group("helpers")
+        self.helpers = machine.Group()
         self.seed = int(time.time()) << 24
         self.sink = None
 
@@ -55,6 +55,8 @@ class Site:
             options["mails"] = mails
         else:
             options["seconds"] = seconds or self.options.secs
+        if getattr(server, "refused", False):
+            options["told"] = 0
         command = [self.tool, "load"]
         for name, value in options.items():
             command += [f"--{name}", str(value)]

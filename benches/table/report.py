@@ -36,7 +36,8 @@ class Row:
         found = statistics.median(values)
         held = (most is None or found <= most) and (least is None or found >= least)
         spread = f"{fmt.format(min(values))} – {fmt.format(max(values))}" if len(values) > 1 else "one run"
-        self.checks.append((what, bound, fmt.format(found), spread, "holds" if held else "**missed**"))
+        verdict = "holds" if held else "**missed**"
+        self.checks.append((what, bound or "–", fmt.format(found), spread, verdict if bound else ""))
 
     def figures(self, title, figures):
         """A line a server: medians over its repetitions."""

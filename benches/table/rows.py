@@ -48,8 +48,6 @@ def row_1(site):
         if bare in figures:
             row.check("W1 4 KiB: ours / bare program", "at most 1.6", ratios(figures, ours, bare, "cpu_us"), most=1.6)
         row.figures(f"W1, {size}, 16 connections", figures)
-        for server in servers:
-            server.clear()
     ours = Sekimori(site, "lmtp")
     passing = peers(site, row, (Dovecot, "redirect"), (Dovecot, "proxy"), (Postfix, "relay"))
     site.start(ours, *passing)

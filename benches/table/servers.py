@@ -3,7 +3,6 @@
 import glob
 import os
 import pwd
-import shutil
 import signal
 import socket
 import subprocess
@@ -59,9 +58,9 @@ class Server:
 
     def __init__(self, site, name):
         self.name, self.site = name, site
-        self.base = folder(f"{site.folder}/{len(site.servers)}-{type(self).__name__.lower()}")
         self.port = free_port()
-        self.group = Group(os.path.basename(self.base))
+        self.group = Group()
+        self.base = folder(f"{site.folder}/{self.group.number}-{type(self).__name__.lower()}")
         site.servers.append(self)
 
     def start(self):
@@ -76,8 +75,8 @@ class Server:
             return self.group.spawn(command, stdout=log, stderr=log, **options)
 
     def stop(self):
+        """Its files stay until the end: an ext4 without a journal is slow to make files after many were removed."""
         self.group.end()
-        shutil.rmtree(self.base, ignore_errors=True)
 
     def drain(self, told):
         """Waits until what was accepted is delivered; a server that answers last is done."""
@@ -85,13 +84,6 @@ class Server:
     def held(self):
         """How many mails its rules have held so far."""
         return 0
-
-    def clear(self):
-        """Removes the mail from its mailboxes."""
-        for path, _, files in os.walk(f"{self.base}/mail"):
-            if path.endswith(("/new", "/cur")):
-                for file in files:
-                    os.unlink(f"{path}/{file}")
 
 
 class Sekimori(Server):
