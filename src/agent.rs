@@ -20,7 +20,7 @@ use crate::mail::{Address, Bounds, Envelope, Message, ReversePath};
 use crate::policy::{Arrival, AuthReport, Plan, ScanReport, Screening, Stage, Verdict};
 use crate::server::Handoff;
 use crate::smtp::{Answer, Reply};
-use crate::store::{self, HandoffKey, Id, MailDigest, Store};
+use crate::store::{HandoffKey, Id, MailDigest, Store};
 use crate::telemetry::Redact;
 
 pub use scanners::{Question, Scanners, Wanted};
@@ -62,67 +62,15 @@ impl Agent {
         Self { active, executor }
     }
 
-    async fn lookup(&self, active: &Arc<Active>, address: &Address) -> Lookup {
-        let (active, address) = (active.clone(), address.clone());
-        spawn_blocking(move || active.directory.lookup(&address))
-            .await
-            .unwrap_or_else(|error| Lookup::Unavailable(error.to_string()))
-    }
-
-    /// Each mailbox among the recipients once, in order of first appearance, and for each
-    /// recipient the mailbox's place or the reply that it gets instead.
-    async fn shares(
-        &self,
-        active: &Arc<Active>,
-        envelope: &Envelope,
-        digest: &MailDigest,
-    ) -> (Vec<Share>, Vec<Result<usize, Reply>>) {
-        let mut places: BTreeMap<HandoffKey, usize> = BTreeMap::new();
-        let mut shares = Vec::new();
-        let mut routes = Vec::with_capacity(envelope.recipients.len());
-        for recipient in &envelope.recipients {
-            routes.push(match known(self.lookup(active, recipient).await) {
-                Err(reply) => Err(reply),
-                Ok(mailbox) => {
-                    let key = HandoffKey::new(
-                        &mailbox.policy.mailbox.key(),
-                        &envelope.sender.to_string(),
-                        digest,
-                    );
-                    Ok(*places.entry(key).or_insert_with(|| {
-                        shares.push(Share {
-                            recipient: recipient.clone(),
-                            mailbox,
-                            key,
-                        });
-                        shares.len() - 1
-                    }))
-                }
-            });
-        }
-        (shares, routes)
-    }
-
     async fn carry_out(
         &self,
         scanners: &Arc<Scanners>,
         mail: &Arc<Mail>,
         shares: &Arc<[Share]>,
     ) -> Vec<Answer> {
-        let mut answers: Vec<Option<Answer>> = Vec::with_capacity(shares.len());
-        let mut open = Vec::new();
-        for (place, share) in shares.iter().enumerate() {
-            match self.earlier(share).await {
-                Ok(Some(answer)) => answers.push(Some(answer)),
-                Ok(None) => {
-                    open.push(place);
-                    answers.push(None);
-                }
-                Err(reply) => answers.push(Some(Answer::Refused(reply))),
-            }
-        }
-        let mut tasks = Vec::with_capacity(open.len());
-        for (place, decided) in self.decided(scanners, mail, shares, open).await {
+        let (mut answers, decided) = self.decided(scanners, mail, shares).await;
+        let mut tasks = Vec::with_capacity(decided.len());
+        for (place, decided) in decided {
             match decided {
                 Ok(task) => tasks.push((place, task)),
                 Err(reply) => put(&mut answers, place, Answer::Refused(reply)),
@@ -140,42 +88,43 @@ impl Agent {
             .collect()
     }
 
-    /// Screens for the shares at these places, has the mail scanned once if one of them wants that,
-    /// and decides. Nothing where that panicked.
+    /// Of each share the answer that an earlier hand-off of the same mail got, and for all others the
+    /// decision: screened, with the mail scanned once if one of them wants that. Nothing where that
+    /// panicked.
     async fn decided(
         &self,
         scanners: &Arc<Scanners>,
         mail: &Arc<Mail>,
         shares: &Arc<[Share]>,
-        places: Vec<usize>,
-    ) -> Vec<Decided> {
-        if places.is_empty() {
-            return Vec::new();
-        }
+    ) -> (Vec<Option<Answer>>, Vec<Decided>) {
         let secret = *self.executor.loop_secret();
+        let store = self.executor.store().clone();
         let screen = {
             let (mail, shares, scanners) = (mail.clone(), shares.clone(), scanners.clone());
-            self.reading(mail.clone(), move || {
-                let screened: Vec<Screened> = places
-                    .into_iter()
-                    .filter_map(|place| Some((place, shares.get(place)?)))
-                    .map(|(place, share)| screen(&mail, place, share, &secret))
+            move || {
+                let answers: Vec<_> = shares.iter().map(|share| earlier(&store, share)).collect();
+                let _reading = store.reading(&mail.digest, mail.received_at);
+                let open = shares.iter().enumerate().zip(&answers);
+                let screened: Vec<Screened> = open
+                    .filter(|(_, answer)| answer.is_none())
+                    .map(|((place, share), _)| screen(&mail, place, share, &secret))
                     .collect();
                 let wanted = screened
                     .iter()
                     .map(|one| Wanted::of(&one.screening))
                     .fold(Wanted::default(), Wanted::or);
                 if scanners.must_ask(wanted) {
-                    return Err((screened, wanted));
+                    return (answers, Err((screened, wanted)));
                 }
                 let scanned = scanners.upstream(&mail.message, mail.envelope.client.trusted);
-                Ok(decide_all(&mail, &shares, screened, &Arc::new(scanned)))
-            })
+                let decided = decide_all(&mail, &shares, screened, &Arc::new(scanned));
+                (answers, Ok(decided))
+            }
         };
-        let (screened, wanted) = match screen.await {
-            None => return Vec::new(),
-            Some(Ok(decided)) => return decided,
-            Some(Err(undecided)) => undecided,
+        let (answers, (screened, wanted)) = match off_the_reactor(screen).await {
+            None => return (vec![None; shares.len()], Vec::new()),
+            Some((answers, Ok(decided))) => return (answers, decided),
+            Some((answers, Err(undecided))) => (answers, undecided),
         };
         let name = screened.first().map(|first| first.id.to_string());
         let bounds = bounds(&mail.config.server.limits);
@@ -188,48 +137,14 @@ impl Agent {
             name: name.as_deref().unwrap_or_default(),
         };
         let scanned = Arc::new(scanners.ask(&question, wanted, scan_end(mail)).await);
-        let (of, shares) = (mail.clone(), shares.clone());
-        let decide = move || decide_all(&of, &shares, screened, &scanned);
-        self.reading(mail.clone(), decide).await.unwrap_or_default()
-    }
-
-    /// Work on the mail's content, off the reactor; `None` where it panicked.
-    async fn reading<T: Send + 'static>(
-        &self,
-        mail: Arc<Mail>,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
         let store = self.executor.store().clone();
-        let done = spawn_blocking(move || {
-            let _reading = store.reading(&mail.digest, mail.received_at);
-            work()
-        });
-        done.await
-            .inspect_err(|error| tracing::error!(%error, "the decision failed"))
-            .ok()
-    }
-
-    /// What an earlier hand-off of the same mail was answered, if it was carried out.
-    async fn earlier(&self, share: &Share) -> Result<Option<Answer>, Reply> {
-        let (store, key) = (self.executor.store().clone(), share.key);
-        let handoff = store::blocking(move || store.handoff_get(&key))
-            .await
-            .map_err(|error| execute::store_reply(&error))?;
-        Ok(handoff.map(|handoff| {
-            let earlier = handoff.answer;
-            tracing::info!(id = %earlier.id, "repeated");
-            Answer::Taken {
-                id: earlier.id.to_string(),
-                verdict: Verdict::named(&earlier.verdict)
-                    .unwrap_or(Verdict::Deliver)
-                    .as_str(),
-                stage: earlier
-                    .stage
-                    .as_deref()
-                    .and_then(Stage::named)
-                    .map(Stage::as_str),
-            }
-        }))
+        let (of, shares) = (mail.clone(), shares.clone());
+        let decide = move || {
+            let _reading = store.reading(&of.digest, of.received_at);
+            decide_all(&of, &shares, screened, &scanned)
+        };
+        let decided = off_the_reactor(decide).await;
+        (answers, decided.unwrap_or_default())
     }
 
     fn log(&self, active: &Active, mail: &Mail, answer: &Answer, recipient: &Address) {
@@ -260,29 +175,42 @@ impl Agent {
 
 impl Handoff for Agent {
     async fn mail(&self, _sender: &ReversePath, declared_size: Option<u64>) -> Result<(), Reply> {
-        let store = self.executor.store().clone();
-        match spawn_blocking(move || store.has_room(declared_size.unwrap_or(0))).await {
-            Ok(true) => Ok(()),
+        let (store, size) = (self.executor.store().clone(), declared_size.unwrap_or(0));
+        if store.had_plenty(size) {
+            return Ok(());
+        }
+        match off_the_reactor(move || store.has_room(size)).await {
+            Some(true) => Ok(()),
             _ => Err(Reply::new(452, 3, 1, "insufficient storage")),
         }
     }
 
     async fn recipient(&self, address: &Address) -> Result<(), Reply> {
         let active = self.active.load_full();
-        known(self.lookup(&active, address).await).map(|_| ())
+        if active.directory.has_lately(address) {
+            return Ok(());
+        }
+        let address = address.clone();
+        let found = off_the_reactor(move || active.directory.lookup(&address)).await;
+        known(found.unwrap_or_else(|| Lookup::Unavailable("the look-up failed".to_owned())))?;
+        Ok(())
     }
 
     async fn message(&self, envelope: Envelope, raw: Bytes) -> Vec<Answer> {
         let active = self.active.load_full();
         let final_reply = active.config.server.timeouts.final_reply;
         let began = Instant::now();
-        let refuse_all = |reply: Reply| vec![Answer::Refused(reply); envelope.recipients.len()];
-        let (store, config) = (self.executor.store().clone(), active.config.clone());
-        let read = spawn_blocking(move || read(&store, &config, raw)).await;
-        let Ok(read) = read else {
+        let recipients = envelope.recipients.len();
+        let refuse_all = |reply: Reply| vec![Answer::Refused(reply); recipients];
+        let (store, settings) = (self.executor.store().clone(), active.clone());
+        let open = move || {
+            let read = read(&store, &settings.config, raw);
+            let shared = shares(&settings.directory, &envelope, &read.digest);
+            (envelope, read, shared)
+        };
+        let Some((envelope, read, (shares, routes))) = off_the_reactor(open).await else {
             return refuse_all(broken());
         };
-        let (shares, routes) = self.shares(&active, &envelope, &read.digest).await;
         let keys: Vec<HandoffKey> = shares.iter().map(|share| share.key).collect();
         let late = began + final_reply;
         let begun = timeout_at(late.into(), self.executor.store().begin_all(&keys));
@@ -325,6 +253,61 @@ impl Handoff for Agent {
     fn overtime(&self) -> Duration {
         COMMIT_PATIENCE
     }
+}
+
+/// Work that may block or take its time; `None` where it panicked.
+async fn off_the_reactor<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let done = spawn_blocking(work).await;
+    done.inspect_err(|error| tracing::error!(%error, "work on a mail failed"))
+        .ok()
+}
+
+/// Each mailbox among the recipients once, in order of first appearance, and for each recipient the
+/// mailbox's place or the reply that it gets instead.
+fn shares(
+    directory: &Directory,
+    envelope: &Envelope,
+    digest: &MailDigest,
+) -> (Vec<Share>, Vec<Result<usize, Reply>>) {
+    let sender = envelope.sender.to_string();
+    let mut places: BTreeMap<HandoffKey, usize> = BTreeMap::new();
+    let mut shares = Vec::new();
+    let mut routes = Vec::with_capacity(envelope.recipients.len());
+    for recipient in &envelope.recipients {
+        let mailbox = known(directory.lookup(recipient));
+        routes.push(mailbox.map(|mailbox| {
+            let key = HandoffKey::new(&mailbox.policy.mailbox.key(), &sender, digest);
+            *places.entry(key).or_insert_with(|| {
+                shares.push(Share {
+                    recipient: recipient.clone(),
+                    mailbox,
+                    key,
+                });
+                shares.len() - 1
+            })
+        }));
+    }
+    (shares, routes)
+}
+
+/// What an earlier hand-off of the same mail was answered, if it was carried out, or that nobody
+/// can say.
+fn earlier(store: &Store, share: &Share) -> Option<Answer> {
+    let answer = match store.handoff_get(&share.key) {
+        Ok(handoff) => handoff?.answer,
+        Err(error) => return Some(Answer::Refused(execute::store_reply(&error))),
+    };
+    tracing::info!(id = %answer.id, "repeated");
+    let stage = answer.stage.as_deref().and_then(Stage::named);
+    Some(Answer::Taken {
+        id: answer.id.to_string(),
+        verdict: Verdict::named(&answer.verdict)
+            .unwrap_or(Verdict::Deliver)
+            .as_str(),
+        stage: stage.map(Stage::as_str),
+    })
 }
 
 /// A mail that was looked into, or was not.
