@@ -1,153 +1,163 @@
-//! The pure core: parse, fold, address endings, Subject substrings, and a whole decision.
+//! The pure core: the pieces of work whose instructions `benches/counts` counts, in time, and the compile
+//! of the lists; a commit of the store beside them.
 //!
 //! `cargo bench --bench core -- suffix` runs one group.
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
-#![allow(clippy::unwrap_used, reason = "a bench is not shipped")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a bench is not shipped"
+)]
 
+use std::collections::HashSet;
+use std::fs;
 use std::hint::black_box;
-use std::sync::Arc;
+use std::path::Path;
+use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use sekimori::mail::fold::{fold, fold_address};
-use sekimori::mail::{Address, Bounds, Message, ReversePath};
-use sekimori::policy::{
-    Arrival, AuthReport, Origin, Pattern, Policy, ScanReport, Screening, SubstringSet, SuffixSet,
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use sekimori::config::{Config, load_mailbox};
+use sekimori::mail::fold::fold;
+use sekimori::store::{
+    Answer, Batch, Handoff, HandoffKey, Id, MailDigest, Settings, Store, WhyRecord,
 };
+use sekimori::{mail, policy, smtp};
 
-const SUBJECT: &str = "【重要】お支払い方法の更新について Re: your invoice 2026-07";
+#[allow(unreachable_pub, reason = "another crate includes it too")]
+mod inputs;
 
-fn mail(body_lines: usize) -> Vec<u8> {
-    let header = "Received: from mx.example.net by mx.example.jp; Mon, 6 Jul 2026 10:00:00 +0900\r\n\
-        From: =?UTF-8?B?5bGx55Sw5aSq6YOO?= <taro.yamada@mail.shop.example>\r\n\
-        To: taro@east.example.jp\r\nMessage-ID: <1@mail.shop.example>\r\n\
-        Subject: =?ISO-2022-JP?B?GyRCTCQ+NUJ6OS05cBsoQg==?= hello\r\n\
-        MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n";
-    let line = "The quick brown fox jumps over the lazy dog, and again over the dog.\r\n";
-    format!("{header}{}", line.repeat(body_lines)).into_bytes()
-}
+use inputs::{lists, pieces::PIECES};
+use policy::{Pattern, SubstringSet, SuffixSet};
 
-fn patterns(count: u32, text: impl Fn(u32) -> String) -> Vec<Pattern> {
-    let file: Arc<str> = Arc::from("taro.yaml");
-    let pattern = |number| Pattern {
-        text: text(number),
-        origin: Origin {
-            file: Arc::clone(&file),
-            line: number + 1,
-        },
-    };
-    (0..count).map(pattern).collect()
-}
+const TARO: &str = "taro@east.example.jp";
+/// 2027-01-15, milliseconds since 1970.
+const NOW: i64 = 1_800_000_000_000;
 
-fn endings(count: u32) -> Vec<Pattern> {
-    patterns(count, |number| {
-        format!("@shop{:x}.example", number.wrapping_mul(0x9e37_79b9))
-    })
-}
-
-/// Half Latin, half kana and kanji; beginnings as varied as in real lists.
-fn words(count: u32) -> Vec<Pattern> {
-    let letters: Vec<char> = "あいうえおかきくけこ広告無料当選重要支払更新確認限定特価"
-        .chars()
-        .collect();
-    patterns(count, |number| {
-        let mut rest = number.wrapping_mul(0x9e37_79b9);
-        if number % 2 == 0 {
-            return format!("{:x} offer", rest | 0x1000_0000);
-        }
-        let mut word = String::new();
-        for _ in 0..8 {
-            word.push(letters[rest as usize % letters.len()]);
-            rest = rest / 7 + number;
-        }
-        word
-    })
-}
-
-fn parse(c: &mut Criterion) {
-    let mut group = c.benchmark_group("parse");
-    for lines in [10, 700, 14_000] {
-        let raw = mail(lines);
-        group.throughput(Throughput::Bytes(raw.len() as u64));
-        group.bench_function(BenchmarkId::from_parameter(raw.len()), |b| {
-            b.iter(|| Message::parse(black_box(&raw), &Bounds::default()));
+fn pieces(c: &mut Criterion) {
+    for piece in PIECES {
+        // A filter may leave it out; the large lists are then not made.
+        let mut work = None;
+        c.bench_function(piece.name, |b| {
+            let work = work.get_or_insert_with(piece.prepare);
+            b.iter(work);
         });
     }
-    group.finish();
-    c.bench_function("fold/subject", |b| b.iter(|| fold(black_box(SUBJECT))));
-    c.bench_function("fold/address", |b| {
-        b.iter(|| fold_address(black_box("Taro.Yamada@xn--wgv71a.Example.JP")));
-    });
 }
 
-fn suffix(c: &mut Criterion) {
-    let address = fold_address("taro.yamada@mail.shop.example");
-    for count in [1_000, 100_000, 1_000_000] {
-        let set = SuffixSet::build(endings(count));
-        c.bench_function(&format!("suffix/find/{count}"), |b| {
-            b.iter(|| set.find(black_box(&address)));
-        });
-    }
-    build(c, "suffix", endings, |patterns| {
-        drop(SuffixSet::build(patterns))
-    });
-}
-
-fn substring(c: &mut Criterion) {
-    let subject = fold(SUBJECT);
-    let hostile = fold(&"特価限定確認 offer".repeat(40_000));
-    for count in [1_000, 10_000, 100_000, 1_000_000] {
-        let set = SubstringSet::build(words(count));
-        c.bench_function(&format!("substring/find/{count}"), |b| {
+/// A Subject of a megaoctet that holds the beginnings of many entries.
+fn hostile(c: &mut Criterion) {
+    let subject = fold(&"特別限定無料 当選現金副 ".repeat(28_000));
+    for count in [1_000, 100_000] {
+        let set = SubstringSet::build(lists::substrings(count));
+        c.bench_function(&format!("substring/{count}/hostile-1-MB"), |b| {
             b.iter(|| set.find(black_box(&subject)));
         });
-        c.bench_function(&format!("substring/hostile/{count}"), |b| {
-            b.iter(|| set.find(black_box(&hostile)));
-        });
     }
-    build(c, "substring", words, |patterns| {
-        drop(SubstringSet::build(patterns))
-    });
 }
 
-fn build(
-    c: &mut Criterion,
-    name: &str,
-    patterns: impl Fn(u32) -> Vec<Pattern>,
-    compile: impl Fn(Vec<Pattern>),
-) {
-    let mut group = c.benchmark_group(format!("{name}/build"));
+fn compile(c: &mut Criterion) {
+    let mut group = c.benchmark_group("compile");
     group.sample_size(10);
-    for count in [1_000, 100_000] {
-        let list = patterns(count);
-        group.bench_function(BenchmarkId::from_parameter(count), |b| {
-            b.iter_batched(|| list.clone(), &compile, criterion::BatchSize::LargeInput);
+    for count in [1_000, 1_000_000] {
+        let list: Vec<Pattern> = lists::suffixes(count).collect();
+        group.bench_function(BenchmarkId::new("suffixes", count), |b| {
+            b.iter_batched(|| list.clone(), SuffixSet::build, BatchSize::PerIteration);
+        });
+    }
+    for count in [200, 100_000] {
+        let list: Vec<Pattern> = lists::substrings(count).collect();
+        group.bench_function(BenchmarkId::new("substrings", count), |b| {
+            b.iter_batched(
+                || list.clone(),
+                SubstringSet::build,
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.bench_function("mailbox-file/1000000+100000", |b| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name| folder.path().join(name);
+        write_list(&path("senders.txt"), lists::suffixes(1_000_000));
+        write_list(&path("subjects.txt"), lists::substrings(100_000));
+        let rules =
+            "reject: {from_suffixes_file: ../senders.txt, subject_contains_file: ../subjects.txt}";
+        fs::create_dir(path("east.example.jp")).unwrap();
+        let file = path("east.example.jp/taro.yaml");
+        fs::write(&file, format!("version: 1\nmailbox: {TARO}\n{rules}\n")).unwrap();
+        let settings = "version: 1\nmailboxes: {dir: .}\n";
+        let config = Config::parse(settings, folder.path()).unwrap().config;
+        b.iter(|| load_mailbox(&config, &file).unwrap());
+    });
+    group.finish();
+}
+
+/// One entry a line, each once.
+fn write_list(path: &Path, list: impl Iterator<Item = Pattern>) {
+    let mut seen = HashSet::new();
+    let mut text = String::new();
+    for pattern in list {
+        if pattern.text.chars().count() >= 2 && seen.insert(pattern.text.clone()) {
+            text.push_str(&pattern.text);
+            text.push('\n');
+        }
+    }
+    fs::write(path, text).unwrap();
+}
+
+/// A hand-off with its why-record, durable: alone, and when 16 wait for the same flush.
+fn commit(c: &mut Criterion) {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        path: folder.path().join("state"),
+        quarantine_max_bytes: 1 << 30,
+        history_retention_ms: 7 * 86_400_000,
+    };
+    let store = Store::open(settings, NOW).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut group = c.benchmark_group("store/commit");
+    group
+        .sample_size(20)
+        .measurement_time(Duration::from_secs(3));
+    for waiting in [1, 16] {
+        group.throughput(criterion::Throughput::Elements(waiting));
+        group.bench_function(BenchmarkId::from_parameter(waiting), |b| {
+            b.iter(|| {
+                let commits: Vec<_> = (0..waiting).map(|_| store.commit(kept())).collect();
+                for commit in commits {
+                    runtime.block_on(commit).unwrap();
+                }
+            });
         });
     }
     group.finish();
 }
 
-fn decide(c: &mut Criterion) {
-    let mut policy = Policy::new(Address::parse("taro@east.example.jp").unwrap());
-    policy.from_suffixes = SuffixSet::build(endings(10_000));
-    policy.subject_contains = SubstringSet::build(words(10_000));
-    let message = Message::parse(&mail(10), &Bounds::default());
-    let arrival = Arrival {
-        now: 1_800_000_000,
-        sender: &ReversePath::Null,
-        recipient: &policy.mailbox,
-        trusted_client: false,
-        auth: &AuthReport::default(),
-        looping: false,
-    };
-    let scan = ScanReport::default();
-    c.bench_function("screen + decide", |b| {
-        b.iter(|| match policy.screen(black_box(&message), &arrival) {
-            Screening::Passed(passed) => policy.decide(&message, &arrival, passed, &scan),
-            Screening::Settled(plan) => *plan,
-        });
+/// What one kept mail leaves in the index.
+fn kept() -> Batch {
+    let id = Id::new(NOW);
+    let mut batch = Batch::new();
+    batch.put_handoff(
+        &HandoffKey::new(TARO, id.as_str(), &MailDigest::of(b"")),
+        &Handoff {
+            answer: Answer {
+                id,
+                verdict: "deliver".to_owned(),
+                stage: None,
+            },
+            outgoing: Vec::new(),
+            quarantine: None,
+            created_at: NOW,
+        },
+    );
+    batch.put_why(&WhyRecord {
+        id,
+        mailbox: TARO.to_owned(),
+        received_at: NOW,
+        body: serde_json::json!({"id": id.as_str(), "verdict": "deliver", "subject": "x".repeat(400)}),
     });
+    batch
 }
 
-criterion_group!(core, parse, suffix, substring, decide);
+criterion_group!(core, pieces, hostile, compile, commit);
 criterion_main!(core);

@@ -1,6 +1,7 @@
 //! The walk of one mail: parse once, screen for every mailbox, scan once, decide, carry out, answer
 //! each recipient.
 
+mod decision;
 mod scanners;
 
 use std::collections::BTreeMap;
@@ -13,14 +14,13 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout_at;
 
 use crate::config::{Config, Directory, Lookup, Mailbox, ServerLimits};
-use crate::deliver::loops;
-use crate::execute::{self, Executor, Mail, Scanned, Task};
+use crate::execute::{self, Executor, Mail, Task};
 use crate::failpoint::strike;
 use crate::mail::{Address, Bounds, Envelope, Message, ReversePath};
-use crate::policy::{Arrival, AuthReport, Plan, ScanReport, Screening, Stage, Verdict};
+use crate::policy::{Arrival, AuthReport, Plan, ScanReport, Screening, Stage};
 use crate::server::Handoff;
 use crate::smtp::{Answer, Reply};
-use crate::store::{HandoffKey, Id, MailDigest, Store};
+use crate::store::{HandoffKey, MailDigest, Store};
 use crate::telemetry::Redact;
 
 pub use scanners::{Question, Scanners, Wanted};
@@ -86,65 +86,6 @@ impl Agent {
             .into_iter()
             .map(|answer| answer.unwrap_or_else(|| Answer::Refused(broken())))
             .collect()
-    }
-
-    /// Of each share the answer that an earlier hand-off of the same mail got, and for all others the
-    /// decision: screened, with the mail scanned once if one of them wants that. Nothing where that
-    /// panicked.
-    async fn decided(
-        &self,
-        scanners: &Arc<Scanners>,
-        mail: &Arc<Mail>,
-        shares: &Arc<[Share]>,
-    ) -> (Vec<Option<Answer>>, Vec<Decided>) {
-        let secret = *self.executor.loop_secret();
-        let store = self.executor.store().clone();
-        let screen = {
-            let (mail, shares, scanners) = (mail.clone(), shares.clone(), scanners.clone());
-            move || {
-                let answers: Vec<_> = shares.iter().map(|share| earlier(&store, share)).collect();
-                let _reading = store.reading(&mail.digest, mail.received_at);
-                let open = shares.iter().enumerate().zip(&answers);
-                let screened: Vec<Screened> = open
-                    .filter(|(_, answer)| answer.is_none())
-                    .map(|((place, share), _)| screen(&mail, place, share, &secret))
-                    .collect();
-                let wanted = screened
-                    .iter()
-                    .map(|one| Wanted::of(&one.screening))
-                    .fold(Wanted::default(), Wanted::or);
-                if scanners.must_ask(wanted) {
-                    return (answers, Err((screened, wanted)));
-                }
-                let scanned = scanners.upstream(&mail.message, mail.envelope.client.trusted);
-                let decided = decide_all(&mail, &shares, screened, &Arc::new(scanned));
-                (answers, Ok(decided))
-            }
-        };
-        let (answers, (screened, wanted)) = match off_the_reactor(screen).await {
-            None => return (vec![None; shares.len()], Vec::new()),
-            Some((answers, Ok(decided))) => return (answers, decided),
-            Some((answers, Err(undecided))) => (answers, undecided),
-        };
-        let name = screened.first().map(|first| first.id.to_string());
-        let bounds = bounds(&mail.config.server.limits);
-        let question = Question {
-            envelope: &mail.envelope,
-            message: &mail.message,
-            raw: &mail.raw,
-            bounds: Some(&bounds).filter(|_| !mail.unread),
-            hostname: &mail.config.server.hostname,
-            name: name.as_deref().unwrap_or_default(),
-        };
-        let scanned = Arc::new(scanners.ask(&question, wanted, scan_end(mail)).await);
-        let store = self.executor.store().clone();
-        let (of, shares) = (mail.clone(), shares.clone());
-        let decide = move || {
-            let _reading = store.reading(&of.digest, of.received_at);
-            decide_all(&of, &shares, screened, &scanned)
-        };
-        let decided = off_the_reactor(decide).await;
-        (answers, decided.unwrap_or_default())
     }
 
     fn log(&self, active: &Active, mail: &Mail, answer: &Answer, recipient: &Address) {
@@ -292,24 +233,6 @@ fn shares(
     (shares, routes)
 }
 
-/// What an earlier hand-off of the same mail was answered, if it was carried out, or that nobody
-/// can say.
-fn earlier(store: &Store, share: &Share) -> Option<Answer> {
-    let answer = match store.handoff_get(&share.key) {
-        Ok(handoff) => handoff?.answer,
-        Err(error) => return Some(Answer::Refused(execute::store_reply(&error))),
-    };
-    tracing::info!(id = %answer.id, "repeated");
-    let stage = answer.stage.as_deref().and_then(Stage::named);
-    Some(Answer::Taken {
-        id: answer.id.to_string(),
-        verdict: Verdict::named(&answer.verdict)
-            .unwrap_or(Verdict::Deliver)
-            .as_str(),
-        stage: stage.map(Stage::as_str),
-    })
-}
-
 /// A mail that was looked into, or was not.
 struct Read {
     message: Message,
@@ -342,81 +265,6 @@ fn read(store: &Store, config: &Config, raw: Bytes) -> Read {
     }
 }
 
-/// A share whose mail went through stages 1-4.
-struct Screened {
-    /// Its place among the shares.
-    place: usize,
-    id: Id,
-    looping: bool,
-    screening: Screening,
-}
-
-/// A share's place and its decision, or the reply where its mail is put off.
-type Decided = (usize, Result<Task, Reply>);
-
-fn screen(mail: &Mail, place: usize, share: &Share, loop_secret: &[u8; 32]) -> Screened {
-    let mailbox = share.mailbox.policy.mailbox.key();
-    let looping = loops::is_marked(&mail.message.header, loop_secret, &mailbox);
-    let arrival = mail.arrival(&share.recipient, looping);
-    let policy = &share.mailbox.policy;
-    Screened {
-        place,
-        id: Id::new(mail.received_at),
-        looping,
-        screening: match mail.unread {
-            true => Screening::Passed(policy.unread()),
-            false => policy.screen(&mail.message, &arrival),
-        },
-    }
-}
-
-fn decide_all(
-    mail: &Mail,
-    shares: &[Share],
-    screened: Vec<Screened>,
-    scanned: &Arc<Scanned>,
-) -> Vec<Decided> {
-    screened
-        .into_iter()
-        .filter_map(|one| {
-            let share = shares.get(one.place)?;
-            Some((one.place, task(mail, share, one, scanned)))
-        })
-        .collect()
-}
-
-fn task(
-    mail: &Mail,
-    share: &Share,
-    screened: Screened,
-    scanned: &Arc<Scanned>,
-) -> Result<Task, Reply> {
-    let plan = match screened.screening {
-        Screening::Settled(plan) => *plan,
-        Screening::Passed(passed) => {
-            if let Some(stage) = passed.put_off(&scanned.report) {
-                let text = format!("{} scanner unavailable", stage.as_str());
-                return Err(Reply::new(451, 3, 0, &text));
-            }
-            let arrival = mail.arrival(&share.recipient, screened.looping);
-            let policy = &share.mailbox.policy;
-            match mail.unread {
-                true => policy.decide_unread(&scanned.report),
-                false => policy.decide(&mail.message, &arrival, passed, &scanned.report),
-            }
-        }
-    };
-    Ok(Task {
-        id: screened.id,
-        recipient: share.recipient.clone(),
-        mailbox: share.mailbox.clone(),
-        scanned: scanned.clone(),
-        plan,
-        looping: screened.looping,
-        key: share.key,
-    })
-}
-
 fn put(answers: &mut [Option<Answer>], place: usize, answer: Answer) {
     if let Some(slot) = answers.get_mut(place) {
         *slot = Some(answer);
@@ -435,12 +283,6 @@ fn now() -> i64 {
 /// recorded, so that a retry does not deliver it again.
 fn delivery_time(final_reply: Duration) -> Duration {
     final_reply.saturating_sub(COMMIT_TIME.min(final_reply / 4))
-}
-
-/// When scanners must have answered: half of `timeouts.final_reply` is for what comes after.
-fn scan_end(mail: &Mail) -> Instant {
-    let rest = mail.config.server.timeouts.final_reply / 2;
-    mail.late.checked_sub(rest).unwrap_or(mail.late)
 }
 
 /// The bounds of `server.limits`.

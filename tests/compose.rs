@@ -11,7 +11,7 @@ use base64::Engine as _;
 use mail_parser::{HeaderName, MessageParser, MimeHeaders};
 use proptest::prelude::*;
 use sekimori::mail::compose::{
-    Fact, Infection, Language, Letter, Mailbox, Original, Rest, auto_reply, receipt_notice,
+    Fact, Infection, Kept, Language, Letter, Mailbox, Original, Rest, auto_reply, receipt_notice,
     virus_report,
 };
 use sekimori::mail::{Address, Infected};
@@ -23,6 +23,10 @@ const FACTS: [Fact; 5] = [
     Fact::Attachment,
     Fact::Size,
 ];
+const KEPT: Kept<'_> = Kept {
+    id: "01m81qffha7p",
+    until: "2026-11-29 12:00",
+};
 const SIGNATURE: &str = "-- \nサンプルケーブル メールサービス";
 
 struct Parts {
@@ -249,7 +253,7 @@ fn a_virus_report_carries_the_header() {
             virus: "Eicar",
             parts: &[],
             rest: Rest::Header(block),
-            kept: true,
+            kept: Some(KEPT),
         };
         let mail = report(&parts, &infection, &original("", "x"));
         assert_eq!(names(&mail, 998), expected(&["Auto-Submitted"], &[]));
@@ -275,7 +279,8 @@ fn a_virus_report_carries_the_header() {
         }
         let text = parsed.body_text(0).unwrap();
         assert!(
-            text.contains("ウイルス名: Eicar") && text.contains("隔離しています"),
+            text.contains("ウイルス名: Eicar")
+                && text.contains("隔離しています（ID: 01m81qffha7p、保存期限: 2026-11-29 12:00）"),
             "{text}"
         );
     }
@@ -313,7 +318,7 @@ fn a_virus_report_encloses_what_remains_octet_for_octet() {
                 virus: "Eicar",
                 parts: &[infected("請求書.zip", "Eicar")],
                 rest: Rest::Mail(&pieces),
-                kept: true,
+                kept: Some(KEPT),
             };
             let mail = report(&parts, &infection, &original("a@b", "x"));
             let parsed = MessageParser::default().parse(&mail).unwrap();
@@ -379,7 +384,7 @@ fn a_virus_report_says_what_it_shows_and_what_it_does_not() {
                 virus: "Eicar",
                 parts: &infected,
                 rest,
-                kept: false,
+                kept: None,
             };
             let parts = Parts::new(language, "");
             let mail = report(&parts, &infection, &original("Sender <a@b>", "Secret"));
@@ -437,7 +442,7 @@ proptest! {
         let notice = receipt_notice(&parts.letter(), &FACTS, &original);
         prop_assert_eq!(names(&notice, 76), expected(&["Auto-Submitted"], SINGLE));
         let found = [infected(&from, &subject), infected(&subject, &from)];
-        let infection = Infection { virus: &subject, parts: &found, rest: Rest::Header(&block), kept: false };
+        let infection = Infection { virus: &subject, parts: &found, rest: Rest::Header(&block), kept: None };
         let headed = report(&parts, &infection, &original);
         prop_assert_eq!(names(&headed, 998), expected(&["Auto-Submitted"], &[]));
         prop_assert_eq!(MessageParser::default().parse(&headed).unwrap().parts.len(), 3);

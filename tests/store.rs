@@ -741,9 +741,11 @@ fn leftovers_of_a_crash_go_in_time() {
     store.write_mail(&header(entries), &[RAW]).unwrap();
     let tmp = dir.path().join("mail/tmp").join(Id::new(real).to_string());
     fs::write(&tmp, b"half").unwrap();
-    assert_eq!(store.sweep(real, 0).unwrap().orphans, 0);
+    // Whatever the clock says, it may be just being written: it goes with the next start.
+    assert_eq!(store.sweep(real + 5 * DAY, 0).unwrap().orphans, 0);
     assert!(tmp.exists());
-    store.sweep(real + 2 * HOUR, 2 * HOUR).unwrap();
+    drop(store);
+    let store = open(dir.path());
     assert!(!tmp.exists());
     assert_eq!(store.sweep(real + 6 * DAY, 6 * DAY).unwrap().orphans, 0);
     assert!(store.is_prepared(&key));

@@ -163,6 +163,7 @@ fn what_is_gone_leaves_the_list_and_what_moves_stays_told() {
     assert_eq!(holders(&store), [Holder::of(TARO)].into());
     store.quarantine_purge(QuarantineFilter::default()).unwrap();
     assert_eq!(holders(&store), [].into());
+    store.forget_told().unwrap();
     // Marks of those who hold nothing are gone too, and what comes now is new.
     let again = hold(&store, TARO, NOW);
     for mailbox in [TARO, JIRO] {
@@ -172,8 +173,43 @@ fn what_is_gone_leaves_the_list_and_what_moves_stays_told() {
 }
 
 #[test]
+fn the_marks_of_many_who_hold_nothing_go_in_few_commits() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let held = hold(&store, TARO, NOW);
+    let told = Told {
+        commit: store.commits().unwrap(),
+        round: NOW,
+    };
+    let mut batch = Batch::new();
+    batch.put_told(Holder::of(TARO), told);
+    for n in 0..12_000 {
+        batch.put_told(Holder::of(&format!("m{n}@example.jp")), told);
+    }
+    store.commit_blocking(batch).unwrap();
+    let before = store.commits().unwrap();
+    assert_eq!(holders(&store), [Holder::of(TARO)].into());
+    assert_eq!(store.commits().unwrap(), before, "looking changes nothing");
+    store.forget_told().unwrap();
+    assert_eq!(store.commits().unwrap(), before + 12);
+    assert!(!store.is_in_doubt(NOW), "nothing was lost on the way");
+    assert_eq!(store.told(Holder::of("m7@example.jp")).unwrap(), None);
+    assert_eq!(store.told(Holder::of(TARO)).unwrap(), Some(told));
+    assert_eq!(new(&store, TARO, store.commits().unwrap()), [].into());
+    assert_eq!(store.held_by(Holder::of(TARO)).count(), 1, "{held}");
+}
+
+#[test]
 fn an_index_without_the_lists_gets_them() {
-    for way in ["of an older version", "lost pages", "strays", "made anew"] {
+    for way in [
+        "of an older version",
+        "lost pages",
+        "strays",
+        // As many as were lost: a count alone does not see it.
+        "one for another",
+        "unreadable",
+        "made anew",
+    ] {
         let dir = TempDir::new().unwrap();
         let store = open(dir.path());
         let ids = [
@@ -197,6 +233,14 @@ fn an_index_without_the_lists_gets_them() {
                     "lost pages" if key.ends_with(ids[1].as_str().as_bytes()) => {
                         db.remove(&key).unwrap();
                     }
+                    "one for another" if key.ends_with(ids[1].as_str().as_bytes()) => {
+                        let at = key.len() - ids[1].as_str().len();
+                        let stray = [&key[..at], Id::new(NOW + 9).as_str().as_bytes()].concat();
+                        db.insert(stray, db.remove(&key).unwrap().unwrap()).unwrap();
+                    }
+                    "unreadable" if key.ends_with(ids[1].as_str().as_bytes()) => {
+                        db.insert(&key, b"x").unwrap();
+                    }
                     "strays" if key.ends_with(ids[1].as_str().as_bytes()) => {
                         let stray = Id::new(NOW + 9);
                         let at = key.len() - stray.as_str().len();
@@ -213,7 +257,7 @@ fn an_index_without_the_lists_gets_them() {
         let upto = store.commits().unwrap();
         // Rather told of twice than never.
         let expected: BTreeSet<Id> = match way {
-            "lost pages" => [ids[1]].into(),
+            "lost pages" | "one for another" | "unreadable" => [ids[1]].into(),
             "strays" => [].into(),
             _ => ids.into(),
         };
@@ -228,18 +272,68 @@ fn an_index_without_the_lists_gets_them() {
 }
 
 #[test]
+fn the_list_of_one_mailbox_is_that_of_all_without_the_others() {
+    let dir = TempDir::new().unwrap();
+    let mut store = open(dir.path());
+    let names = [TARO, "Taro@Example.jp", JIRO, "hanako@example.jp"];
+    let mut ids = Vec::new();
+    for n in 0..600_i64 {
+        let at = usize::try_from(n * n % 4).unwrap();
+        ids.push(hold(&store, names[at], NOW - n * 60_000));
+    }
+    store.quarantine_delete(ids[4]).unwrap();
+    store.release_begin(ids[8], None).unwrap();
+    for _ in 0..2 {
+        for since in [None, Some(NOW - 300 * 60_000), Some(NOW + DAY)] {
+            let all = QuarantineFilter {
+                since,
+                ..QuarantineFilter::default()
+            };
+            let all: Vec<_> = store.quarantine_list(all).map(Result::unwrap).collect();
+            for name in ["taro@example.JP", JIRO, "nobody@example.jp"] {
+                let filter = QuarantineFilter {
+                    mailbox: Some(name.to_owned()),
+                    since,
+                    ..QuarantineFilter::default()
+                };
+                let expected = all
+                    .iter()
+                    .filter(|entry| entry.mailbox.eq_ignore_ascii_case(name));
+                let list = store.quarantine_list(filter).map(Result::unwrap);
+                assert!(list.eq(expected.cloned()), "{name} {since:?}");
+            }
+        }
+        drop(store);
+        store = open(dir.path());
+    }
+    let filter = QuarantineFilter {
+        mailbox: Some(TARO.to_owned()),
+        ..QuarantineFilter::default()
+    };
+    let others = store.quarantine_list(QuarantineFilter::default()).count();
+    let of_taro = store.quarantine_list(filter.clone()).count();
+    assert!(of_taro > 256, "more than is read at once");
+    let purged = store.quarantine_purge(filter).unwrap();
+    assert_eq!(usize::try_from(purged).unwrap(), of_taro);
+    let rest = store.quarantine_list(QuarantineFilter::default()).count();
+    assert_eq!(rest, others - of_taro);
+}
+
+#[test]
 fn a_round_is_remembered() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
     assert_eq!(store.last_round().unwrap(), None);
-    for at in [NOW, NOW + DAY, NOW - DAY] {
+    let rounds = [NOW, NOW + DAY, NOW - DAY].into_iter().zip(7..);
+    let rounds = rounds.map(|(round, commit)| Told { commit, round });
+    for told in rounds.clone() {
         let mut batch = Batch::new();
-        batch.put_round(at);
+        batch.put_round(told);
         store.commit_blocking(batch).unwrap();
-        assert_eq!(store.last_round().unwrap(), Some(at));
+        assert_eq!(store.last_round().unwrap(), Some(told));
     }
     drop(store);
-    assert_eq!(open(dir.path()).last_round().unwrap(), Some(NOW - DAY));
+    assert_eq!(open(dir.path()).last_round().unwrap(), rounds.last());
 }
 
 /// What happens to the store between two looks.

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use sekimori::mail::compose::{
-    Fact, Infection, Language, Letter, Mailbox, Original, Rest, auto_reply, receipt_notice,
+    Fact, Infection, Kept, Language, Letter, Mailbox, Original, Rest, auto_reply, receipt_notice,
     virus_report,
 };
 use sekimori::mail::notice::{self, Count, Daily, HeldAs, HeldEntry, Reason};
@@ -45,7 +45,7 @@ fuzz_target!(|input: &[u8]| {
     let Some((&options, input)) = input.split_first() else {
         return;
     };
-    within((4 << 20) + 64 * input.len(), || {
+    within((24 << 20) + 64 * input.len(), || {
         let mut texts = texts(input);
         let mut next = || texts.next().unwrap_or_default();
         let filling = Filling {
@@ -211,7 +211,7 @@ fn write(options: u8, filling: &Filling) -> Vec<u8> {
                 virus: &filling.virus,
                 parts: &vec![part; usize::from(options >> 7) * 51],
                 rest,
-                kept: options & 16 != 0,
+                kept: (options & 16 != 0).then_some(Kept { id: "01m8", until: "2026-11-29" }),
             };
             let report = virus_report(&letter, &infection, original);
             let enclosed = match rest {

@@ -11,8 +11,12 @@ use crate::execute::{Asked, Scanned};
 use crate::mail::{Bounds, Envelope, Message, edit};
 use crate::policy::{ScanReport, Score, Screening, SpamScan, VirusScan};
 use crate::scan::{
-    self, Clamd, Controller, Rspamd, ScanError, SpamFinding, Spamd, State, Upstream,
+    self, Clamd, Controller, Rspamd, ScanError, SpamFinding, Spamd, State, Upstream, VirusFinding,
 };
+
+/// clamd looks 17 levels deep (`MaxRecursion`) and calls clean what is deeper. Archives nest too, so
+/// half of that is left to them.
+const DEEP: usize = 8;
 
 /// The scanners of the settings of the moment.
 #[derive(Debug)]
@@ -120,8 +124,8 @@ impl Scanners {
     }
 
     /// What is known without asking an engine: header fields of scanners before us, which count
-    /// from a trusted client only.
-    pub fn upstream(&self, message: &Message, trusted: bool) -> Scanned {
+    /// from a trusted client only. `raw`: the mail; `None` = nobody looks into it.
+    pub fn upstream(&self, raw: Option<&[u8]>, trusted: bool) -> Scanned {
         let field = |engine: &Engine| match engine {
             Engine::Upstream { header, value } if trusted => Some(Upstream {
                 header: header.clone(),
@@ -129,17 +133,16 @@ impl Scanners {
             }),
             _ => None,
         };
+        let finding = |engine: &Engine| Some(field(engine)?.finding(raw?));
         let report = ScanReport {
-            virus: match field(&self.settings.virus.engine) {
+            virus: match finding(&self.settings.virus.engine) {
                 None => VirusScan::NotScanned,
-                Some(field) => field
-                    .finding(&message.header)
-                    .map_or(VirusScan::Clean, VirusScan::Infected),
+                Some(found) => found.map_or(VirusScan::Clean, VirusScan::Infected),
             },
-            spam: match field(&self.settings.spam.engine) {
+            spam: match finding(&self.settings.spam.engine) {
                 None => SpamScan::NotScanned,
-                Some(field) if field.finding(&message.header).is_some() => SpamScan::SPAM,
-                Some(_) => SpamScan::HAM,
+                Some(Some(_)) => SpamScan::SPAM,
+                Some(None) => SpamScan::HAM,
             },
         };
         Scanned {
@@ -198,21 +201,19 @@ impl Scanners {
     /// Asks both at the same time, until `deadline` at most.
     pub async fn ask(&self, mail: &Question<'_>, wanted: Wanted, deadline: Instant) -> Scanned {
         let trusted = mail.envelope.client.trusted;
-        let mut scanned = self.upstream(mail.message, trusted);
+        let readable = mail.bounds.map(|_| mail.raw.as_ref());
+        let mut scanned = self.upstream(readable, trusted);
         let virus = async {
             match self.virus.as_ref().filter(|_| wanted.virus) {
                 Some(_) if too_large(mail, &self.settings.virus) => Asked::TooLarge,
-                Some(clamd) => {
-                    let whole = [trace(mail), divider(mail), mail.raw.clone()];
-                    asked("virus", clamd.scan(&scan::Mail::of(&whole), deadline).await)
-                }
+                Some(clamd) => asked("virus", mail, virus_scan(clamd, mail, deadline).await),
                 None => Asked::No,
             }
         };
         let spam = async {
             match self.spam.as_ref().filter(|_| wanted.spam) {
                 Some(_) if too_large(mail, &self.settings.spam) => Asked::TooLarge,
-                Some(engine) => asked("spam", engine.scan(mail, deadline).await),
+                Some(engine) => asked("spam", mail, engine.scan(mail, deadline).await),
                 None => Asked::No,
             }
         };
@@ -240,10 +241,7 @@ impl Scanners {
         if let (VirusScan::Infected(_), Some(clamd), Some(bounds)) =
             (&scanned.report.virus, &self.virus, mail.bounds)
         {
-            let scan = async |pieces: Vec<Bytes>| {
-                let found = clamd.scan(&scan::Mail::of(&pieces), deadline).await?;
-                Ok::<_, ScanError>(found.virus)
-            };
+            let scan = |pieces| scan_pieces(clamd, pieces, deadline);
             scanned.cure = Some(scan::cure(mail.raw, &trace(mail), bounds, scan).await);
         }
         scanned
@@ -276,6 +274,30 @@ impl SpamEngine {
     }
 }
 
+/// The whole; and each part of a mail that nests so deep that clamd may not have looked at all of it.
+async fn virus_scan(
+    clamd: &Clamd,
+    mail: &Question<'_>,
+    deadline: Instant,
+) -> Result<VirusFinding, ScanError> {
+    let whole = [trace(mail), divider(mail), mail.raw.clone()];
+    let mut found = clamd.scan(&scan::Mail::of(&whole), deadline).await?;
+    if let (None, Some(bounds), true) = (&found.virus, mail.bounds, mail.message.depth > DEEP) {
+        let scan = |pieces| scan_pieces(clamd, pieces, deadline);
+        found.virus = scan::in_parts(mail.raw, &trace(mail), bounds, scan).await?;
+    }
+    Ok(found)
+}
+
+async fn scan_pieces(
+    clamd: &Clamd,
+    pieces: Vec<Bytes>,
+    deadline: Instant,
+) -> Result<Option<String>, ScanError> {
+    let found = clamd.scan(&scan::Mail::of(&pieces), deadline).await?;
+    Ok(found.virus)
+}
+
 fn too_large(mail: &Question<'_>, scanner: &config::Scanner) -> bool {
     mail.message.size > scanner.max_size
 }
@@ -289,11 +311,13 @@ fn divider(mail: &Question<'_>) -> Bytes {
     Bytes::from_static(edit::divider([mail.raw.as_ref()]))
 }
 
-fn asked<T>(scanner: &'static str, answer: Result<T, ScanError>) -> Asked<T> {
+fn asked<T>(scanner: &'static str, mail: &Question<'_>, answer: Result<T, ScanError>) -> Asked<T> {
     match answer {
         Ok(found) => Asked::Answered(found),
         Err(error) => {
-            tracing::warn!(scanner, %error, "a mail was not scanned");
+            // After a tempfail no recipient has an id: the message-id leads to the mail.
+            let message_id = mail.message.message_id();
+            tracing::warn!(id = mail.name, scanner, %error, message_id, "a mail was not scanned");
             Asked::Failed(error.to_string())
         }
     }

@@ -12,7 +12,7 @@ use super::{Exit, Failure, check};
 use crate::agent::{self, Question, Scanners, Wanted};
 use crate::config::{self, Config, Directory, Lookup, Mailbox};
 use crate::execute::Scanned;
-use crate::mail::{Address, AddressError, Client, Envelope, Message, Protocol, ReversePath};
+use crate::mail::{Address, AddressError, Envelope, Message, ReversePath};
 use crate::policy::{Alone, Arrival, AuthReport, Plan, Screening};
 
 /// The settings that mail is tried on.
@@ -67,8 +67,8 @@ impl DryRun {
     }
 
     /// What scanners before us say of it, by its header fields.
-    pub(super) fn upstream(&self, message: &Message, trusted: bool) -> Scanned {
-        Scanners::new(&self.config.scanners).upstream(message, trusted)
+    pub(super) fn upstream(&self, raw: &[u8], trusted: bool) -> Scanned {
+        Scanners::new(&self.config.scanners).upstream(Some(raw), trusted)
     }
 
     /// What the daemon's own scanners say of it, if the mailbox wants to know.
@@ -82,21 +82,8 @@ impl DryRun {
         mailbox: &Mailbox,
     ) -> Result<Scanned, Failure> {
         let screening = mailbox.policy.screen(trial.message, &trial.arrival());
-        let envelope = Envelope {
-            sender: trial.sender.clone(),
-            recipients: vec![trial.recipient.clone()],
-            smtputf8: false,
-            eight_bit: true,
-            protocol: Protocol::Lmtp,
-            client: Client {
-                ip: None,
-                helo: String::new(),
-                tls: false,
-                trusted: trial.trusted_client,
-                origin_ip: None,
-                origin_name: None,
-            },
-        };
+        let (sender, recipient) = (trial.sender.clone(), trial.recipient.clone());
+        let envelope = Envelope::local(sender, recipient, trial.trusted_client);
         let question = Question {
             envelope: &envelope,
             message: trial.message,

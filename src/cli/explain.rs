@@ -45,7 +45,7 @@ pub(super) fn explain(global: &Global, options: &Options, out: &mut dyn Write) -
         now: jiff::Timestamp::now().as_second(),
         trusted_client: true,
         auth: AuthReport::default(),
-        scanned: dry_run.upstream(&message, true),
+        scanned: dry_run.upstream(&raw, true),
         message: &message,
     };
     if options.scan {
@@ -55,7 +55,10 @@ pub(super) fn explain(global: &Global, options: &Options, out: &mut dyn Write) -
     let decision = view::plan(&owner, &trial.decide(&mailbox));
     let mut value = view::with(json!({"schema": "sekimori.explain/1"}), decision);
     if options.scan {
-        value = view::with(value, json!({"scan": trial.scanned.recorded()}));
+        value = view::with(
+            value,
+            json!({"scan": trial.scanned.recorded(&mailbox.policy)}),
+        );
     }
     if options.all_stages {
         let stages = view::all_stages(&trial.all_stages(&mailbox));

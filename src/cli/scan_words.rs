@@ -17,6 +17,13 @@ pub(super) fn lines(scan: &Value, language: Language) -> Vec<String> {
 
 fn virus(scan: &Value, language: Language) -> Option<String> {
     let said = match (scan["virus"].as_str()?, language) {
+        // By the field of the MTA's scanner: without it we cannot know whether one has looked.
+        ("clean", Ja) if scan["virus_engine"].is_null() => {
+            "MTA のスキャナーからウイルスの報告はありません".to_owned()
+        }
+        ("clean", En) if scan["virus_engine"].is_null() => {
+            "the MTA's scanner reports no virus".to_owned()
+        }
         ("clean", Ja) => "ウイルスは見つかりませんでした".to_owned(),
         ("clean", En) => "no virus found".to_owned(),
         ("infected", language) => infected(scan, language),
@@ -55,6 +62,12 @@ fn infected(scan: &Value, language: Language) -> String {
 
 fn spam(scan: &Value, language: Language) -> Option<String> {
     let said = match (scan["spam"].as_str()?, language) {
+        ("ham", Ja) if scan["spam_engine"].is_null() => {
+            "MTA のスキャナーから迷惑メールの報告はありません".to_owned()
+        }
+        ("ham", En) if scan["spam_engine"].is_null() => {
+            "the MTA's scanner reports no spam".to_owned()
+        }
         ("spam", Ja) => "スキャナーは迷惑メールと判定".to_owned(),
         ("spam", En) => "the scanner says spam".to_owned(),
         ("ham", Ja) => "スキャナーは迷惑メールではないと判定".to_owned(),
@@ -65,23 +78,35 @@ fn spam(scan: &Value, language: Language) -> Option<String> {
         Ja => "迷惑メールスキャン:",
         En => "spam scan:",
     };
-    Some(format!("{label} {said}{}", points(scan, language)))
+    let (points, threshold) = (points(scan, language), threshold(scan, language));
+    Some(format!("{label} {said}{points}{threshold}"))
 }
 
-/// Score, threshold, what the engine would do, and its rules.
+/// What the mailbox takes for spam, where that is not left to the scanner.
+fn threshold(scan: &Value, language: Language) -> String {
+    if !scan["spam_threshold"].is_number() {
+        return String::new();
+    }
+    let score = word(&scan["spam_threshold"]);
+    match language {
+        Ja => format!("、このメールボックスでは {score} 点以上が迷惑メール (spam.score)"),
+        En => format!("; this mailbox takes {score} points or more for spam (spam.score)"),
+    }
+}
+
+/// Score, what the engine would do or from how many points on, and its rules.
 fn points(scan: &Value, language: Language) -> String {
     if !scan["spam_score"].is_number() {
         return String::new();
     }
     let engine = word(&scan["spam_engine"]["name"]);
     let (score, required) = (word(&scan["spam_score"]), word(&scan["spam_required"]));
-    let mut points = match language {
-        Ja => format!("（{engine}: {score} 点、基準 {required} 点"),
-        En => format!(" ({engine}: {score} points of {required}"),
+    let mut points = match (scan["spam_action"].as_str(), language) {
+        (Some(action), Ja) => format!("（{engine}: {score} 点, {}", clean(action)),
+        (Some(action), En) => format!(" ({engine}: {score} points, {}", clean(action)),
+        (None, Ja) => format!("（{engine}: {score} 点、基準 {required} 点"),
+        (None, En) => format!(" ({engine}: {score} points of {required}"),
     };
-    if let Some(action) = scan["spam_action"].as_str() {
-        points.push_str(&format!(", {}", clean(action)));
-    }
     let symbols = scan["spam_symbols"].as_array().into_iter().flatten();
     for symbol in symbols {
         points.push_str(&format!(", {}", word(&symbol["name"])));
@@ -103,5 +128,54 @@ fn not_scanned(outcome: &str, error: &Value, language: Language) -> Option<Strin
         ("error", Ja) => Some(format!("検査できませんでした（{}）", word(error))),
         ("error", En) => Some(format!("it failed ({})", word(error))),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_missing_field_is_not_called_a_clean_scan() {
+        let upstream = json!({"virus": "clean", "spam": "ham"});
+        let en = [
+            "virus scan: the MTA's scanner reports no virus",
+            "spam scan: the MTA's scanner reports no spam",
+        ];
+        assert_eq!(lines(&upstream, En), en);
+        let ja = [
+            "ウイルススキャン: MTA のスキャナーからウイルスの報告はありません",
+            "迷惑メールスキャン: MTA のスキャナーから迷惑メールの報告はありません",
+        ];
+        assert_eq!(lines(&upstream, Ja), ja);
+    }
+
+    #[test]
+    fn a_score_stands_beside_what_decided_on_it() {
+        let rspamd = json!({"spam": "spam", "spam_engine": {"name": "rspamd"}, "spam_score": 7.0,
+            "spam_required": 15.0, "spam_action": "add header",
+            "spam_symbols": [{"name": "A", "score": 7.0}]});
+        let spamd = json!({"spam": "ham", "spam_engine": {"name": "spamd"}, "spam_score": 4.5,
+            "spam_required": 5.0, "spam_action": null, "spam_threshold": 4.0});
+        let rows = [
+            (
+                &rspamd,
+                "spam scan: the scanner says spam (rspamd: 7.0 points, add header, A=7.0)",
+                "迷惑メールスキャン: スキャナーは迷惑メールと判定（rspamd: 7.0 点, add header, A=7.0）",
+            ),
+            (
+                &spamd,
+                "spam scan: the scanner says no spam (spamd: 4.5 points of 5.0); this mailbox takes \
+                 4.0 points or more for spam (spam.score)",
+                "迷惑メールスキャン: スキャナーは迷惑メールではないと判定（spamd: 4.5 点、基準 5.0 点）、\
+                 このメールボックスでは 4.0 点以上が迷惑メール (spam.score)",
+            ),
+        ];
+        for (scan, en, ja) in rows {
+            assert_eq!(lines(scan, En), [en]);
+            assert_eq!(lines(scan, Ja), [ja]);
+        }
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn test(global: &Global, options: &Options, out: &mut dyn Write) -> D
     let dry_run = DryRun::new(config_of(global)?);
     let tests = read(&files)?;
     let ready = prepare(&dry_run, &tests)?;
-    let outcomes: Vec<Outcome> = ready.iter().map(|ready| ready.run(&dry_run)).collect();
+    let outcomes: Vec<Outcome> = ready.iter().map(Ready::run).collect();
     if let Some(path) = &options.junit {
         let report = junit::report(&outcomes);
         std::fs::write(path, report).map_err(|error| Failure::io(path.display(), &error))?;
@@ -129,6 +129,8 @@ struct Ready<'a> {
     case: &'a RuleCase,
     mailbox: Arc<Mailbox>,
     message: Message,
+    /// What scanners before us say of it.
+    upstream: Scanned,
 }
 
 /// Finds every mail and every mailbox, before the first case is decided.
@@ -158,12 +160,14 @@ fn prepare<'a>(dry_run: &DryRun, tests: &'a [RuleTests]) -> Result<Vec<Ready<'a>
         };
         match (raw, mailbox) {
             (Ok(raw), Ok(mailbox)) => {
+                let (raw, message) = dry_run.message(&raw);
                 mailboxes.insert(address.key(), Arc::clone(&mailbox));
                 ready.push(Ready {
                     file,
                     case,
                     mailbox,
-                    message: dry_run.message(&raw).1,
+                    upstream: dry_run.upstream(&raw, case.trusted_client),
+                    message,
                 });
             }
             (raw, mailbox) => failures.extend(raw.err().into_iter().chain(mailbox.err())),
@@ -189,7 +193,7 @@ fn told_at(file: &Path, line: u32, failure: Failure) -> Failure {
 }
 
 impl Ready<'_> {
-    fn run(&self, dry_run: &DryRun) -> Outcome {
+    fn run(&self) -> Outcome {
         let (case, message) = (self.case, &self.message);
         let trial = Trial {
             message,
@@ -200,7 +204,7 @@ impl Ready<'_> {
             auth: AuthReport {
                 dmarc_pass: case.dmarc_pass,
             },
-            scanned: scanned(case, dry_run.upstream(message, case.trusted_client)),
+            scanned: scanned(case, &self.upstream),
         };
         let owner = self.mailbox.policy.mailbox.to_string();
         let decided = view::plan(&owner, &trial.decide(&self.mailbox));
@@ -234,13 +238,13 @@ fn now(mailbox: &Mailbox) -> i64 {
 }
 
 /// The case's own word, else that of scanners before us: no engine is asked.
-fn scanned(case: &RuleCase, upstream: Scanned) -> Scanned {
-    let report = upstream.report;
+fn scanned(case: &RuleCase, upstream: &Scanned) -> Scanned {
+    let report = &upstream.report;
     Scanned {
         report: ScanReport {
             virus: match &case.virus {
                 Some(name) => VirusScan::Infected(name.clone()),
-                None => report.virus,
+                None => report.virus.clone(),
             },
             spam: match case.spam {
                 Some(true) => SpamScan::SPAM,

@@ -130,7 +130,7 @@ fn decided_by(value: &Value) -> Option<String> {
     })
 }
 
-/// All members, one a line.
+/// All members, one a line; those of an object in it by their path.
 pub(super) fn members(value: &Value, out: &mut dyn Write) -> std::io::Result<()> {
     for (name, value) in value
         .as_object()
@@ -138,9 +138,18 @@ pub(super) fn members(value: &Value, out: &mut dyn Write) -> std::io::Result<()>
         .flatten()
         .filter(|(name, _)| *name != "schema")
     {
-        writeln!(out, "{:14} {}", format!("{name}:"), word(value))?;
+        member(name, value, out)?;
     }
     Ok(())
+}
+
+fn member(path: &str, value: &Value, out: &mut dyn Write) -> std::io::Result<()> {
+    match value {
+        Value::Object(inner) => inner
+            .iter()
+            .try_for_each(|(name, value)| member(&format!("{path}.{name}"), value, out)),
+        value => writeln!(out, "{:14} {}", format!("{path}:"), word(value)),
+    }
 }
 
 #[cfg(test)]
@@ -165,6 +174,17 @@ mod tests {
         );
         assert!(!line.contains(['\u{1b}', '\n', '\u{202e}']), "{line:?}");
         assert!(line.contains("2026-11-22T00:00"), "{line}");
+    }
+
+    #[test]
+    fn what_is_in_a_member_has_a_line_of_its_own() {
+        let status = json!({"schema": "x", "pid": 1, "scanners": {"virus": null,
+            "spam": {"engine": "rspamd", "error": "a\u{1b}b"}}});
+        let mut out = Vec::new();
+        members(&status, &mut out).unwrap();
+        let lines = "pid:           1\nscanners.virus: -\nscanners.spam.engine: rspamd\n\
+                     scanners.spam.error: a\u{FFFD}b\n";
+        assert_eq!(String::from_utf8(out).unwrap(), lines);
     }
 
     /// A name of a file, an answer of another server: whatever a failure quotes.

@@ -363,7 +363,7 @@ impl Compile<'_> {
         let most = self.limits.forwarding_pattern_bytes;
         patterns::check_bytes(self.report, list, &lines, most);
         patterns::check_duplicates(self.report, &lines, fold, Severity::Warning);
-        Some(lines.patterns(self.report))
+        Some(lines.patterns(self.report).collect())
     }
 
     fn size(&mut self, raw: &RawSize, key: Place) -> Option<SizeCondition> {

@@ -2,7 +2,9 @@
 //!
 //! Mailbox files load on first use, are compared with the disk on each look-up (`mailboxes.watch`)
 //! and fall out of a byte-bounded cache. A file that went bad keeps its old settings; one that was
-//! bad from the first has the defaults (RELIABILITY D20). Neither touches another mailbox.
+//! bad from the first has the defaults (RELIABILITY D20). Neither touches another mailbox. While one
+//! look-up reads a file that has changed, which takes a second where a list has a million entries,
+//! the others get its old settings.
 //!
 //! The order: the address's own file, the alias index, both again without the address extension,
 //! then what `mailboxes.unknown` says.
@@ -231,6 +233,12 @@ impl Directory {
             *entry.seen() = Instant::now();
             return Some(Ok(Arc::clone(&entry.mailbox)));
         }
+        let reading = Reading::begin(&self.cache, path);
+        if let (Some(entry), None) = (&old, &reading)
+            && !entry.stale
+        {
+            return Some(Ok(Arc::clone(&entry.mailbox)));
+        }
         let begun = SystemTime::now();
         match Stamp::of(path) {
             Ok(Some(_)) => {}
@@ -312,7 +320,31 @@ impl Directory {
     }
 
     fn lock(&self) -> MutexGuard<'_, Cache> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.cache)
+    }
+}
+
+fn lock(cache: &Mutex<Cache>) -> MutexGuard<'_, Cache> {
+    cache.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A look-up that reads a file, until it is dropped.
+struct Reading<'a> {
+    cache: &'a Mutex<Cache>,
+    path: &'a Path,
+}
+
+impl<'a> Reading<'a> {
+    /// `None` when another one reads it already.
+    fn begin(cache: &'a Mutex<Cache>, path: &'a Path) -> Option<Self> {
+        let first = lock(cache).reading.insert(path.to_owned());
+        first.then_some(Self { cache, path })
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        lock(self.cache).reading.remove(self.path);
     }
 }
 
@@ -377,6 +409,8 @@ impl Stamp {
 #[derive(Debug, Default)]
 struct Cache {
     entries: HashMap<PathBuf, Arc<Entry>>,
+    /// Files that a look-up reads just now.
+    reading: HashSet<PathBuf>,
     total: u64,
     clock: u64,
 }
@@ -426,6 +460,7 @@ impl Cache {
         };
         Self {
             entries: self.entries.iter().map(entry).collect(),
+            reading: HashSet::new(),
             clock: self.clock,
             total: self.total,
         }
@@ -471,5 +506,32 @@ impl Cache {
             }
             self.remove(&path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_a_changed_file_is_read_the_old_settings_count() {
+        let site = tempfile::tempdir().unwrap();
+        let config = Config::parse("version: 1\nmailboxes: {dir: .}\n", site.path()).unwrap();
+        let directory = Directory::new(Arc::new(config.config));
+        let taro = Address::parse("taro@a.jp").unwrap();
+        let path = site.path().join("a.jp/taro.yaml");
+        std::fs::create_dir(site.path().join("a.jp")).unwrap();
+        let aliases = || match directory.lookup(&taro) {
+            Lookup::Found(mailbox) => mailbox.policy.aliases.len(),
+            other => panic!("{other:?}"),
+        };
+        std::fs::write(&path, "version: 1\n").unwrap();
+        assert_eq!(aliases(), 0);
+        std::fs::write(&path, "version: 1\naliases: [t@a.jp]\n").unwrap();
+        let reading = Reading::begin(&directory.cache, &path).unwrap();
+        assert_eq!(aliases(), 0);
+        drop(reading);
+        assert_eq!(aliases(), 1);
+        assert!(directory.lock().reading.is_empty());
     }
 }

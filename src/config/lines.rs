@@ -35,12 +35,11 @@ impl PartialEq for Line {
 
 impl Lines {
     /// The entries as the matching sets take them.
-    pub(crate) fn patterns(&self, report: &Report) -> Vec<Pattern> {
-        let pattern = |l: &Line| Pattern {
-            text: l.text.clone(),
-            origin: report.origin(l.place),
-        };
-        self.0.iter().map(pattern).collect()
+    pub(crate) fn patterns(&self, report: &Report) -> impl Iterator<Item = Pattern> {
+        self.0.iter().map(|line| Pattern {
+            text: line.text.clone(),
+            origin: report.origin(line.place),
+        })
     }
 }
 

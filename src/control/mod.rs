@@ -23,7 +23,7 @@ use tokio::net::UnixListener;
 use tokio::task::spawn_blocking;
 
 use crate::config::edit::EditError;
-use crate::daemon::{AllowError, LessonError, Reload, Shared};
+use crate::daemon::{AllowError, LessonError, Reload, Shared, Withheld};
 use crate::store::{self, Id, StoreError};
 
 type Daemon = State<Arc<Shared>>;
@@ -108,6 +108,17 @@ impl From<StoreError> for Problem {
             StoreError::Conflict(_) => StatusCode::CONFLICT,
             error if error.is_full() => StatusCode::INSUFFICIENT_STORAGE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<Withheld> for Problem {
+    fn from(error: Withheld) -> Self {
+        let status = match &error {
+            Withheld::Store(error) => return error.clone().into(),
+            Withheld::Virus => StatusCode::FORBIDDEN,
+            Withheld::NotScanned => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string())
     }

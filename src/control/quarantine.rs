@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use super::{Problem, blocking, lines, parse_id, query};
 use crate::daemon::Shared;
 use crate::mail::Address;
-use crate::policy::Class;
 use crate::store::{QuarantineEntry, QuarantineFilter, Shelf};
 use crate::view;
 
@@ -67,12 +66,11 @@ enum Actor {
 
 impl Actor {
     /// An owner sees that infected mail is held, and gets none of its octets.
-    fn may_have(self, entry: &QuarantineEntry) -> Result<(), Problem> {
-        if self == Self::Owner && entry.class == Class::Virus.as_str() {
-            let message = "held for a virus: only the operator can release or export it";
-            return Err(Problem::new(StatusCode::FORBIDDEN, message));
+    async fn may_have(self, shared: &Shared, entry: &QuarantineEntry) -> Result<(), Problem> {
+        match self {
+            Self::Operator => Ok(()),
+            Self::Owner => Ok(shared.owner_may_have(entry).await?),
         }
-        Ok(())
     }
 }
 
@@ -110,7 +108,7 @@ pub(super) async fn raw(
     Query(export): Query<Export>,
 ) -> Result<Response, Problem> {
     let entry = entry(&shared, &id).await?;
-    export.actor.may_have(&entry)?;
+    export.actor.may_have(&shared, &entry).await?;
     let (store, id) = (shared.store().clone(), entry.id);
     let bytes = blocking(move || store.read_body(Shelf::Quarantine, id)).await?;
     Ok(([(header::CONTENT_TYPE, "message/rfc822")], bytes).into_response())
@@ -135,7 +133,7 @@ pub(super) async fn release(
         .transpose()
         .map_err(|error| query::bad(format!("--to: {error}")))?;
     let held = entry(&shared, &id).await?;
-    release.actor.may_have(&held)?;
+    release.actor.may_have(&shared, &held).await?;
     let lesson = match release.learn {
         true => Some(shared.lesson(&held).await?),
         false => None,

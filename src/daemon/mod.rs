@@ -7,10 +7,12 @@ mod lesson;
 mod notices;
 mod settings;
 mod shared;
+mod withheld;
 
 pub use lesson::{Lesson, LessonError};
 pub use settings::store as store_settings;
 pub use shared::{AllowError, Allowed, Reload, Shared};
+pub use withheld::Withheld;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -75,6 +77,7 @@ impl Daemon {
     pub async fn start(config: Config, config_path: Option<PathBuf>) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let store = open_store(&config).await?;
+        notices::begin(&store, &config.quarantine.notice).await;
         let loop_secret = loop_secret(&config.store.path)?;
         let hops = Arc::new(ArcSwap::from_pointee(settings::hops(&config)?));
         let directory = Arc::new(Directory::new(config.clone()));

@@ -5,11 +5,14 @@
 //! late. Who was told how far is in the commit that queues his notice ([`Store::told`]), so that no
 //! mail is told of as new twice, or never.
 
+mod schedule;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{ToSpan, Zoned};
+use tokio::sync::watch;
 
+use self::schedule::{Due, around, due};
 use super::{Shared, now};
 use crate::config::{Lookup, Mailbox, NoticeTime, SpamNotice};
 use crate::execute::letters::{self, DAY};
@@ -29,6 +32,34 @@ const TROUBLE: Duration = Duration::from_secs(60);
 const QUEUE: u64 = 50_000;
 /// Beyond so many of one mailbox it is told nothing today; what is new is new tomorrow too.
 const QUEUE_OF_A_MAILBOX: u64 = 10_000;
+
+/// A store that knows of no round begins with the next one. To be called before any mail comes in.
+pub(super) async fn begin(store: &Store, notice: &NoticeTime) {
+    let Some((at, next)) = around(notice, now()) else {
+        return;
+    };
+    let store = store.clone();
+    let begun = blocking(move || match store.last_round()? {
+        Some(_) => Ok(false),
+        None => end(&store, at).map(|()| true),
+    });
+    match begun.await {
+        Ok(true) => {
+            let next = crate::view::time(next);
+            tracing::info!(%next, "the daily notices begin");
+        }
+        Ok(false) => {}
+        Err(error) => tracing::error!(%error, "daily notices"),
+    }
+}
+
+/// The round of that moment is over.
+fn end(store: &Store, at: i64) -> Result<(), StoreError> {
+    let commit = store.commits()?;
+    let mut batch = Batch::new();
+    batch.put_round(Told { commit, round: at });
+    store.commit_blocking(batch)
+}
 
 /// Tells owners once a day what is held for them.
 pub(super) async fn daily(shared: Arc<Shared>, stop: impl Future<Output = ()>) {
@@ -55,58 +86,40 @@ pub(super) async fn daily(shared: Arc<Shared>, stop: impl Future<Output = ()>) {
     }
 }
 
-/// The last and the next moment that is `daily_at`, unix milliseconds. A time that a change of the
-/// clock leaves out comes an hour later, one that it repeats counts the first time.
-fn around(notice: &NoticeTime, now: i64) -> Option<(i64, i64)> {
-    let today = crate::view::zoned(now, &notice.timezone).date();
-    let day = |offset: i64| {
-        let date = today.saturating_add(offset.days());
-        let moment = date.to_datetime(notice.daily_at);
-        let zoned: Zoned = moment.to_zoned(notice.timezone.clone()).ok()?;
-        Some(zoned.timestamp().as_millisecond())
-    };
-    match day(0)? {
-        at if at <= now => Some((at, day(1)?)),
-        at => Some((day(-1)?, at)),
-    }
+/// One round.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    /// The `daily_at` that has come.
+    at: i64,
+    /// The one after it.
+    next: i64,
+    /// The commits that were there when the last round was over. A mark that is no later tells of
+    /// another round, be it that of the same moment: the clock was ahead then.
+    begun: u64,
 }
 
-/// What is to be done about the round of a moment.
-#[derive(Debug, PartialEq, Eq)]
-enum Round {
-    /// Tell whom it has not told.
-    Tell,
-    /// It is over.
-    Over,
-    /// It counts as over: there was none before, or the clock was far ahead at the last one.
-    Skip,
-}
-
-/// `last` is the last round that was over, `at` the moment that has come last.
-fn due(last: Option<i64>, at: i64, now: i64) -> Round {
-    match last {
-        None => Round::Skip,
-        Some(last) if last > now.saturating_add(DAY) => Round::Skip,
-        Some(last) if last >= at => Round::Over,
-        Some(_) => Round::Tell,
+impl Round {
+    fn has_told(&self, told: Told) -> bool {
+        told.round == self.at && told.commit > self.begun
     }
 }
 
 async fn round(shared: &Arc<Shared>, (at, next): (i64, i64)) -> Result<(), StoreError> {
     let store = shared.store.clone();
-    let told = match blocking(move || Ok(due(store.last_round()?, at, now()))).await? {
-        Round::Over => return Ok(()),
-        Round::Skip => None,
-        Round::Tell => match tell_all(shared, at, next).await? {
+    let last = blocking(move || store.last_round()).await?;
+    let begun = last.map_or(0, |last| last.commit);
+    let told = match due(last.map(|last| last.round), at, now()) {
+        Due::Over => return Ok(()),
+        Due::Skip => None,
+        Due::Tell => match tell_all(shared, Round { at, next, begun }).await? {
             None => return Ok(()),
             told => told,
         },
     };
     let store = shared.store.clone();
     blocking(move || {
-        let mut batch = Batch::new();
-        batch.put_round(at);
-        store.commit_blocking(batch)
+        store.forget_told()?;
+        end(&store, at)
     })
     .await?;
     let next = crate::view::time(next);
@@ -118,29 +131,25 @@ async fn round(shared: &Arc<Shared>, (at, next): (i64, i64)) -> Result<(), Store
 }
 
 /// How many were told; `None` when the daemon stops, and the next start goes on.
-async fn tell_all(shared: &Arc<Shared>, at: i64, next: i64) -> Result<Option<u64>, StoreError> {
+async fn tell_all(shared: &Arc<Shared>, round: Round) -> Result<Option<u64>, StoreError> {
     let (mut last, mut notices) = (None, 0);
     loop {
         if !room(shared).await {
             return Ok(None);
         }
-        let shared = shared.clone();
-        let found = blocking(move || {
-            let Some(holder) = shared.store.next_holder(last)? else {
-                return Ok(None);
-            };
-            let told = tell(&shared, holder, at, next).or_else(of_one)?;
-            Ok(Some((holder, told)))
-        });
-        let Some((holder, told)) = found.await? else {
+        let store = shared.store.clone();
+        let Some(holder) = blocking(move || store.next_holder(last)).await? else {
             return Ok(Some(notices));
         };
+        let shared = shared.clone();
+        let told = blocking(move || tell(&shared, holder, round)).await;
+        let told = told.or_else(of_one)?;
         last = Some(holder);
         notices += u64::from(told);
     }
 }
 
-/// What fails for one mailbox keeps no other from its notice; what fails for all ends the round.
+/// What fails (or panics) for one mailbox keeps no other from its notice; what fails for all ends the round.
 fn of_one(error: StoreError) -> Result<bool, StoreError> {
     match error {
         StoreError::TooLarge(_)
@@ -172,15 +181,16 @@ async fn room(shared: &Shared) -> bool {
 }
 
 /// Tells one owner, unless this round has told him, or there is nothing to tell; whether it did.
-fn tell(shared: &Shared, holder: Holder, at: i64, next: i64) -> Result<bool, StoreError> {
+fn tell(shared: &Shared, holder: Holder, round: Round) -> Result<bool, StoreError> {
     let store = &shared.store;
     let told = store.told(holder)?;
-    if told.is_some_and(|told| told.round == at) {
+    if told.is_some_and(|told| round.has_told(told)) {
         return Ok(false);
     }
-    let Some((mailbox, owner)) = owner(shared, holder)? else {
+    let Some(owner) = owner(shared, holder)? else {
         return Ok(false);
     };
+    let mailbox = owner.policy.mailbox.key();
     if owner.spam_notice != SpamNotice::Daily {
         return Ok(false);
     }
@@ -197,22 +207,25 @@ fn tell(shared: &Shared, holder: Holder, at: i64, next: i64) -> Result<bool, Sto
         upto,
         told: told.map(|told| told.commit),
         now,
-        gone: next.max(now.saturating_add(DAY)),
+        gone: round.next.max(now.saturating_add(DAY)),
     };
-    let daily = seen.look(store, holder, &owner)?;
+    let Some(daily) = seen.look(store, holder, &owner, &shared.stopping)? else {
+        return Ok(false);
+    };
     if daily.new_count() == 0 && daily.expiring_count == 0 {
         return Ok(false);
     }
     let told = Told {
         commit: upto,
-        round: at,
+        round: round.at,
     };
-    queue(shared, mailbox, holder, &owner, &daily, told, now)?;
+    queue(shared, holder, &owner, &daily, told, now)?;
     Ok(true)
 }
 
-/// Whose mail it is, by name and settings; `None` when nobody has that name any more.
-fn owner(shared: &Shared, holder: Holder) -> Result<Option<(String, Arc<Mailbox>)>, StoreError> {
+/// Whose mail it is: of a mailbox that has another name now, who has the old one as an alias.
+/// `None` when nobody has that name any more.
+fn owner(shared: &Shared, holder: Holder) -> Result<Option<Arc<Mailbox>>, StoreError> {
     let mut held = shared.store.held_by(holder).filter_map(readable);
     let Some((_, entry)) = held.next().transpose()? else {
         return Ok(None);
@@ -221,7 +234,7 @@ fn owner(shared: &Shared, holder: Holder) -> Result<Option<(String, Arc<Mailbox>
         return Ok(None);
     };
     match shared.active().directory.lookup(&address) {
-        Lookup::Found(owner) => Ok(Some((entry.mailbox, owner))),
+        Lookup::Found(owner) => Ok(Some(owner)),
         Lookup::Unavailable(why) => {
             tracing::warn!(mailbox = entry.mailbox, why, "left out: a daily notice");
             Ok(None)
@@ -253,8 +266,15 @@ struct Seen {
 }
 
 impl Seen {
-    /// What its owner is to be told. Takes memory for the entries that are listed.
-    fn look(&self, store: &Store, holder: Holder, owner: &Mailbox) -> Result<Daily, StoreError> {
+    /// What its owner is to be told; `None` when the daemon stops. Takes memory for the entries that
+    /// are listed.
+    fn look(
+        &self,
+        store: &Store,
+        holder: Holder,
+        owner: &Mailbox,
+        stopping: &watch::Receiver<bool>,
+    ) -> Result<Option<Daily>, StoreError> {
         let counts = owner.notice_includes.iter().filter_map(|class| {
             let held_as = held_as(*class)?;
             let (new, held) = (0, 0);
@@ -265,13 +285,16 @@ impl Seen {
             ..Daily::default()
         };
         for read in store.held_by(holder).filter_map(readable) {
+            if *stopping.borrow() {
+                return Ok(None);
+            }
             let (commit, entry) = read?;
             let waits = entry.state == QuarantineState::Held && entry.expires_at > self.now;
             if commit <= self.upto && waits {
                 self.add(&mut daily, commit, &entry, owner);
             }
         }
-        Ok(daily)
+        Ok(Some(daily))
     }
 
     fn add(&self, daily: &mut Daily, commit: u64, entry: &QuarantineEntry, owner: &Mailbox) {
@@ -310,7 +333,6 @@ fn held_as(class: Class) -> Option<HeldAs> {
 /// Queues the notice and marks its owner as told, in one commit.
 fn queue(
     shared: &Shared,
-    mailbox: String,
     holder: Holder,
     owner: &Mailbox,
     daily: &Daily,
@@ -320,8 +342,9 @@ fn queue(
     let (active, id) = (shared.active(), Id::new(now));
     let bytes = letters::daily_notice(&active.config, owner, id, now, daily);
     let give_up = active.config.relay.retry.give_up;
-    let (kind, to) = (OutgoingKind::QuarantineNotice, vec![mailbox.clone()]);
-    let item = OutgoingItem::new(id, kind, mailbox, to, now, give_up);
+    let address = &owner.policy.mailbox;
+    let (kind, to) = (OutgoingKind::QuarantineNotice, vec![address.to_string()]);
+    let item = OutgoingItem::new(id, kind, address.key(), to, now, give_up);
     let header = MailHeader {
         sender: String::new(),
         client: "daily notice".into(),
@@ -347,92 +370,28 @@ fn queue(
 mod tests {
     use super::*;
 
-    fn millis(text: &str) -> i64 {
-        text.parse::<jiff::Timestamp>().unwrap().as_millisecond()
-    }
-
     #[test]
-    fn the_day_is_that_of_the_time_zone() {
-        let tokyo = ("Asia/Tokyo", (7, 0));
-        let berlin = ("Europe/Berlin", (2, 30));
-        let rows = [
-            (
-                tokyo,
-                "2026-11-21T21:59:59Z",
-                "2026-11-20T22:00:00Z",
-                "2026-11-21T22:00:00Z",
-            ),
-            (
-                tokyo,
-                "2026-11-21T22:00:00Z",
-                "2026-11-21T22:00:00Z",
-                "2026-11-22T22:00:00Z",
-            ),
-            (
-                tokyo,
-                "2026-11-22T12:00:00Z",
-                "2026-11-21T22:00:00Z",
-                "2026-11-22T22:00:00Z",
-            ),
-            // 02:30 is left out on 29 March: it comes at 03:30.
-            (
-                berlin,
-                "2026-03-29T01:29:59Z",
-                "2026-03-28T01:30:00Z",
-                "2026-03-29T01:30:00Z",
-            ),
-            (
-                berlin,
-                "2026-03-29T01:30:00Z",
-                "2026-03-29T01:30:00Z",
-                "2026-03-30T00:30:00Z",
-            ),
-            // 02:30 comes twice on 25 October: the first counts.
-            (
-                berlin,
-                "2026-10-25T00:30:00Z",
-                "2026-10-25T00:30:00Z",
-                "2026-10-26T01:30:00Z",
-            ),
-            (
-                berlin,
-                "2026-10-25T01:30:00Z",
-                "2026-10-25T00:30:00Z",
-                "2026-10-26T01:30:00Z",
-            ),
-            // A day that a zone left out: 30 December 2011.
-            (
-                ("Pacific/Apia", (7, 0)),
-                "2011-12-30T20:00:00Z",
-                "2011-12-30T17:00:00Z",
-                "2011-12-31T17:00:00Z",
-            ),
-        ];
-        for ((zone, (hour, minute)), now, last, next) in rows {
-            let notice = NoticeTime {
-                daily_at: jiff::civil::time(hour, minute, 0, 0),
-                timezone: jiff::tz::TimeZone::get(zone).unwrap(),
-            };
-            let expected = Some((millis(last), millis(next)));
-            assert_eq!(around(&notice, millis(now)), expected, "{zone} {now}");
-        }
-    }
-
-    #[test]
-    fn each_moment_has_one_round() {
-        let (yesterday, at, now) = (0, DAY, DAY + 5);
-        for (last, expected) in [
-            (None, Round::Skip),
-            (Some(yesterday), Round::Tell),
-            (Some(at - 1), Round::Tell),
-            (Some(at), Round::Over),
-            // `daily_at` was later before, or the clock was put back.
-            (Some(at + 1), Round::Over),
-            (Some(now + DAY), Round::Over),
-            // Nobody waits for a year because the clock was ahead for a moment.
-            (Some(now + DAY + 1), Round::Skip),
+    fn a_round_that_the_clock_had_come_to_before_is_another() {
+        let (at, next) = (5 * DAY, 6 * DAY);
+        let round = Round {
+            at,
+            next,
+            begun: 100,
+        };
+        for (commit, told_at, expected) in [
+            // Before a crash in this round.
+            (101, at, true),
+            (100, at - DAY, false),
+            (101, at - DAY, false),
+            // The clock was days ahead, and was put back.
+            (99, at, false),
+            (100, at, false),
         ] {
-            assert_eq!(due(last, at, now), expected, "{last:?}");
+            let told = Told {
+                commit,
+                round: told_at,
+            };
+            assert_eq!(round.has_told(told), expected, "{commit} {told_at}");
         }
     }
 }

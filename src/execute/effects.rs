@@ -154,8 +154,8 @@ impl Effects {
             Action::ReportVirus { name } => {
                 let to = std::slice::from_ref(owner);
                 let item = outgoing(task, mail, OutgoingKind::VirusReport, to);
-                let kept = self.held.is_some();
-                let pieces = letters::virus_report(task, mail, item.id, name, kept);
+                let held = self.held.as_ref();
+                let pieces = letters::virus_report(task, mail, item.id, name, held);
                 self.letters.push(Letter { item, pieces });
             }
             Action::QuarantineNotice => {

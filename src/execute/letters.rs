@@ -5,10 +5,10 @@ use jiff::tz::TimeZone;
 
 use super::{Mail, Task};
 use crate::config::{Config, Mailbox};
-use crate::mail::compose::{self, Infection, Letter, Original, Report, Rest};
+use crate::mail::compose::{self, Infection, Kept, Letter, Original, Report, Rest};
 use crate::mail::notice::{self, Daily, HeldEntry, Reason};
 use crate::mail::{Address, compose::Mailbox as Named};
-use crate::policy::{NotifyField, Stage};
+use crate::policy::{NotifyField, SCANNER_ERROR, Stage};
 use crate::scan::Remains;
 use crate::store::{Id, QuarantineEntry};
 use crate::view::zoned;
@@ -58,11 +58,16 @@ pub(super) fn virus_report(
     mail: &Mail,
     id: Id,
     virus: &str,
-    kept: bool,
+    held: Option<&QuarantineEntry>,
 ) -> Vec<Bytes> {
     let draft = Draft::new(&mail.config, &task.mailbox, id, mail.received_at);
     let header = mail.raw.get(..mail.message.body_start).unwrap_or(&mail.raw);
     let original = original(task, mail);
+    let held = held.map(|held| held_entry(held, &task.mailbox.timezone, false));
+    let kept = held.as_ref().map(|held| Kept {
+        id: &held.id,
+        until: &held.expires_at,
+    });
     let report = |rest: Rest<'_>| {
         let infection = Infection {
             virus,
@@ -211,6 +216,7 @@ pub(crate) fn held_entry(held: &QuarantineEntry, timezone: &TimeZone, expiring: 
             Some(Stage::RejectFromSuffixes) => Reason::FromSuffix(entry),
             Some(Stage::RejectSubjectContains) => Reason::SubjectContains(entry),
             Some(Stage::RejectHeaders) => Reason::Header(entry),
+            _ if entry == SCANNER_ERROR => Reason::NotScanned,
             _ => Reason::Spam,
         },
     }

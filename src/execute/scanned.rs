@@ -37,8 +37,8 @@ pub struct Scanned {
 }
 
 impl Scanned {
-    /// `scan` of the why-record.
-    pub fn recorded(&self) -> Value {
+    /// `scan` of the why-record of a mailbox with this policy.
+    pub fn recorded(&self, policy: &Policy) -> Value {
         let virus = match (&self.virus, &self.report.virus) {
             (Asked::TooLarge, _) => "too_large",
             (Asked::Failed(_), _) | (_, VirusScan::Failed(_)) => "error",
@@ -71,9 +71,12 @@ impl Scanned {
             Asked::Failed(error) => value["spam_error"] = json!(error),
             Asked::Answered(found) => {
                 value["spam_engine"] = json!({"name": found.engine, "version": found.version});
-                value["spam_score"] = json!(found.score);
-                value["spam_required"] = json!(found.required);
+                value["spam_score"] = json!(points(found.score));
+                value["spam_required"] = json!(points(found.required));
                 value["spam_action"] = json!(found.action);
+                if let Some(Score(thousandths)) = own_threshold(policy) {
+                    value["spam_threshold"] = json!(thousandths as f64 / 1000.0);
+                }
                 value["spam_symbols"] = found.symbols.iter().take(NAMED).map(symbol).collect();
             }
         }
@@ -125,9 +128,8 @@ impl Scanned {
         }
         match (outcome(Stage::Spam), &self.spam) {
             (outcome @ (Outcome::Pass | Outcome::Match), Asked::Answered(found)) => {
-                let own = policy.spam.as_ref().and_then(|spam| spam.score);
-                let required = own.unwrap_or(Score::of(found.required));
-                lines.extend(judged(found, outcome == Outcome::Match, required));
+                let own = own_threshold(policy);
+                lines.extend(judged(found, outcome == Outcome::Match, own));
             }
             (Outcome::Skipped, Asked::TooLarge) if !exempt(plan) => {
                 lines.extend(unscanned("X-Spam-Status", TOO_LARGE));
@@ -150,7 +152,14 @@ fn exempt(plan: &Plan) -> bool {
     plan.trail.iter().any(allowed)
 }
 
-fn judged(found: &SpamFinding, spam: bool, required: Score) -> Vec<u8> {
+/// `spam.score` of the mailbox, where it is set.
+fn own_threshold(policy: &Policy) -> Option<Score> {
+    policy.spam.as_ref().and_then(|spam| spam.score)
+}
+
+/// Without `own` rspamd's action decides: its `required` is the score at which it would reject, and
+/// most spam has less.
+fn judged(found: &SpamFinding, spam: bool, own: Option<Score>) -> Vec<u8> {
     let (flag, word) = if spam { ("YES", "Yes") } else { ("NO", "No") };
     let score = Score::of(found.score);
     let names: Vec<&str> = found
@@ -163,8 +172,12 @@ fn judged(found: &SpamFinding, spam: bool, required: Score) -> Vec<u8> {
         [] => "none".to_owned(),
         names => names.join(", "),
     };
+    let by = match (own, &found.action) {
+        (None, Some(action)) => format!("action=\"{action}\""),
+        (own, _) => format!("required={}", own.unwrap_or(Score::of(found.required))),
+    };
     let engine = found.engine;
-    let status = format!("{word}, score={score} required={required} engine={engine} tests={tests}");
+    let status = format!("{word}, score={score} {by} engine={engine} tests={tests}");
     [
         edit::field("X-Spam-Flag", flag),
         edit::field("X-Spam-Score", &score.to_string()),
@@ -178,5 +191,10 @@ fn part(part: &Infected) -> Value {
 }
 
 fn symbol(symbol: &Symbol) -> Value {
-    json!({"name": symbol.name, "score": symbol.score})
+    json!({"name": symbol.name, "score": symbol.score.map(points)})
+}
+
+/// Without the sign of a negative zero, which spamd says.
+fn points(score: f64) -> f64 {
+    score + 0.0
 }

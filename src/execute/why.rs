@@ -21,7 +21,7 @@ pub(super) fn record(task: &Task, mail: &Mail, effects: &Effects) -> WhyRecord {
         "subject": beginning(mail.message.subject_text()),
         "size": mail.message.size,
         "bounds": mail.message.exceeded.map(|exceeded| format!("{exceeded:?}")),
-        "scan": task.scanned.recorded(),
+        "scan": task.scanned.recorded(&task.mailbox.policy),
         "auth": {"dmarc": mail.auth.dmarc_pass},
         "generation": task.mailbox.generation,
         "delivery": effects.delivered.as_ref().map(|accepted| json!({

@@ -13,7 +13,7 @@ use super::Address;
 use super::letter::{self, Fields, clean};
 
 pub use super::letter::Report;
-pub use infection::{Infection, Rest, virus_report};
+pub use infection::{Infection, Kept, Rest, virus_report};
 
 /// Language of the mail that we write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -77,6 +77,28 @@ pub struct Envelope {
     pub client: Client,
 }
 
+impl Envelope {
+    /// That of a mail which nobody handed over: it lies here, and is for one recipient.
+    /// `trusted`: as [`Client::trusted`].
+    pub fn local(sender: ReversePath, recipient: Address, trusted: bool) -> Self {
+        Self {
+            sender,
+            recipients: vec![recipient],
+            smtputf8: false,
+            eight_bit: true,
+            protocol: Protocol::Lmtp,
+            client: Client {
+                ip: None,
+                helo: String::new(),
+                tls: false,
+                trusted,
+                origin_ip: None,
+                origin_name: None,
+            },
+        }
+    }
+}
+
 impl Client {
     /// The mail comes from the operator's own machines: from a trusted client that names no other
     /// origin, or names itself (`XFORWARD ADDR` of a loopback address).

@@ -115,18 +115,17 @@ pub(super) fn without<E>(
     without_fields(block, preamble(block), of_name, keep)
 }
 
-/// The places of a part's header block without its `Content-` fields, however many there are.
-pub(super) fn without_content(block: &[u8]) -> Vec<Range<usize>> {
-    let mut kept = Vec::new();
+/// Gives the places of a part's header block without its `Content-` fields to `keep`, up to its first
+/// error.
+pub(super) fn without_content<E>(
+    block: &[u8],
+    keep: impl FnMut(Range<usize>) -> Result<(), E>,
+) -> Result<(), E> {
     let of_content = |name: &[u8]| {
         let start = name.get(..MIME_PREFIX.len()).unwrap_or_default();
         start.eq_ignore_ascii_case(MIME_PREFIX)
     };
-    let _ = without_fields(block, 0, of_content, |piece| {
-        kept.push(piece);
-        Ok::<(), ()>(())
-    });
-    kept
+    without_fields(block, 0, of_content, keep)
 }
 
 fn without_fields<E>(
@@ -147,6 +146,24 @@ fn without_fields<E>(
     });
     result?;
     keep(at..block.len())
+}
+
+/// Gives the text of each field of that name in the header at the beginning of `raw` to `read`, up to
+/// the first that it makes something of. No bound of [`Bounds`] hides a field from it; of each value
+/// the first 4 KiB are read.
+pub fn find_field<T>(raw: &[u8], name: &str, mut read: impl FnMut(&str) -> Option<T>) -> Option<T> {
+    let mut found = None;
+    each_field(raw, preamble(raw), |mut field| {
+        let written = raw.get(field.name.clone()).unwrap_or_default();
+        let is_it = written
+            .trim_ascii_end()
+            .eq_ignore_ascii_case(name.as_bytes());
+        if found.is_none() && is_it {
+            field.value.end = field.value.end.min(field.value.start + MAX_MIME_FIELD);
+            found = read(&field.field(raw).text());
+        }
+    });
+    found
 }
 
 fn scan_from(raw: &[u8], start: usize, bounds: &Bounds) -> Scan {

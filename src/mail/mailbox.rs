@@ -56,13 +56,13 @@ struct Reader<'a> {
     open: Open,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn take(&mut self, c: char) {
         match c {
             '"' if !self.open.quote => match quoted_end(self.rest) {
                 Some(end) => {
                     let quoted = self.advance(end);
-                    self.push(&quoted);
+                    self.push(quoted);
                 }
                 None => self.open.quote = true,
             },
@@ -90,7 +90,7 @@ impl Reader<'_> {
                 self.advance(1);
                 let length = self.rest.chars().next().map_or(0, char::len_utf8);
                 let escaped = self.advance(length);
-                self.push(&escaped);
+                self.push(escaped);
             }
             c if c.is_whitespace() => {
                 self.advance(c.len_utf8());
@@ -98,18 +98,18 @@ impl Reader<'_> {
             }
             c => {
                 let plain = self.advance(c.len_utf8());
-                self.push(&plain);
+                self.push(plain);
             }
         }
     }
 
-    fn advance(&mut self, octets: usize) -> String {
+    fn advance(&mut self, octets: usize) -> &'a str {
         let (taken, rest) = self
             .rest
             .split_at_checked(octets)
             .unwrap_or((self.rest, ""));
         self.rest = rest;
-        taken.to_owned()
+        taken
     }
 
     /// Adds to the word; a gap ends it, but not beside an `@` nor behind a dot of its domain.
@@ -158,7 +158,7 @@ impl Reader<'_> {
                 }
                 '<' => break,
                 '"' if !self.open.quote => match quoted_end(self.rest) {
-                    Some(end) => spec.push_str(&self.advance(end)),
+                    Some(end) => spec.push_str(self.advance(end)),
                     None => self.open.quote = true,
                 },
                 '(' if !self.open.comment => match comment_end(self.rest) {
@@ -170,7 +170,7 @@ impl Reader<'_> {
                 c if c.is_whitespace() => {
                     self.advance(c.len_utf8());
                 }
-                c => spec.push_str(&self.advance(c.len_utf8())),
+                c => spec.push_str(self.advance(c.len_utf8())),
             }
         }
         self.found.extend(angle_spec(&spec));

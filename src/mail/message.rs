@@ -70,6 +70,8 @@ pub struct Message {
     /// A part with `Content-Disposition: attachment`, a leaf part with a file name that is not
     /// inline text, or a `message/rfc822` part.
     pub attachment: bool,
+    /// How deep multiparts and messages nest; 0 = no parts, or beyond a bound.
+    pub depth: usize,
     /// Octets as received (CRLF line ends).
     pub size: u64,
     /// All header fields.
@@ -88,14 +90,17 @@ impl Message {
             body_start,
             mut exceeded,
         } = header::scan(raw, bounds);
-        let mut attachment = false;
+        let (mut attachment, mut depth) = (false, 0);
         if exceeded.is_none() {
             let mut read = |header: &Header, in_digest: bool| {
                 let part = Part::read(header, in_digest);
                 attachment |= part.attachment;
                 part.kind
             };
-            exceeded = prescan::walk(raw, &header, body_start, bounds, &mut read).err();
+            match prescan::walk(raw, &header, body_start, bounds, &mut read) {
+                Ok(nested) => depth = nested,
+                Err(bound) => exceeded = Some(bound),
+            }
         }
         let declared = declared_charset(&header);
         Self {
@@ -103,6 +108,7 @@ impl Message {
             from_text: from_text(&header, declared),
             subject: subject(&header, declared),
             attachment: attachment && exceeded.is_none(),
+            depth,
             size: u64::try_from(raw.len()).unwrap_or(u64::MAX),
             header,
             body_start,
@@ -123,6 +129,7 @@ impl Message {
             from_text: String::new(),
             subject,
             attachment,
+            depth: 0,
             size,
             header: Header::default(),
             body_start: 0,

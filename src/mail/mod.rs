@@ -28,7 +28,7 @@ pub use address::{Address, AddressError};
 pub use buffer::buffer;
 pub use envelope::{Client, Envelope, Protocol, ReversePath};
 pub use fold::Folded;
-pub use header::{Field, Header};
+pub use header::{Field, Header, find_field};
 pub use message::{FromAddress, FromField, Message, SubjectField, SubjectText};
 pub use parts::{Encoding, Infected, Part, parts};
 pub use prescan::{Bounds, Exceeded};

@@ -19,6 +19,8 @@ pub const LISTED: usize = 200;
 pub enum Reason {
     /// The spam stage.
     Spam,
+    /// The spam stage, since its scanner failed (`on_error: quarantine`).
+    NotScanned,
     /// `reject.from_suffixes`: the header From ends with it.
     FromSuffix(String),
     /// `reject.subject_contains`: the Subject contains it.
@@ -165,7 +167,8 @@ fn title(language: Language, daily: &Daily) -> String {
 }
 
 fn own_rules(entries: &[HeldEntry]) -> bool {
-    entries.iter().any(|entry| entry.reason != Reason::Spam)
+    let by_the_stage = |reason: &Reason| matches!(reason, Reason::Spam | Reason::NotScanned);
+    entries.iter().any(|entry| !by_the_stage(&entry.reason))
 }
 
 /// What the owner can do about it; `rules`: also about mail that his own rules hold.
@@ -219,6 +222,8 @@ fn reason(language: Language, reason: &Reason) -> String {
     match (language, reason) {
         (Language::Ja, Reason::Spam) => "迷惑メールの判定".to_owned(),
         (Language::En, Reason::Spam) => "taken for spam".to_owned(),
+        (Language::Ja, Reason::NotScanned) => "迷惑メールの検査ができなかったため".to_owned(),
+        (Language::En, Reason::NotScanned) => "could not be checked for spam".to_owned(),
         (Language::Ja, Reason::FromSuffix(entry)) => {
             format!("受信拒否の設定 (差出人の末尾「{}」)", words.or_none(entry))
         }

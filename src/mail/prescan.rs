@@ -88,7 +88,8 @@ impl<F: FnMut(&Header, bool) -> Kind> Visit for F {
     }
 }
 
-/// Walks the parts of `raw`, whose own header is `top` and body begins at `body_start`.
+/// Walks the parts of `raw`, whose own header is `top` and body begins at `body_start`. How deep
+/// multiparts and messages nest, 0 for a mail without.
 ///
 /// # Errors
 /// The first bound that is exceeded.
@@ -98,16 +99,17 @@ pub(super) fn walk(
     body_start: usize,
     bounds: &Bounds,
     visit: &mut impl Visit,
-) -> Result<(), Exceeded> {
+) -> Result<usize, Exceeded> {
     let mut walk = Walk {
         bounds,
         visit,
         open: Vec::new(),
         parts: 0,
+        depth: 0,
     };
     let mut head = walk.part(top, 0..body_start, body_start)?;
     if walk.open.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     for line in Lines::new(raw, body_start) {
         let content = raw.get(line.content.clone()).unwrap_or_default();
@@ -132,7 +134,7 @@ pub(super) fn walk(
         let block = raw.get(start..).unwrap_or_default();
         walk.part(&header::block(block), start..raw.len(), raw.len())?;
     }
-    Ok(())
+    Ok(walk.depth)
 }
 
 struct Walk<'b, V> {
@@ -140,6 +142,8 @@ struct Walk<'b, V> {
     visit: &'b mut V,
     open: Vec<Level>,
     parts: usize,
+    /// Levels that were open at once.
+    depth: usize,
 }
 
 enum Level {
@@ -187,6 +191,7 @@ impl<V: Visit> Walk<'_, V> {
                 Some(body)
             }
         };
+        self.depth = self.depth.max(self.open.len());
         if self.open.len() > self.bounds.mime_depth {
             return Err(Exceeded::MimeDepth);
         }

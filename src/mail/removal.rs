@@ -8,6 +8,9 @@ use std::ops::Range;
 use super::letter::{base64_lines, clean};
 use super::{Part, header};
 
+/// Pieces that remain at most. A part that is removed makes a few, one whose header changes between
+/// `Content-` fields and others a million times would make as many.
+const MOST_PIECES: usize = 10_000;
 /// What a removed part's own fields make way for; the empty line included.
 const FIELDS: &str = "Content-Type: text/plain; charset=UTF-8\r\n\
                       Content-Transfer-Encoding: base64\r\n\
@@ -24,7 +27,7 @@ pub enum Piece {
 
 /// What remains of `raw` without the parts at these places of `parts`, each with the virus that was
 /// found in it. `None` where nothing is left that could be called safe: no part is named, there is
-/// no other, or there are none (the mail is beyond the bounds).
+/// no other, there are none (the mail is beyond the bounds), or it would be in over 10,000 pieces.
 ///
 /// Of a removed part its body and its `Content-` fields go; any other field stays, as those of a
 /// message whose only body it was.
@@ -43,9 +46,15 @@ pub fn cleaned(raw: &[u8], parts: &[Part], removed: &[(usize, String)]) -> Optio
         let part = parts.get(index)?;
         pieces.original(at..part.head.start);
         let head = raw.get(part.head.clone())?;
-        for kept in header::without_content(head) {
-            pieces.original(part.head.start + kept.start..part.head.start + kept.end);
-        }
+        let start = part.head.start;
+        let kept = header::without_content(head, |kept| {
+            pieces.original(start + kept.start..start + kept.end);
+            if pieces.0.len() > MOST_PIECES {
+                return Err(());
+            }
+            Ok(())
+        });
+        kept.ok()?;
         let note = note(
             part,
             virus,
@@ -176,6 +185,16 @@ mod tests {
             assert_eq!(without(raw.as_bytes(), places), None, "{raw:?} {places:?}");
         }
         assert_eq!(cleaned(b"x", &[], &[(0, "Eicar".to_owned())]), None);
+    }
+
+    #[test]
+    fn a_header_in_a_million_pieces_is_not_kept() {
+        let part = |times| {
+            let head = "Content-A:\r\nB:\r\n".repeat(times);
+            MIXED.replace("X-A: kept\r\n", &head)
+        };
+        assert!(without(part(1000).as_bytes(), &[1]).is_some());
+        assert_eq!(without(part(500_000).as_bytes(), &[1]), None);
     }
 
     #[test]

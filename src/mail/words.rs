@@ -179,10 +179,11 @@ fn hex(digit: u8) -> Option<u8> {
 
 /// Takes out line ends; the white space that folded a line stays (RFC 5322 2.2.3).
 fn unfold(raw: &[u8]) -> Vec<u8> {
-    raw.iter()
-        .copied()
-        .filter(|octet| !matches!(octet, b'\r' | b'\n'))
-        .collect()
+    let mut text = Vec::with_capacity(raw.len());
+    for line in raw.split(|octet| matches!(octet, b'\r' | b'\n')) {
+        text.extend_from_slice(line);
+    }
+    text
 }
 
 #[cfg(test)]

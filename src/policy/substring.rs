@@ -37,10 +37,11 @@ type Lead = (char, Option<char>);
 /// One entry in the order of the folded texts.
 #[derive(Debug, Clone)]
 struct Node {
-    index: u32,
-    /// The place in `sorted` of the longest other entry that this one begins with.
+    /// Its place in the entries.
+    entry: u32,
+    /// Where in `sorted` the longest other entry lies that this one begins with.
     parent: Option<u32>,
-    /// The smallest index of this entry and all that it begins with.
+    /// The first in file order of this entry and all that it begins with.
     first: u32,
 }
 
@@ -48,15 +49,15 @@ impl SubstringSet {
     /// Compiles the entries; their order is the file's.
     pub fn build(patterns: impl IntoIterator<Item = Pattern>) -> Self {
         let entries = Entries::build(patterns, fold);
-        let mut order: Vec<u32> = (0..entries.len() as u32).collect();
-        order.sort_unstable_by_key(|&index| (entries.folded(index), index));
-        order.dedup_by_key(|index| entries.folded(*index));
+        let mut order: Vec<u32> = entries.places().collect();
+        order.sort_unstable_by_key(|&entry| (entries.folded(entry), entry));
+        order.dedup_by_key(|entry| entries.folded(*entry));
         let mut set = Self {
             sorted: Vec::with_capacity(order.len()),
             ..Self::default()
         };
-        for index in order {
-            set.append(index, &entries);
+        for entry in order {
+            set.append(entry, &entries);
         }
         set.leads.shrink_to_fit();
         set.entries = entries;
@@ -101,29 +102,29 @@ impl SubstringSet {
         });
         let shorter = |node: &&Node| self.node(node.parent);
         let nodes = places.flat_map(|longest| std::iter::successors(Some(longest), shorter));
-        self.entries.first_hits(nodes.map(|node| node.index), most)
+        self.entries.first_hits(nodes.map(|node| node.entry), most)
     }
 
     /// Appends the next entry in sorted order.
-    fn append(&mut self, index: u32, entries: &Entries) {
-        let text = entries.folded(index);
+    fn append(&mut self, entry: u32, entries: &Entries) {
+        let text = entries.folded(entry);
         let mut parent = (self.sorted.len() as u32).checked_sub(1);
         while let Some(node) = self.node(parent) {
-            if text.starts_with(entries.folded(node.index)) {
+            if text.starts_with(entries.folded(node.entry)) {
                 break;
             }
             parent = node.parent;
         }
         let first = self
             .node(parent)
-            .map_or(index, |node| node.first.min(index));
+            .map_or(entry, |node| node.first.min(entry));
         let place = self.sorted.len() as u32;
         self.sorted.push(Node {
-            index,
+            entry,
             parent,
             first,
         });
-        let mut chars = text.chars();
+        let mut chars = std::str::from_utf8(text).unwrap_or_default().chars();
         if let Some(lead) = chars.next() {
             let range = self
                 .leads
@@ -161,15 +162,16 @@ impl SubstringSet {
     /// with.
     fn longest_at(&self, rest: &str, range: &Range<u32>) -> Option<&Node> {
         let nodes = self.sorted.get(range.start as usize..range.end as usize)?;
-        let after = nodes.partition_point(|node| self.entries.folded(node.index) <= rest);
+        let after =
+            nodes.partition_point(|node| self.entries.folded(node.entry) <= rest.as_bytes());
         let mut node = nodes.get(after.checked_sub(1)?)?;
-        let text = self.entries.folded(node.index);
+        let text = self.entries.folded(node.entry);
         let common = text
-            .bytes()
-            .zip(rest.bytes())
+            .iter()
+            .zip(rest.as_bytes())
             .take_while(|(a, b)| a == b)
             .count();
-        while self.entries.folded(node.index).len() > common {
+        while self.entries.folded(node.entry).len() > common {
             node = self.node(node.parent)?;
         }
         Some(node)

@@ -19,7 +19,7 @@ use super::gate::{Gate, Patience};
 use super::wire::{self, Fault, Idle, Wire};
 use super::{Mail, ScanError, Settings, State, VirusFinding};
 
-/// clamd closes a session that is idle for `IdleTimeout` or `CommandReadTimeout`, both 30 s.
+/// clamd may close a session that is silent for its `CommandReadTimeout`, 30 s (1.4 does not).
 const IDLE: Duration = Duration::from_secs(25);
 /// Octets of a chunk.
 const CHUNK: usize = 64 * 1024;

@@ -12,6 +12,7 @@ use std::future::Future;
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
+use super::ScanError;
 use crate::mail::{Bounds, Infected, Message, Part, Piece, cleaned, edit, parts};
 
 /// Encoded parts up to this size are decoded where we stand.
@@ -57,8 +58,8 @@ where
     let Ok(read) = read else {
         return nothing(Vec::new());
     };
-    let search = search(raw, trace, &read.parts, &scan).await;
-    let infected = infected(&read.parts, &search.found);
+    let Search { found, is_complete } = search(raw, trace, &read.parts, &scan).await;
+    let infected = infected(&read.parts, &found);
     let quoted = read.quoted(&infected);
     if !quoted.is_empty() && !is_clean(vec![quoted]).await {
         return nothing(infected);
@@ -67,16 +68,16 @@ where
         let divider = Bytes::from_static(edit::divider([raw.as_ref()]));
         [vec![trace.clone(), divider], pieces].concat()
     };
-    if search.is_complete
-        && let Some(pieces) = cleaned(raw, &read.parts, &search.found)
+    let (mail, parts) = (raw.clone(), read.parts);
+    let without = move || Some(slices(&mail, cleaned(&mail, &parts, &found)?));
+    if is_complete
+        && let Ok(Some(pieces)) = spawn_blocking(without).await
+        && is_clean(as_mail(pieces.clone())).await
     {
-        let pieces = slices(raw, pieces);
-        if is_clean(as_mail(pieces.clone())).await {
-            return Cure {
-                parts: infected,
-                remains: Remains::Mail(pieces),
-            };
-        }
+        return Cure {
+            parts: infected,
+            remains: Remains::Mail(pieces),
+        };
     }
     let header = raw.slice(..read.header_len.min(raw.len()));
     let line_end = Bytes::from_static(b"\r\n");
@@ -87,6 +88,32 @@ where
         };
     }
     nothing(infected)
+}
+
+/// Scans each part of a mail alone: the first virus that is found. For a mail that nests deeper than
+/// the engine looks, which may call it clean.
+///
+/// # Errors
+/// The first one of `scan`; [`ScanError::Ours`] where we cannot take the mail apart.
+pub async fn in_parts<S, F>(
+    raw: &Bytes,
+    trace: &Bytes,
+    bounds: &Bounds,
+    scan: S,
+) -> Result<Option<String>, ScanError>
+where
+    S: Fn(Vec<Bytes>) -> F,
+    F: Future<Output = Result<Option<String>, ScanError>>,
+{
+    let (mail, limits) = (raw.clone(), *bounds);
+    let read = spawn_blocking(move || parts(&mail, &limits)).await;
+    for part in &read.map_err(|_| ScanError::Ours)? {
+        let body = decoded(raw, part).await.ok_or(ScanError::Ours)?;
+        if let Some(virus) = scan(alone(trace, part, body)).await? {
+            return Ok(Some(virus));
+        }
+    }
+    Ok(None)
 }
 
 /// What is read of the mail itself.
@@ -146,13 +173,7 @@ where
         if body.is_empty() {
             continue;
         }
-        let pieces = if part.is_message() {
-            let divider = Bytes::from_static(edit::divider([body.as_ref()]));
-            vec![trace.clone(), divider, body]
-        } else {
-            vec![body]
-        };
-        match scan(pieces).await {
+        match scan(alone(trace, part, body)).await {
             Ok(None) => {}
             Ok(Some(virus)) => found.push((index, virus)),
             Err(_) => {
@@ -166,6 +187,16 @@ where
     Search {
         found,
         is_complete: true,
+    }
+}
+
+/// A part as it is scanned: a message as a mail.
+fn alone(trace: &Bytes, part: &Part, body: Bytes) -> Vec<Bytes> {
+    if part.is_message() {
+        let divider = Bytes::from_static(edit::divider([body.as_ref()]));
+        vec![trace.clone(), divider, body]
+    } else {
+        vec![body]
     }
 }
 

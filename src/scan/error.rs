@@ -75,6 +75,9 @@ pub enum ScanError {
         /// Octets of the mail.
         size: u64,
     },
+    /// A part of the mail could not be given to it.
+    #[error("a fault of ours: the mail could not be taken apart")]
+    Ours,
     /// It was not asked, because it failed too often just now.
     #[error("{engine} is not asked for another {} s: {last}", rest(*.until))]
     Resting {
@@ -93,7 +96,9 @@ impl ScanError {
         match self {
             Self::Unreachable { .. } | Self::Nonsense { .. } => true,
             Self::Late { full, .. } => *full,
-            Self::Refused { .. } | Self::TooLarge { .. } | Self::Resting { .. } => false,
+            Self::Refused { .. } | Self::TooLarge { .. } | Self::Ours | Self::Resting { .. } => {
+                false
+            }
         }
     }
 

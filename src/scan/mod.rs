@@ -29,7 +29,7 @@ use bytes::Bytes;
 use crate::mail::is_harmful;
 
 pub use clamd::Clamd;
-pub use cure::{Cure, Remains, cure};
+pub use cure::{Cure, Remains, cure, in_parts};
 pub use error::ScanError;
 pub use gate::{EXCHANGES, State};
 pub use rspamd::{Controller, Rspamd};
@@ -77,9 +77,9 @@ pub struct Settings {
 /// One mail as the engines see it. `pieces` are its octets in order, CRLF line ends; they are sent
 /// as they lie, nothing is copied.
 ///
-/// The first piece is to begin with our own `Received:` field: clamd takes a stream for a mail,
-/// and so looks into its parts, only when it begins with (or soon has) a field name that it knows,
-/// and rspamd reads the client from it.
+/// For clamd the first piece is to be a field such as `Received:` of our own: it takes a stream for a
+/// mail, and so looks into its parts, only when it begins with (or soon has) a field name that it
+/// knows.
 #[derive(Debug, Clone, Copy)]
 pub struct Mail<'a> {
     /// The octets.

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use super::error::name;
 use super::gate::{Gate, Patience};
-use super::wire::{self, ANSWER, CONNECTING, Fault, Idle, SENDING};
+use super::wire::{self, ANSWER, CONNECTING, Fault, Idle};
 use super::{Endpoint, Learned, Mail, ScanError, Settings, SpamFinding, State};
 use pieces::Pieces;
 
@@ -37,6 +37,9 @@ const MAX_BODY: usize = 1 << 20;
 const MAX_HEAD: usize = 64 * 1024;
 /// How long a connection is kept for the next mail.
 const IDLE: Duration = Duration::from_secs(10);
+/// How long a kept connection may take to be rid of its last mail. Where rspamd answered without
+/// reading all of it, it never is.
+const READY: Duration = Duration::from_millis(100);
 
 /// A scanning worker of rspamd (or a proxy that scans), with its idle connections.
 #[derive(Debug)]
@@ -227,8 +230,9 @@ impl Http {
         patience: Patience<'_>,
     ) -> Result<Answer, ScanError> {
         while let Some(mut connection) = self.idle.take() {
-            let ready = patience.within(SENDING, connection.sender.ready());
-            if ready.await?.is_err() {
+            let ready = connection.sender.ready();
+            let ready = tokio::time::timeout(patience.left(READY), ready).await;
+            if !matches!(ready, Ok(Ok(()))) {
                 continue;
             }
             match connection.send(request(), patience).await {

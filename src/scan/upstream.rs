@@ -2,10 +2,10 @@
 //! (`scanners.*.upstream`).
 //!
 //! The field's place in the header says nothing (scanners add it at the top or at the end), so any
-//! field of that name counts: a forged one can only make its own mail suspect. Whether the client
-//! is trusted at all is the caller's to ask.
+//! field of that name counts, however many fields stand before it: a forged one can only make its own
+//! mail suspect. Whether the client is trusted at all is the caller's to ask.
 
-use crate::mail::Header;
+use crate::mail::find_field;
 
 /// A field name and the word that its value begins with when the scanner found something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,12 +17,10 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// The rest of the value behind the word (often the virus name in brackets) if some field says
-    /// so, and `None` if none does.
-    pub fn finding(&self, header: &Header) -> Option<String> {
-        header
-            .all(&self.header)
-            .find_map(|field| after_word(&field.text(), &self.word))
+    /// The rest of the value behind the word (often the virus name in brackets) if some field in the
+    /// header of `raw` says so, and `None` if none does.
+    pub fn finding(&self, raw: &[u8]) -> Option<String> {
+        find_field(raw, &self.header, |text| after_word(text, &self.word))
     }
 }
 
@@ -41,7 +39,30 @@ fn after_word(value: &str, word: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::after_word;
+    use super::{Upstream, after_word};
+
+    /// A milter adds its field behind all others, of which the sender may have written many.
+    #[test]
+    fn no_number_of_fields_hides_the_verdict() {
+        let upstream = Upstream {
+            header: "X-Virus".to_owned(),
+            word: "Yes".to_owned(),
+        };
+        let many = "A: b\r\n".repeat(200_000);
+        let rows = [
+            ("x-virus : Yes (Eicar)\r\n\r\n".to_owned(), Some("Eicar")),
+            (format!("{many}X-Virus: Yes, Eicar\r\n\r\n"), Some("Eicar")),
+            (
+                format!("X-Virus: No\r\n{many}X-Virus:\r\n Yes\r\n\r\n"),
+                Some(""),
+            ),
+            (format!("{many}\r\nX-Virus: Yes\r\n"), None),
+            (format!("X-Virus: {}Yes\r\n\r\n", "x".repeat(1 << 20)), None),
+        ];
+        for (raw, expected) in rows {
+            assert_eq!(upstream.finding(raw.as_bytes()).as_deref(), expected);
+        }
+    }
 
     #[test]
     fn the_first_word_decides() {

@@ -76,11 +76,18 @@ impl DataReader {
         while self.state != State::End {
             let rest = octets.get(taken..).unwrap_or_default();
             let Some(&octet) = rest.first() else { break };
-            if self.state == State::Line {
+            // Nearly all of a mail: the rest of a line, or a line without a dot in front, kept at once.
+            if self.state == State::Line || (self.state == State::LineStart && octet != b'.') {
                 let text = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
-                self.keep(rest.get(..text).unwrap_or_default());
-                taken += text;
-                if text > 0 {
+                let (text, end) = rest.split_at(text);
+                let (plain, next) = match end {
+                    [b'\r', b'\n', ..] => (text.len() + 2, State::LineStart),
+                    _ => (text.len(), State::Line),
+                };
+                if plain > 0 {
+                    self.keep(rest.get(..plain).unwrap_or_default());
+                    self.state = next;
+                    taken += plain;
                     continue;
                 }
             }

@@ -1,5 +1,6 @@
 //! Replies: code, enhanced code (RFC 3463, 2034) and text that is always one clean line.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// `class.subject.detail` of RFC 3463; the class is the reply code's first digit.
@@ -29,7 +30,7 @@ impl Reply {
         Self {
             code,
             enhanced: Some(EnhancedCode((code / 100) as u8, subject, detail)),
-            text: escape(&text.into()),
+            text: escape(&text.into()).into_owned(),
         }
     }
 
@@ -38,7 +39,7 @@ impl Reply {
         Self {
             code,
             enhanced: None,
-            text: escape(&text.into()),
+            text: escape(&text.into()).into_owned(),
         }
     }
 
@@ -56,8 +57,9 @@ impl Reply {
     /// The text is escaped once more, as the fields are open to everyone.
     pub fn write(&self, wire: &mut Vec<u8>) {
         let line = Self {
-            text: escape(&self.text),
-            ..self.clone()
+            text: escape(&self.text).into_owned(),
+            code: self.code,
+            enhanced: self.enhanced,
         };
         wire.extend_from_slice(line.to_string().as_bytes());
         wire.extend_from_slice(b"\r\n");
@@ -74,19 +76,21 @@ impl fmt::Display for Reply {
     }
 }
 
+/// Characters of an escaped text at most.
+const MAX_TEXT: usize = 400;
+
 /// Printable ASCII, at most 400 octets; clean text stays as it is.
-pub(super) fn escape(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let plain = c == ' ' || c.is_ascii_graphic();
-            (!plain)
-                .then(|| c.escape_default())
-                .into_iter()
-                .flatten()
-                .chain(plain.then_some(c))
-        })
-        .take(400)
-        .collect()
+pub(super) fn escape(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c == ' ' || c.is_ascii_graphic();
+    if text.bytes().all(|octet| is_plain(char::from(octet))) {
+        return text.get(..MAX_TEXT).unwrap_or(text).into();
+    }
+    let escaped = text.chars().flat_map(|c| {
+        let plain = is_plain(c);
+        let code = (!plain).then(|| c.escape_default());
+        code.into_iter().flatten().chain(plain.then_some(c))
+    });
+    escaped.take(MAX_TEXT).collect()
 }
 
 #[cfg(test)]

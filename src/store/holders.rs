@@ -3,7 +3,8 @@
 //! The committer keeps for each quarantine entry a key that begins with its mailbox and whose value
 //! is the number of the commit that brought it. So "new" needs no clock: what came with a later
 //! commit than the owner was told up to is new, whenever it says it was received. The mark of a
-//! mailbox is made durable in the commit that queues its notice.
+//! mailbox is made durable in the commit that queues its notice. `quarantine list` of one mailbox
+//! reads the same keys.
 
 use super::batch::{self, Batch, tag};
 use super::facts::{self, NAME};
@@ -13,7 +14,7 @@ use super::{Id, QuarantineEntry, Store, StoreError};
 
 /// Octets of an id in keys.
 const ID: usize = 26;
-/// Entries that are listed anew in one commit.
+/// Keys that are written or removed in one commit.
 const CHUNK: usize = 1000;
 
 /// A mailbox that has held mail, or had some.
@@ -36,6 +37,36 @@ pub struct Told {
     pub round: i64,
 }
 
+/// Which entries there are, or which the lists have: how many, and their ids one over the other.
+/// Two sets of ids that are not the same have no such sum in common but by a chance of 1 in 2^80.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Census {
+    count: u64,
+    ids: [u8; ID],
+}
+
+impl Census {
+    /// An entry that is there.
+    pub(super) fn add(&mut self, id: Id) {
+        self.add_name(id.as_str().as_bytes());
+    }
+
+    /// A key of the lists; a mark is none, and a value that cannot be read counts for nothing.
+    pub(super) fn add_listed(&mut self, key: &[u8], value: &[u8]) {
+        let id = key.get(1 + NAME..).filter(|id| id.len() == ID);
+        if let Some(id) = id.filter(|_| decode_number(value).is_some()) {
+            self.add_name(id);
+        }
+    }
+
+    fn add_name(&mut self, id: &[u8]) {
+        self.count += 1;
+        for (sum, octet) in self.ids.iter_mut().zip(id) {
+            *sum ^= octet;
+        }
+    }
+}
+
 impl Store {
     /// The number of the last commit that is visible. What is read after this call has all of it.
     ///
@@ -46,29 +77,54 @@ impl Store {
     }
 
     /// The next mailbox with held mail behind `after`, in no order that means anything; with `None`
-    /// the first. Marks of mailboxes that hold nothing any more are removed on the way.
+    /// the first.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] and kin.
     pub fn next_holder(&self, after: Option<Holder>) -> Result<Option<Holder>, StoreError> {
-        let index = &self.0.index;
-        let mut from = after.map_or_else(|| vec![tag::HOLDER], end);
-        loop {
-            let Some(key) = index.first_between(&from, &[tag::HOLDER + 1])? else {
-                return Ok(None);
-            };
-            let Some(holder) = split(&key).map(|(holder, _)| holder) else {
-                from = [key.as_ref(), [0].as_slice()].concat();
-                continue;
-            };
-            if index.first_between(&first(holder), &end(holder))?.is_some() {
+        let mut last = after;
+        while let Some(holder) = self.next_named(last)? {
+            if self.holds(holder)? {
                 return Ok(Some(holder));
             }
-            let mut batch = Batch::new();
-            batch.remove_key(key.to_vec());
-            self.submit(batch);
-            from = end(holder);
+            last = Some(holder);
         }
+        Ok(None)
+    }
+
+    /// Removes the marks of mailboxes that hold nothing any more: what comes to them is new
+    /// without one. Not while owners are being told.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn forget_told(&self) -> Result<(), StoreError> {
+        let mut batch = Batch::new();
+        let mut last = None;
+        while let Some(holder) = self.next_named(last)? {
+            if !self.holds(holder)? {
+                batch.remove_key(mark(holder));
+                flush(&self.0.index, &mut batch, CHUNK)?;
+            }
+            last = Some(holder);
+        }
+        flush(&self.0.index, &mut batch, 1)
+    }
+
+    /// The next mailbox that has an entry or a mark.
+    fn next_named(&self, after: Option<Holder>) -> Result<Option<Holder>, StoreError> {
+        let mut from = after.map_or_else(|| vec![tag::HOLDER], end);
+        while let Some(key) = self.0.index.first_between(&from, &[tag::HOLDER + 1])? {
+            match split(&key) {
+                Some((holder, _)) => return Ok(Some(holder)),
+                None => from = [key.as_ref(), [0].as_slice()].concat(),
+            }
+        }
+        Ok(None)
+    }
+
+    fn holds(&self, holder: Holder) -> Result<bool, StoreError> {
+        let entry = self.0.index.first_between(&first(holder), &end(holder))?;
+        Ok(entry.is_some())
     }
 
     /// What a mailbox holds, with the number of the commit that brought each, in the order of time,
@@ -77,20 +133,46 @@ impl Store {
         &self,
         holder: Holder,
     ) -> impl Iterator<Item = Result<(u64, QuarantineEntry), StoreError>> + Send + use<> {
-        let store = self.clone();
-        let keys = self.0.index.scan(first(holder), end(holder));
-        keys.filter_map(move |pair| {
-            let read = || {
-                let (key, value) = pair?;
-                let (Some((_, Some(id))), Some(commit)) = (split(&key), decode_number(&value))
-                else {
-                    return Err(damaged());
-                };
-                let entry = store.quarantine_get(id)?;
-                Ok(entry.map(|entry| (commit, entry)))
-            };
-            read().transpose()
+        self.listed(holder, first(holder)).map(|read| {
+            let (commit, entry) = read?;
+            Ok((commit.ok_or_else(damaged)?, entry))
         })
+    }
+
+    /// The entries of a mailbox's list from an id on, in the order of time, read as they are asked
+    /// for.
+    pub(super) fn listed_since(
+        &self,
+        mailbox: &str,
+        since: Id,
+    ) -> impl Iterator<Item = Result<QuarantineEntry, StoreError>> + Send + use<> {
+        let holder = Holder::of(mailbox);
+        let entries = self.listed(holder, key_in(holder, since));
+        entries.map(|read| read.map(|(_, entry)| entry))
+    }
+
+    /// The entries of a list from a key on, with the commit of each where it can be read.
+    fn listed(
+        &self,
+        holder: Holder,
+        from: Vec<u8>,
+    ) -> impl Iterator<Item = Result<(Option<u64>, QuarantineEntry), StoreError>> + Send + use<>
+    {
+        let store = self.clone();
+        self.0
+            .index
+            .scan(from, end(holder))
+            .filter_map(move |pair| {
+                let read = || {
+                    let (key, value) = pair?;
+                    let Some((_, Some(id))) = split(&key) else {
+                        return Err(damaged());
+                    };
+                    let entry = store.quarantine_get(id)?;
+                    Ok(entry.map(|entry| (decode_number(&value), entry)))
+                };
+                read().transpose()
+            })
     }
 
     /// How far a mailbox's owner was told; `None` when he never was, or has held nothing since.
@@ -106,27 +188,24 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Damaged`] and kin.
-    pub fn last_round(&self) -> Result<Option<i64>, StoreError> {
+    pub fn last_round(&self) -> Result<Option<Told>, StoreError> {
         let value = self.0.index.get(&[tag::ROUND])?;
-        let number = value.and_then(|value| decode_number(&value));
-        Ok(number.and_then(|number| i64::try_from(number).ok()))
+        Ok(value.and_then(|value| decode_told(&value)))
     }
 }
 
 impl Batch {
     /// The owner is told so far; to be committed with what tells him.
     pub fn put_told(&mut self, holder: Holder, told: Told) -> &mut Self {
-        let mut numbers = told.commit.to_be_bytes().to_vec();
-        numbers.extend_from_slice(&told.round.to_be_bytes());
-        let value = [checksum(&numbers).as_slice(), &numbers].concat();
-        self.changes.push((mark(holder), Some(value)));
+        self.changes.push((mark(holder), Some(encode_told(told))));
         self
     }
 
-    /// The round of daily notices of that moment (unix milliseconds) has told everybody.
-    pub fn put_round(&mut self, at: i64) -> &mut Self {
-        let value = encode_number(u64::try_from(at).unwrap_or(0));
-        self.changes.push((vec![tag::ROUND], Some(value)));
+    /// A round of daily notices has told everybody: its moment (unix milliseconds), and the number
+    /// of the last commit then.
+    pub fn put_round(&mut self, told: Told) -> &mut Self {
+        self.changes
+            .push((vec![tag::ROUND], Some(encode_told(told))));
         self
     }
 }
@@ -143,40 +222,46 @@ pub(super) fn encode_number(number: u64) -> Vec<u8> {
     [checksum(&number).as_slice(), &number].concat()
 }
 
-/// Whether this is the key of an entry, not of a mark.
-pub(super) fn is_entry(key: &[u8]) -> bool {
-    key.first() == Some(&tag::HOLDER) && key.len() == 1 + NAME + ID
-}
-
 /// Makes the lists anew where they do not agree with the entries: those of an older version, or of
 /// an index that lost some. What is listed now counts as brought by now.
 pub(super) fn list_anew(index: &Index) -> Result<(), StoreError> {
     let value = encode_number(commits(index)?);
     let mut batch = Batch::new();
-    let flush = |batch: &mut Batch, least: usize| match batch.changes.len() >= least {
-        true => index.commit_blocking(std::mem::take(batch)),
-        false => Ok(()),
-    };
     for entry in index.records::<QuarantineEntry>(tag::QUARANTINE, b"") {
         let key = key(&entry?);
-        if index.get(&key)?.is_none() {
+        if index
+            .get(&key)?
+            .and_then(|value| decode_number(&value))
+            .is_none()
+        {
             batch.changes.push((key, Some(value.clone())));
-            flush(&mut batch, CHUNK)?;
+            flush(index, &mut batch, CHUNK)?;
         }
     }
     for pair in index.scan(vec![tag::HOLDER], vec![tag::HOLDER + 1]) {
         let (key, _) = pair?;
         let stray = match split(&key) {
-            Some((_, Some(id))) => !index.has_file(super::Shelf::Quarantine, id)?,
+            Some((_, Some(id))) => {
+                let entry = index.get_record(tag::QUARANTINE, id.as_str().as_bytes())?;
+                entry.is_none_or(|entry| self::key(&entry) != key.as_ref())
+            }
             Some((_, None)) => false,
             None => true,
         };
         if stray {
             batch.remove_key(key.to_vec());
-            flush(&mut batch, CHUNK)?;
+            flush(index, &mut batch, CHUNK)?;
         }
     }
-    flush(&mut batch, 1)
+    flush(index, &mut batch, 1)
+}
+
+/// Commits what has come together, if it is so much.
+fn flush(index: &Index, batch: &mut Batch, least: usize) -> Result<(), StoreError> {
+    match batch.changes.len() >= least {
+        true => index.commit_blocking(std::mem::take(batch)),
+        false => Ok(()),
+    }
 }
 
 fn commits(index: &Index) -> Result<u64, StoreError> {
@@ -186,8 +271,12 @@ fn commits(index: &Index) -> Result<u64, StoreError> {
 }
 
 fn key(entry: &QuarantineEntry) -> Vec<u8> {
-    let mut key = mark(Holder::of(&entry.mailbox));
-    key.extend_from_slice(entry.id.as_str().as_bytes());
+    key_in(Holder::of(&entry.mailbox), entry.id)
+}
+
+fn key_in(holder: Holder, id: Id) -> Vec<u8> {
+    let mut key = mark(holder);
+    key.extend_from_slice(id.as_str().as_bytes());
     key
 }
 
@@ -223,6 +312,12 @@ fn decode_number(value: &[u8]) -> Option<u64> {
     let (sum, number) = value.split_first_chunk::<4>()?;
     let number: [u8; 8] = number.try_into().ok()?;
     (*sum == checksum(&number)).then(|| u64::from_be_bytes(number))
+}
+
+fn encode_told(told: Told) -> Vec<u8> {
+    let mut numbers = told.commit.to_be_bytes().to_vec();
+    numbers.extend_from_slice(&told.round.to_be_bytes());
+    [checksum(&numbers).as_slice(), &numbers].concat()
 }
 
 fn decode_told(value: &[u8]) -> Option<Told> {

@@ -8,6 +8,7 @@
 //! * After a write error sled refuses everything until it is opened again, which needs space; the
 //!   committer opens it again by itself. After a sync error nothing is believed any more.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -24,7 +25,7 @@ use tokio::sync::broadcast;
 
 use super::batch::{self, Batch, tag};
 use super::committer::Committer;
-use super::holders;
+use super::holders::Census;
 use super::mailfile::{make_folder, sync_folder};
 use super::record::{self, Record, checksum};
 use super::{Id, OutgoingItem, QuarantineEntry, QuarantineState, Shelf, StoreError};
@@ -112,8 +113,8 @@ pub(crate) struct Found {
     pub(crate) releasing: Vec<Id>,
     /// Outgoing items of each mailbox.
     pub(crate) outgoing_of: HashMap<String, u64>,
-    /// The lists of the mailboxes' entries do not have every entry, or more.
-    pub(crate) unlisted: bool,
+    /// How many entries there are, where the lists of the mailboxes' entries do not have just these.
+    pub(crate) unlisted: Option<u64>,
     /// Nothing says which commit was the last: later ones may be lost.
     pub(crate) unsure: bool,
 }
@@ -199,14 +200,12 @@ impl Shared {
     /// An outgoing item of a mailbox came or went.
     pub(crate) fn count_outgoing(&self, mailbox: String, came: bool) {
         let mut counts = self.outgoing_of();
-        let count = counts.entry(mailbox).or_default();
-        *count = if came {
-            count.saturating_add(1)
-        } else {
-            count.saturating_sub(1)
-        };
-        if *count == 0 {
-            counts.retain(|_, count| *count > 0);
+        match counts.entry(mailbox) {
+            Entry::Vacant(place) if came => drop(place.insert(1)),
+            Entry::Vacant(_) => {}
+            Entry::Occupied(mut place) if came => *place.get_mut() += 1,
+            Entry::Occupied(place) if *place.get() <= 1 => drop(place.remove()),
+            Entry::Occupied(mut place) => *place.get_mut() -= 1,
         }
     }
 
@@ -446,11 +445,7 @@ impl Index {
     }
 
     /// The first key from `from` up to but without `to`.
-    pub(crate) fn first_between(
-        &self,
-        from: &[u8],
-        to: &[u8],
-    ) -> Result<Option<IVec>, StoreError> {
+    pub(crate) fn first_between(&self, from: &[u8], to: &[u8]) -> Result<Option<IVec>, StoreError> {
         if from >= to {
             return Ok(None);
         }
@@ -635,8 +630,10 @@ fn load(db: &sled::Db, seq: u64, found: &mut Found) -> Result<Option<Totals>, St
         seq: totals.seq,
         ..Totals::default()
     };
+    let (mut entries, mut listed) = (Census::default(), Census::default());
     for pair in db.scan_prefix([tag::QUARANTINE]) {
         let entry: QuarantineEntry = record::decode(&pair.map_err(failed)?.1)?;
+        entries.add(entry.id);
         seen.quarantine += 1;
         seen.quarantine_bytes += entry.size;
         if entry.state == QuarantineState::Releasing {
@@ -651,11 +648,11 @@ fn load(db: &sled::Db, seq: u64, found: &mut Found) -> Result<Option<Totals>, St
             found.sending.push(item);
         }
     }
-    let mut listed = 0;
-    for key in db.scan_prefix([tag::HOLDER]).keys() {
-        listed += u64::from(holders::is_entry(&key.map_err(failed)?));
+    for pair in db.scan_prefix([tag::HOLDER]) {
+        let (key, value) = pair.map_err(failed)?;
+        listed.add_listed(&key, &value);
     }
-    found.unlisted = listed != seen.quarantine;
+    found.unlisted = (listed != entries).then_some(seen.quarantine);
     if seen == totals {
         Ok(Some(totals))
     } else {
@@ -785,6 +782,25 @@ mod tests {
             received_at: 1,
             body: serde_json::Value::Null,
         }
+    }
+
+    #[test]
+    fn a_mailbox_without_outgoing_mail_is_not_counted() {
+        let (_dir, index) = open();
+        let count = |mailbox: &str, came| index.shared.count_outgoing(mailbox.to_owned(), came);
+        for (mailbox, came, expected) in [
+            ("a", false, 0),
+            ("a", true, 1),
+            ("a", true, 2),
+            ("b", true, 1),
+            ("a", false, 1),
+            ("b", false, 0),
+            ("a", false, 0),
+        ] {
+            count(mailbox, came);
+            assert_eq!(index.outgoing_count_of(mailbox), expected);
+        }
+        assert!(index.shared.outgoing_of().is_empty());
     }
 
     #[test]

@@ -119,7 +119,8 @@ pub(crate) struct Mails {
 }
 
 impl Mails {
-    /// Makes what is missing of the folders below `root`, durably.
+    /// Makes what is missing of the folders below `root`, durably. What a crash left before it had
+    /// a link goes: the store is one daemon's, and this one has written nothing yet.
     pub(crate) fn open(root: PathBuf) -> Result<Self, StoreError> {
         make_folder(&root)?;
         make_folder(&root.join("tmp"))?;
@@ -132,6 +133,9 @@ impl Mails {
             sync_folder(&folder)?;
         }
         sync_folder(&root)?;
+        for (_, unfinished) in list(&root.join("tmp")).into_iter().flatten() {
+            let _ = fs::remove_file(unfinished);
+        }
         Ok(Self { root })
     }
 
@@ -194,11 +198,6 @@ impl Mails {
         shelf: Shelf,
     ) -> impl Iterator<Item = Result<(Id, PathBuf), StoreError>> + '_ {
         shards().flat_map(move |shard| list(&self.root.join(shelf.name()).join(shard)))
-    }
-
-    /// Files that a crash left before they had a link.
-    pub(crate) fn unfinished(&self) -> Vec<Result<(Id, PathBuf), StoreError>> {
-        list(&self.root.join("tmp"))
     }
 
     /// A file's own link for each entry, then all of it durable; undone on an error.

@@ -160,8 +160,9 @@ impl Store {
     }
 
     /// Writes the octets of `pieces`, one after the other, as one mail file, with a link for each
-    /// entry of `header`. Durable when it returns; on an error nothing is left. Needs no entry in the index yet: what is never
-    /// committed is never sent nor shown, and goes by [`Store::clear_prepared`].
+    /// entry of `header`. Durable when it returns; on an error nothing is left. Needs no entry in
+    /// the index yet: what is never committed is never sent nor shown, and goes by
+    /// [`Store::clear_prepared`].
     ///
     /// # Errors
     /// [`StoreError::Full`] and kin; [`StoreError::TooLarge`] for a header over 4 MiB;
@@ -276,18 +277,12 @@ impl Store {
     /// Whether `bytes` fit on the disk with a reserve of 32 MiB and 64 inodes for the index; to be
     /// asked at `MAIL`. A file system that does not say counts as having room.
     pub fn has_room(&self, bytes: u64) -> bool {
-        let Ok(stat) = rustix::fs::statvfs(&self.0.settings.path) else {
+        let Some((free, inodes)) = free_at(&self.0.settings.path) else {
             return true;
-        };
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        let inodes = if stat.f_files == 0 {
-            u64::MAX
-        } else {
-            stat.f_favail
         };
         let plenty = free >= PLENTY && inodes >= PLENTY_INODES;
         *self.plenty() = plenty.then(Instant::now);
-        free >= bytes.saturating_add(RESERVE) && inodes >= RESERVE_INODES
+        fits(bytes, free, inodes)
     }
 
     /// [`Store::has_room`] was so sure within the last second that nobody need ask the disk again.
@@ -339,6 +334,26 @@ pub async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(StoreError::Damaged(error.to_string())))
+}
+
+/// See [`Store::has_room`].
+fn room_at(path: &Path, bytes: u64) -> bool {
+    free_at(path).is_none_or(|(free, inodes)| fits(bytes, free, inodes))
+}
+
+fn fits(bytes: u64, free: u64, inodes: u64) -> bool {
+    free >= bytes.saturating_add(RESERVE) && inodes >= RESERVE_INODES
+}
+
+/// Octets and inodes that are free for us; `None` where the file system does not say.
+fn free_at(path: &Path) -> Option<(u64, u64)> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    let inodes = if stat.f_files == 0 {
+        u64::MAX
+    } else {
+        stat.f_favail
+    };
+    Some((stat.f_bavail.saturating_mul(stat.f_frsize), inodes))
 }
 
 fn make_root(path: &Path) -> Result<(), StoreError> {

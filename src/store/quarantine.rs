@@ -45,18 +45,24 @@ impl Store {
             .get_record(tag::QUARANTINE, id.as_str().as_bytes())
     }
 
-    /// The quarantine entries that match, in the order of time, read as they are asked for. An
-    /// entry that cannot be read is an error in its place.
+    /// The quarantine entries that match, in the order of time, read as they are asked for; with a
+    /// mailbox none but its own are read, unless [`unlisted`](super::OpenReport::unlisted). An entry that cannot be read is an error in its place.
     pub fn quarantine_list(
         &self,
         filter: QuarantineFilter,
     ) -> impl Iterator<Item = Result<QuarantineEntry, StoreError>> + Send + use<> {
         let from = Id::since(filter.since);
-        let all = self
-            .0
-            .index
-            .records(tag::QUARANTINE, from.as_str().as_bytes());
-        all.filter(move |entry: &Result<QuarantineEntry, _>| {
+        let index = &self.0.index;
+        let (mut of_one, mut of_all) = (None, None);
+        match &filter.mailbox {
+            Some(mailbox) if !self.0.opened.unlisted => {
+                of_one = Some(self.listed_since(mailbox, from))
+            }
+            _ => of_all = Some(index.records(tag::QUARANTINE, from.as_str().as_bytes())),
+        }
+        let entries = of_one.into_iter().flatten();
+        let entries = entries.chain(of_all.into_iter().flatten());
+        entries.filter(move |entry: &Result<QuarantineEntry, _>| {
             entry.as_ref().map_or(true, |entry| filter.matches(entry))
         })
     }

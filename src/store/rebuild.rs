@@ -12,11 +12,14 @@ use super::prepared::Prepared;
 use super::{
     Answer, Batch, FileEntry, Handoff, HandoffKey, Id, MailHeader, OpenReport, OutgoingItem,
     OutgoingKind, OutgoingState, QuarantineEntry, QuarantineState, RebuildReport, Shelf, Store,
-    StoreError, VerifyReport,
+    StoreError, VerifyReport, room_at,
 };
 
 /// Entries that a rebuild puts into one commit.
 const CHUNK: usize = 256;
+
+/// Octets of the disk that an entry takes for the time being when it is listed by its mailbox.
+const LISTED: u64 = 1024;
 
 /// Opens the index, or makes it anew where it is missing or damaged, and takes up what a crash
 /// interrupted. With it come the notices and replies that may have been sent: they are to be removed.
@@ -55,8 +58,13 @@ pub(crate) fn open(
         }
         Err(error) => return Err(error),
     };
-    if found.unlisted {
-        holders::list_anew(&index)?;
+    if let Some(entries) = found.unlisted {
+        report.unlisted = !room_at(&place.dir, entries.saturating_mul(LISTED));
+        if report.unlisted {
+            tracing::error!("no room to list held mail by mailbox: daily notices wait");
+        } else {
+            holders::list_anew(&index)?;
+        }
     }
     let (in_doubt, unsent): (Vec<_>, Vec<_>) = found
         .sending

@@ -106,8 +106,9 @@ impl OutgoingKind {
         }
     }
 
-    /// Replies and notices are sent at most once (RFC 5436 2.7): after a crash in the middle they
-    /// are dropped, while mail itself is sent again (RELIABILITY C10, C14).
+    /// Replies and notices are sent at most once (RFC 5436 2.7): where it is not known whether they
+    /// left they are dropped, while mail itself is sent again (RELIABILITY C10, C14). A quarantine
+    /// notice goes to its owner's own next hop, and a crash in the middle sends it again.
     pub fn at_most_once(self) -> bool {
         match self {
             Self::Notify | Self::AutoReply | Self::QuarantineNotice => true,

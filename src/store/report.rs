@@ -51,6 +51,9 @@ pub struct OpenReport {
     pub releasing: Vec<Id>,
     /// Mail files without an entry, kept for now.
     pub orphans: u64,
+    /// The lists of each mailbox's held mail are not whole, and the disk had no room to make them
+    /// so: the next start tries it again.
+    pub unlisted: bool,
     /// The disk is full: the ballast was given up for the start.
     pub ballast_dropped: bool,
 }

@@ -15,8 +15,6 @@ use crate::failpoint::{Point, reach};
 const HOUR: i64 = 3_600_000;
 /// Entries removed in one commit.
 const CHUNK: usize = 1000;
-/// An unfinished file is nobody's after this.
-const UNFINISHED_LIFE: i64 = HOUR;
 /// A file without an entry is nobody's after this; its hand-off has been answered or given up.
 const ORPHAN_LIFE: i64 = 7 * 24 * HOUR;
 /// How often all files are looked at for such.
@@ -88,7 +86,6 @@ impl Store {
         }
         while self.sweep_expired(now, &mut swept)? {}
         while self.sweep_history(now, &mut swept)? {}
-        self.sweep_unfinished(now);
         if sweeper.orphans_due(monotonic_ms) {
             self.sweep_orphans(now, &mut swept)?;
         }
@@ -207,14 +204,6 @@ impl Store {
         }
         swept.history += u64::try_from(seen).unwrap_or(u64::MAX);
         Ok(seen == CHUNK)
-    }
-
-    fn sweep_unfinished(&self, now: i64) {
-        for (_, path) in self.0.mails.unfinished().into_iter().flatten() {
-            if modified(&path).is_some_and(|at| at.saturating_add(UNFINISHED_LIFE) <= now) {
-                let _ = std::fs::remove_file(path);
-            }
-        }
     }
 
     /// Files whose entry is gone or never came (RELIABILITY C4, C12).

@@ -28,10 +28,6 @@ impl Days {
         let daemon = site
             .with("quarantine: {retention: 7d}", &quarantine)
             .start();
-        eventually("the first day begins", || {
-            let log = daemon.log();
-            log.contains("the daily notices begin").then_some(())
-        });
         Self {
             daemon,
             quarantine,
@@ -197,6 +193,24 @@ fn each_mail_is_new_in_one_daily_notice_over_restarts_and_kills() {
         ]
     );
     assert!(days.daemon.mailbox(JIRO).is_empty());
+}
+
+#[test]
+fn a_mailbox_with_a_new_name_hears_of_what_came_under_the_old_one() {
+    let mut days = Days::new(Site::new().with_mailbox(TARO, DAILY), "7d");
+    days.spam(TARO, "old");
+    let settings = days.daemon.path("mailboxes/east.example.jp");
+    std::fs::remove_file(settings.join("taro.yaml")).unwrap();
+    let renamed = format!("{DAILY}aliases: [{TARO}]\n");
+    days.daemon.site.set_mailbox(JIRO, &renamed);
+    days.next_day();
+    days.spam(JIRO, "young");
+    days.next_day();
+    let told = days.notices(JIRO);
+    let found = |words: &str| told.iter().filter(|(_, text)| text.contains(words)).count();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!((found("Subject: old\n"), found("Subject: young\n")), (1, 1));
+    assert!(days.daemon.mailbox(TARO).is_empty(), "nobody reads it");
 }
 
 #[test]

@@ -40,6 +40,11 @@ fn comes_through(daemon: &Daemon, raw: &[u8]) {
     assert_eq!(why["bypass"], json!("crash"));
     assert_eq!(why["verdict"], json!("deliver"));
     assert_eq!(why["stage"], Value::Null);
+    // A field of the MTA's scanner was not looked for: nobody says that it is clean.
+    assert_eq!(
+        why["scan"],
+        json!({"virus": "not_scanned", "spam": "not_scanned"})
+    );
     assert!(daemon.log().contains("delivered unread"));
     assert_eq!(daemon.give("a@friend.example", TARO, raw), answer);
 }

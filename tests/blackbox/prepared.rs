@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::harness::{Daemon, JIRO, Site, TARO, files_below, mail};
+use crate::harness::{Daemon, JIRO, Site, TARO, eventually, files_below, mail};
 use crate::hop::Hop;
 
 const FORWARD_AND_NOTICE: &str = "\
@@ -79,9 +79,13 @@ fn a_crash_after_the_commit_keeps_what_it_named() {
     let raw = mail("a@friend.example", "offer");
     let mut daemon = Site::new()
         .with_mailbox(TARO, HOLD)
-        // The first commit makes the index.
-        .with_environment("SEKIMORI_KILL_AT", "committed:2")
+        // The first commit makes the index, the second begins the daily notices.
+        .with_environment("SEKIMORI_KILL_AT", "committed:3")
         .start();
+    eventually("the second commit", || {
+        let log = daemon.log();
+        log.contains("the daily notices begin").then_some(())
+    });
     die_of(&mut daemon, &[TARO], &raw);
     daemon.site.clear_environment();
     daemon.start_again();

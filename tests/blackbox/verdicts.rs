@@ -192,6 +192,20 @@ fn a_client_that_is_not_named_is_turned_away() {
     assert!(greeting.starts_with("554 "), "{greeting}");
 }
 
+/// A milter adds its field at the end, behind as many as the sender cared to write.
+#[test]
+fn fields_beyond_the_bounds_hide_no_verdict_of_the_scanner_before_us() {
+    let daemon = Site::new()
+        .with_mailbox(TARO, "virus: {scan: true}\n")
+        .start();
+    let many = "A: b\n".repeat(1100);
+    let raw = crlf(&format!(
+        "From: a@friend.example\nSubject: x\n{many}X-Virus-Status: Infected (Eicar)\n\nx\n"
+    ));
+    let answer = daemon.give("a@s.example", TARO, &raw);
+    assert_eq!(answer.verdict(), "replace/virus");
+}
+
 #[test]
 fn announcements_pass_the_rules_of_their_readers_only() {
     let daemon = Site::new()

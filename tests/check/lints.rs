@@ -481,6 +481,38 @@ fn secrets() {
 }
 
 #[test]
+fn the_secret_of_learning_is_looked_for_where_the_daemon_does() {
+    let learn = |keys: &str| {
+        format!("version: 1\nscanners: {{spam: {{engine: rspamd, learn: {{{keys}}}}}}}\n")
+    };
+    let whole = learn("address: \"http://127.0.0.1:11334\", password_file: password");
+    let site = Site::new(&[("etc/sekimori.yaml", &whole)]);
+    let places = || site.places_of("etc/sekimori.yaml");
+    assert_eq!(places(), ["etc/sekimori.yaml:2:93 unreadable"]);
+    site.write("etc/password", "x\n");
+    site.chmod("etc/password", 0o640);
+    assert!(places().is_empty());
+    site.write("etc/sekimori.yaml", &learn("password_file: password"));
+    assert_eq!(places(), ["etc/sekimori.yaml:2:43 no-effect"]);
+}
+
+#[test]
+fn an_address_of_rspamd_is_shown_with_the_port_that_is_meant() {
+    for (keys, port) in [
+        ("address: '127.0.0.1:1'", ":11333`"),
+        ("learn: {address: '127.0.0.1:1'}", ":11334`"),
+    ] {
+        let text = format!("version: 1\nscanners: {{spam: {{engine: rspamd, {keys}}}}}\n");
+        let (code, found) = Site::new(&[("sekimori.yaml", &text)]).check(&[]);
+        assert_eq!((code, found.len()), (78, 1), "{found:?}");
+        assert!(
+            found[0]["help"].as_str().unwrap().ends_with(port),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
 fn a_certificate_says_when_it_ends() {
     let text = "version: 1\nserver: {tls: {certificate_file: a.crt, key_file: a.key}}\n";
     let site = Site::new(&[("sekimori.yaml", text)]);

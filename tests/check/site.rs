@@ -74,9 +74,13 @@ impl Site {
 
     /// Exit code and findings of `check --json`, in its folder.
     pub(crate) fn check(&self, paths: &[&str]) -> (i32, Vec<Value>) {
+        self.run("sekimori.yaml", paths)
+    }
+
+    fn run(&self, config: &str, paths: &[&str]) -> (i32, Vec<Value>) {
         let run = Command::new(env!("CARGO_BIN_EXE_sekimori"))
             .current_dir(self.0.path())
-            .args(["--config", "sekimori.yaml", "check", "--json"])
+            .args(["--config", config, "check", "--json"])
             .args(paths)
             .output()
             .unwrap();
@@ -87,6 +91,15 @@ impl Site {
 
     /// `FILE:LINE:COL id` of each finding, files without the folder of the mailbox files.
     pub(crate) fn places(&self, paths: &[&str]) -> Vec<String> {
+        Self::said(self.check(paths).1)
+    }
+
+    /// The same with a daemon file in another place below its folder.
+    pub(crate) fn places_of(&self, config: &str) -> Vec<String> {
+        Self::said(self.run(config, &[]).1)
+    }
+
+    fn said(found: Vec<Value>) -> Vec<String> {
         let place = |one: Value| {
             let file = one["file"].as_str().unwrap();
             let file = file.trim_start_matches("mailboxes/");
@@ -101,7 +114,7 @@ impl Site {
                 one["id"].as_str().unwrap()
             )
         };
-        self.check(paths).1.into_iter().map(place).collect()
+        found.into_iter().map(place).collect()
     }
 }
 

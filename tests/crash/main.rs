@@ -18,6 +18,7 @@ mod client;
 mod disk;
 mod kill;
 mod letter;
+mod notice;
 mod oracle;
 mod power;
 mod release;

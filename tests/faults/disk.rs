@@ -5,6 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use sekimori::store::{
+    Batch, Holder, Id, QuarantineEntry, QuarantineFilter, QuarantineState, Settings, Store,
+};
 use serde_json::json;
 
 use crate::harness::{JIRO, Site, TARO, eventually, mail};
@@ -42,6 +45,14 @@ impl Mount {
 
     fn empty(&self) {
         fs::remove_dir_all(self.0.join("filler")).unwrap();
+    }
+
+    /// Takes every octet, in a file that can go.
+    fn fill_octets(&self) -> PathBuf {
+        let filler = self.0.join("octets");
+        let mut file = fs::File::create(&filler).unwrap();
+        while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+        filler
     }
 }
 
@@ -89,6 +100,75 @@ fn no_inode_left_puts_mail_off_and_does_not_stop_a_start() {
     assert_eq!(daemon.quarantine().len(), 2);
     assert_eq!(daemon.one(&["store", "verify"])["problems"], json!([]));
     drop(daemon);
+}
+
+#[test]
+fn lists_of_held_mail_that_a_full_disk_does_not_take_are_made_at_a_later_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(disk) = Mount::tmpfs(folder.path(), "size=200m") else {
+        return;
+    };
+    let path = folder.path().join("store");
+    let open = || {
+        let settings = Settings {
+            path: path.clone(),
+            quarantine_max_bytes: 1 << 30,
+            history_retention_ms: 1000,
+        };
+        Store::open(settings, 1000).unwrap()
+    };
+    let store = open();
+    let mut batch = Batch::new();
+    for n in 0..20_000 {
+        batch.put_quarantine(&held(&format!("m{}@example.jp", n % 1000)));
+    }
+    store.commit_blocking(batch).unwrap();
+    drop(store);
+    {
+        let db = sled::open(path.join("index")).unwrap();
+        let keys: Vec<_> = db.scan_prefix(b"B").keys().map(Result::unwrap).collect();
+        assert_eq!(keys.len(), 20_000);
+        keys.iter().for_each(|key| drop(db.remove(key).unwrap()));
+        db.flush().unwrap();
+    }
+    let filler = disk.fill_octets();
+    for full in [true, false] {
+        if !full {
+            fs::remove_file(&filler).unwrap();
+        }
+        let store = open();
+        assert_eq!(store.opened().unlisted, full);
+        for (mailbox, entries) in [("m7@example.jp", 20), ("nobody@example.jp", 0)] {
+            let filter = QuarantineFilter {
+                mailbox: Some(mailbox.to_owned()),
+                ..QuarantineFilter::default()
+            };
+            assert_eq!(store.quarantine_list(filter).count(), entries, "{mailbox}");
+        }
+        let listed = store.held_by(Holder::of("m7@example.jp")).count();
+        assert_eq!(listed, if full { 0 } else { 20 });
+    }
+    drop(disk);
+}
+
+fn held(mailbox: &str) -> QuarantineEntry {
+    QuarantineEntry {
+        id: Id::new(1000),
+        mailbox: mailbox.to_owned(),
+        stage: "spam".to_owned(),
+        class: "spam".to_owned(),
+        entry: None,
+        origin: None,
+        sender: "a@friend.example".to_owned(),
+        from: "a@friend.example".to_owned(),
+        subject: "x".to_owned(),
+        size: 1,
+        received_at: 1000,
+        expires_at: 2000,
+        state: QuarantineState::Held,
+        release_to: None,
+        handoff: None,
+    }
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod session;
 mod damage;
 mod disk;
 mod hops;
+mod notices;
 mod process;
 mod scenario;
 mod sweep;

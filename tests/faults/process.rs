@@ -22,13 +22,13 @@ const EVERYTHING: &str =
     "notify: {to: [mobile@else.example]}\nauto_reply: {enabled: true, message: away}\n";
 
 /// A daemon that was started in a way of its own; killed with the value.
-struct Running<'a> {
+pub(crate) struct Running<'a> {
     site: &'a Site,
     child: Child,
 }
 
 impl<'a> Running<'a> {
-    fn start(site: &'a Site, command: &mut Command) -> Self {
+    pub(crate) fn start(site: &'a Site, command: &mut Command) -> Self {
         let stderr = fs::File::create(site.path("stderr.log")).unwrap();
         let child = command.stdout(Stdio::null()).stderr(stderr).spawn();
         let mut running = Self {
@@ -44,7 +44,7 @@ impl<'a> Running<'a> {
         eventually("it ends", || self.child.try_wait().unwrap()).code()
     }
 
-    fn session(&self) -> Session {
+    pub(crate) fn session(&self) -> Session {
         Session::unix(&self.site.path("lmtp.sock"))
     }
 }
@@ -59,7 +59,7 @@ impl Drop for Running<'_> {
     }
 }
 
-fn run(site: &Site) -> Command {
+pub(crate) fn run(site: &Site) -> Command {
     let mut command = Command::new(PROGRAM);
     command
         .arg("--config")
@@ -124,7 +124,7 @@ fn first_words(mut stream: &UnixStream) -> String {
 }
 
 /// Where libfaketime reads how far the clock is off; it is read anew at each look at the clock.
-fn faketime(command: &mut Command, file: &Path) -> bool {
+pub(crate) fn faketime(command: &mut Command, file: &Path) -> bool {
     let library = Path::new("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1");
     command
         .env("LD_PRELOAD", library)

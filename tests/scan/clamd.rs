@@ -1,7 +1,7 @@
 //! clamd's sessions: what is said on the wire, and which connection it is said on.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sekimori::scan::{Clamd, ScanError};
@@ -172,13 +172,14 @@ async fn a_session_out_of_step_is_not_used_again() {
         let _ = until(&mut wire, b"never").await;
     })
     .await;
-    let clamd = Clamd::new(peer.settings(Duration::from_millis(100)));
+    let clamd = Clamd::new(peer.settings(LONG));
     let first = clamd.scan(&mail(&plain()), far()).await;
     assert!(
         matches!(first, Ok(_) | Err(ScanError::Refused { .. })),
         "{first:?}"
     );
-    let late = clamd.scan(&mail(&plain()), far()).await.unwrap_err();
+    let soon = Instant::now() + Duration::from_millis(100);
+    let late = clamd.scan(&mail(&plain()), soon).await.unwrap_err();
     assert!(matches!(late, ScanError::Late { .. }), "{late}");
     clamd.scan(&mail(&plain()), far()).await.unwrap();
     assert_eq!(peer.accepted(), 3);

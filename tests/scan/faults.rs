@@ -60,6 +60,7 @@ fn kind(error: &ScanError) -> &'static str {
         ScanError::Nonsense { .. } => "nonsense",
         ScanError::Refused { .. } => "refused",
         ScanError::TooLarge { .. } => "too large",
+        ScanError::Ours => "ours",
         ScanError::Resting { .. } => "resting",
     }
 }
@@ -250,7 +251,7 @@ async fn it_says_more_than_it_may() {
         1,
     )
     .await;
-    let engine = &engines(&peer.settings(Duration::from_millis(50)))[1];
+    let engine = &engines(&peer.settings(LONG))[1];
     let error = engine.scan(&mail(&plain()), far()).await.unwrap_err();
     assert_eq!(kind(&error), "nonsense", "{error}");
 }

@@ -9,6 +9,7 @@
 )]
 
 mod clamd;
+mod cured;
 mod engines;
 mod faults;
 mod peer;

@@ -10,8 +10,16 @@ use sekimori::scan::{Clamd, Controller, Learned, Mail, Rspamd, ScanError, Settin
 use crate::engines::{clamd, rspamd, spamd};
 use crate::peer::{far, mail};
 
-const EICAR: &[u8] = br"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*";
-const GTUBE: &str = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X";
+/// In two halves each: this file is neither a virus nor spam.
+const EICAR: &[u8] = concat!(
+    r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-",
+    "STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
+)
+.as_bytes();
+const GTUBE: &str = concat!(
+    "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-",
+    "STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
+);
 const RECEIVED: &[u8] =
     b"Received: from mx.example ([192.0.2.1]) by us.example with LMTP; Sun, 22 Nov 2026 10:00:00 +0000\r\n";
 const HEAD: &str = "From: a@b.example\r\nTo: c@d.example\r\nSubject: lunch\r\nMessage-ID: <1@b.example>\r\nDate: Sun, 22 Nov 2026 10:00:00 +0000\r\n";

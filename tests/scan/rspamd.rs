@@ -188,6 +188,28 @@ async fn an_answer_before_all_was_read_counts() {
 }
 
 #[tokio::test]
+async fn a_connection_that_did_not_take_all_of_a_mail_is_not_used_again() {
+    let peer = Peer::tcp(|number, mut wire| async move {
+        if number == 1 {
+            let _ = until(&mut wire, b"\r\n\r\n").await;
+            answer(&mut wire, "200 OK", HAM).await;
+            std::future::pending::<()>().await;
+        }
+        while request(&mut wire).await.is_some() {
+            answer(&mut wire, "200 OK", HAM).await;
+        }
+    })
+    .await;
+    let large = vec![Bytes::from(vec![b'x'; 1 << 20]); 32];
+    let rspamd = Rspamd::new(peer.settings(LONG));
+    rspamd.scan(&mail(&large), far()).await.unwrap();
+    for _ in 0..2 {
+        rspamd.scan(&mail(&plain()), far()).await.unwrap();
+        assert_eq!(peer.accepted(), 2);
+    }
+}
+
+#[tokio::test]
 async fn lessons() {
     let rows = [
         ("200 OK", r#"{"success":true}"#, Some(Learned::New)),

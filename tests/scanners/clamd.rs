@@ -23,10 +23,15 @@ pub(crate) struct Clamd {
 
 impl Clamd {
     pub(crate) fn start() -> Self {
-        Self::start_in(open_folder(), free_port())
+        Self::start_in(open_folder(), free_port(), "")
     }
 
-    fn start_in(folder: tempfile::TempDir, port: u16) -> Self {
+    /// The same with more lines in its settings.
+    pub(crate) fn start_with(more: &str) -> Self {
+        Self::start_in(open_folder(), free_port(), more)
+    }
+
+    fn start_in(folder: tempfile::TempDir, port: u16, more: &str) -> Self {
         let path = |name: &str| folder.path().join(name);
         let database = path("signatures");
         fs::create_dir_all(&database).unwrap();
@@ -34,7 +39,7 @@ impl Clamd {
         let settings = format!(
             "Foreground yes\nDatabaseDirectory {}\nLocalSocket {}\nTCPSocket {port}\nTCPAddr 127.0.0.1\n\
              TemporaryDirectory {}\nLogFile {}\nLogClean yes\nStreamMaxLength {STREAM_MAX}\nMaxThreads 4\n\
-             SelfCheck 0\nFixStaleSocket yes\n",
+             SelfCheck 0\nFixStaleSocket yes\n{more}",
             database.display(),
             path("clamd.sock").display(),
             folder.path().display(),
@@ -68,7 +73,7 @@ impl Clamd {
             folder,
         } = self;
         drop(engine);
-        Self::start_in(folder, port)
+        Self::start_in(folder, port, "")
     }
 
     pub(crate) fn socket(&self) -> PathBuf {

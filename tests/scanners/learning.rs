@@ -59,19 +59,29 @@ fn spamd_learns_ham_by_a_release_that_asks_for_it() {
     assert_eq!(scene.mailbox(TARO).len(), 1);
 }
 
-/// Learning that fails keeps no mail back.
+/// Learning that fails keeps no mail back, and can be asked for again.
 #[test]
 fn a_release_goes_on_when_the_engine_cannot_learn() {
     let mut engine = Rspamd::start();
     let learn = format!(
-        "learn: {{address: \"http://127.0.0.1:{}\", password_file: \"\"}}",
+        "learn: {{address: \"http://127.0.0.1:{}\", password_file: controller.password}}",
         engine.controller
     );
     let scene = Plan::new().spam(&rspamd(engine.port, &learn)).start();
-    assert_eq!(scene.taro(&mails::spam()).verdict(), "quarantine/spam");
+    assert_eq!(
+        scene.taro(&mails::seven_points()).verdict(),
+        "quarantine/spam"
+    );
     engine.engine.kill();
     let entry = held(&scene, TARO);
     let id = entry["id"].as_str().unwrap();
-    scene.cli(&["quarantine", "release", id, "--learn"]);
+    let release = ["quarantine", "release", id, "--learn"];
+    scene.cli(&release).exit(75);
     scene.await_mail(TARO);
+    let engine = engine.start_again();
+    scene.cli(&release).success();
+    eventually("what it learned", || {
+        (engine.count("total_learns") == 1).then_some(())
+    });
+    assert_eq!(scene.mailbox(TARO).len(), 1, "it is released once");
 }

@@ -1,11 +1,11 @@
 //! Mail that is too large: for our own limit, and for the engine's.
 
+use crate::clamd::Clamd;
 use crate::clamd::STREAM_MAX;
 use crate::harness::{JIRO, TARO};
 use crate::hop::field;
-use crate::mails::{self, file_part, mixed, text_part};
-use crate::scene::{Plan, SpamEngine, clamd, with_clamd};
-use crate::{clamd::Clamd, scene::SENDER};
+use crate::mails::{self, file_part, mixed, multipart, text_part};
+use crate::scene::{Plan, SENDER, SpamEngine, clamd, with_clamd};
 
 /// An infected mail of more than that many octets.
 fn large(octets: usize) -> Vec<u8> {
@@ -75,4 +75,20 @@ fn mail_above_the_engines_own_limit_is_a_scanner_error() {
         field(&stored, "X-Virus-Status").as_deref(),
         Some("Not scanned (scanner error)")
     );
+}
+
+/// Without `AlertExceedsMax yes` clamd calls clean what it did not look into.
+#[test]
+fn a_virus_deeper_than_clamd_looks_is_found_part_by_part() {
+    let deep = |mail: u32| {
+        let nested = (0..30).fold(file_part("a.com", &mails::eicar()), |within, level| {
+            multipart(&format!("m{mail}b{level}"), &[text_part("clean"), within])
+        });
+        mixed(&[nested])
+    };
+    for more in ["", "AlertExceedsMax yes\n"] {
+        let engine = Clamd::start_with(more);
+        let scene = Plan::new().virus(&clamd(engine.port, "")).start();
+        assert_eq!(scene.taro(&deep(1)).verdict(), "replace/virus", "{more:?}");
+    }
 }

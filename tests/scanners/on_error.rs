@@ -30,7 +30,8 @@ fn each(on_error: &str, test: impl Fn(Scene, &'static str, &'static str)) {
 #[test]
 fn tempfail_leaves_the_mail_with_the_mta() {
     each("tempfail", |scene, _, _| {
-        let answer = scene.taro(&mails::ham());
+        let ham = mails::ham();
+        let answer = scene.taro(&ham);
         assert!(answer.0.starts_with("451 4.3.0 "), "{}", answer.0);
         assert!(scene.mailbox(TARO).is_empty());
         assert!(scene.quarantine().is_empty());
@@ -39,6 +40,9 @@ fn tempfail_leaves_the_mail_with_the_mta() {
             log.contains("127.0.0.1:"),
             "the log names the engine: {log}"
         );
+        let told = log.lines().find(|line| line.contains("was not scanned"));
+        let id = field(&ham, "Message-ID").unwrap();
+        assert!(told.unwrap().contains(&id), "and the mail: {log}");
     });
 }
 
@@ -75,4 +79,21 @@ fn quarantine_holds_in_the_scanners_stage_and_class() {
         assert!(why["scan"].to_string().contains("error"), "{why}");
         assert!(scene.mailbox(TARO).is_empty());
     });
+}
+
+#[test]
+fn a_notice_does_not_call_spam_what_no_scanner_has_seen() {
+    let scene = Plan::new()
+        .spam(&rspamd(closed_port(), "on_error: quarantine"))
+        .mailbox(
+            TARO,
+            "language: en\nspam: {scan: true, quarantine: true, notice: each}\n",
+        )
+        .start();
+    assert_eq!(scene.taro(&mails::ham()).verdict(), "quarantine/spam");
+    let notice = String::from_utf8(scene.await_mail(TARO)).unwrap();
+    assert!(
+        notice.contains("Reason: could not be checked for spam\n"),
+        "{notice}"
+    );
 }

@@ -62,7 +62,12 @@ fn marked_spam_tells_score_and_symbols_on_every_copy() {
             assert_eq!(value("X-Spam-Flag"), "YES");
             assert_eq!(value("X-Spam-Score"), mails::SEVEN_POINTS);
             let status = value("X-Spam-Status");
-            let begin = format!("Yes, score={} required=", mails::SEVEN_POINTS);
+            // rspamd would reject from 15 points on: its action is why 7 are spam.
+            let by = match engine.name() {
+                "rspamd" => "action=\"add header\"",
+                _ => "required=5.0",
+            };
+            let begin = format!("Yes, score={} {by} ", mails::SEVEN_POINTS);
             assert!(status.starts_with(&begin), "{status}");
             assert!(status.contains("TEST_SEVEN"), "{status}");
         }
@@ -100,5 +105,26 @@ fn each_mailbox_has_its_own_threshold() {
             status.starts_with("No, score=7.2 required=7.3 "),
             "{status}"
         );
+        let why = scene.why(&answers[1]);
+        assert_eq!(why["scan"]["spam_threshold"], 7.3, "{why}");
+    });
+}
+
+/// What a mail says of itself counts for nothing where an engine is asked.
+#[test]
+fn forged_verdicts_count_for_nothing() {
+    SpamEngine::each(|engine| {
+        let scene = Plan::new()
+            .spam(&engine.settings(engine.port(), ""))
+            .start();
+        let forged = |flag: &str, raw: Vec<u8>| {
+            [format!("X-Spam-Flag: {flag}\r\n").as_bytes(), &raw].concat()
+        };
+        let spam = forged("NO", mails::spam());
+        assert_eq!(scene.taro(&spam).verdict(), "quarantine/spam");
+        let ham = forged("YES", mails::ham());
+        assert_eq!(scene.give(SENDER, JIRO, &ham).verdict(), "deliver");
+        let stored = scene.await_mail(JIRO);
+        assert_eq!(field(&stored, "X-Spam-Flag").as_deref(), Some("NO"));
     });
 }

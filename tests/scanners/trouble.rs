@@ -67,7 +67,7 @@ fn spamd_is_killed_with_a_mail_in_hand() {
 fn a_slow_engine_costs_its_timeout_and_all_is_well_when_it_goes_on() {
     let clamd = Clamd::start();
     let virus = format!(
-        "engine: clamd\naddress: 127.0.0.1:{}\ntimeout: 1s",
+        "engine: clamd\naddress: 127.0.0.1:{}\ntimeout: 3s",
         clamd.port
     );
     let scene = Plan::new().virus(&virus).start();
@@ -81,7 +81,7 @@ fn a_slow_engine_costs_its_timeout_and_all_is_well_when_it_goes_on() {
 
     let rspamd = Rspamd::start();
     let spam = format!(
-        "engine: rspamd\naddress: {}\ntimeout: 1s\non_error: tempfail",
+        "engine: rspamd\naddress: {}\ntimeout: 3s\non_error: tempfail",
         rspamd.address()
     );
     let scene = Plan::new().spam(&spam).start();
@@ -95,7 +95,7 @@ fn a_slow_engine_costs_its_timeout_and_all_is_well_when_it_goes_on() {
 
     let spamd = Spamd::start();
     let spam = format!(
-        "engine: spamd\naddress: {}\ntimeout: 2s\non_error: tempfail",
+        "engine: spamd\naddress: {}\ntimeout: 6s\non_error: tempfail",
         spamd.address()
     );
     let scene = Plan::new().spam(&spam).start();
@@ -122,7 +122,7 @@ fn a_dead_engine_does_not_cost_its_timeout_on_every_mail() {
     let engine = Clamd::start();
     let between = Between::start(Manner::Silent);
     let virus = format!(
-        "engine: clamd\naddress: 127.0.0.1:{}\ntimeout: 1s",
+        "engine: clamd\naddress: 127.0.0.1:{}\ntimeout: 3s",
         between.port
     );
     let scene = Plan::new().virus(&virus).start();
@@ -135,6 +135,8 @@ fn a_dead_engine_does_not_cost_its_timeout_on_every_mail() {
         (1..=MAILS / 2).contains(&tried),
         "{tried} of {MAILS} mails waited for a dead engine"
     );
+    let status = scene.one(&["status"]).to_string();
+    assert!(status.contains("\"resting\""), "{status}");
     between.change(Manner::Through(engine.port));
     scene.await_verdict(&mails::infected(), "replace/virus");
 }

@@ -236,3 +236,38 @@ fn a_mail_that_begins_oddly_is_looked_into() {
     }
     eprintln!("clamd alone misses behind: {missed_alone:?}");
 }
+
+/// What a mail says of itself counts for nothing where an engine is asked.
+#[test]
+fn forged_verdicts_count_for_nothing() {
+    let (_clamd, scene) = with_clamd();
+    let forged = |value: &str, raw: Vec<u8>| {
+        let field = format!("X-Virus-Status: {value}\r\nX-Virus-Scanned: clamd\r\n");
+        [field.as_bytes(), &raw].concat()
+    };
+    let infected = forged("Clean", mails::infected());
+    assert_eq!(scene.taro(&infected).verdict(), "replace/virus");
+    let mailbox = "forged@east.example.jp";
+    let clean = forged("Infected (Eicar)", mails::ham());
+    assert_eq!(scene.give(SENDER, mailbox, &clean).verdict(), "deliver");
+    let stored = scene.await_mail(mailbox);
+    assert_eq!(
+        field(&stored, "X-Virus-Status").as_deref(),
+        Some("Clean"),
+        "ours stands first"
+    );
+}
+
+#[test]
+fn smtp_has_one_reply() {
+    let (clamd, scene) = with_clamd();
+    let answer = scene
+        .smtp()
+        .submit(SENDER, &[TARO, "jiro@east.example.jp"], &mails::infected());
+    assert_eq!(answer.verdict(), "replace/virus");
+    for mailbox in [TARO, "jiro@east.example.jp"] {
+        let report = report(&scene, mailbox);
+        assert_eq!(clamd.finds(report.as_bytes()), None);
+    }
+    assert_eq!(scene.quarantine().len(), 2);
+}

@@ -123,6 +123,7 @@ fn compare(
     let ours = decide(
         &settings.policy,
         &settings.config,
+        &mail.raw,
         &mail.message,
         &sender,
         now,
@@ -206,6 +207,7 @@ pub(crate) struct Decision {
 pub(crate) fn decide(
     policy: &Policy,
     config: &Config,
+    raw: &[u8],
     message: &Message,
     sender: &str,
     now: i64,
@@ -226,7 +228,7 @@ pub(crate) fn decide(
             &arrival,
             passed,
             &Scanners::new(&config.scanners)
-                .upstream(message, true)
+                .upstream(Some(raw), true)
                 .report,
         ),
     };

@@ -65,7 +65,7 @@ fn imported_settings_decide_as_their_script_does() {
             let theirs = held_alone(site.execute(&script, &file, sender, OWNER).outcome(&texts));
             let message = Message::parse(&raw, &Bounds::default());
             let now = jiff::Timestamp::now().as_second();
-            let ours = decide(&policy, &config, &message, sender, now, &texts).outcome;
+            let ours = decide(&policy, &config, &raw, &message, sender, now, &texts).outcome;
             assert_eq!(
                 ours,
                 theirs,

@@ -135,6 +135,7 @@ impl Case<'_> {
         decide(
             policy,
             &self.settings.config,
+            &self.mail.raw,
             &message,
             self.sender,
             self.now,

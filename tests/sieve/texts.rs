@@ -114,6 +114,7 @@ fn check(site: &Site, number: usize, value: serde_json::Value, raw: &str, held: 
     let ours = decide(
         &settings.policy,
         &settings.config,
+        raw.as_bytes(),
         &message,
         "a@b.example",
         0,

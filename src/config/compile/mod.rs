@@ -34,25 +34,35 @@ pub(crate) fn config(report: &mut Report, path: &Path, raw: &RawConfig) -> Optio
     version(report, &raw.version, 0);
     not_built(report, raw);
     let mut compile = Compile { report };
+    let server = compile.server(&raw.server.or_default());
+    let mailboxes = compile.mailboxes(&raw.mailboxes.or_default());
+    let announcement_senders = compile.announcement_senders(raw);
+    let delivery = compile.delivery(&raw.delivery.or_default());
+    let relay = compile.relay(&raw.relay.or_default());
+    let scanners = compile.scanners(&raw.scanners.or_default());
+    let quarantine = compile.quarantine(&raw.quarantine.or_default());
+    let limits = compile.limits(&raw.limits.or_default());
+    let control = compile.control(&raw.control.or_default());
+    // Only now: each of them has reported its mistakes.
     let config = Config {
         path: path.to_owned(),
         generation: String::new(),
-        server: compile.server(&raw.server.or_default())?,
-        mailboxes: compile.mailboxes(&raw.mailboxes.or_default()),
-        announcement_senders: compile.announcement_senders(raw),
-        delivery: compile.delivery(&raw.delivery.or_default())?,
-        relay: compile.relay(&raw.relay.or_default())?,
-        scanners: compile.scanners(&raw.scanners.or_default())?,
+        server: server?,
+        mailboxes,
+        announcement_senders,
+        delivery: delivery?,
+        relay: relay?,
+        scanners: scanners?,
         store: Store {
             path: compile.path(&raw.store.or_default().path),
         },
-        quarantine: compile.quarantine(&raw.quarantine.or_default()),
+        quarantine,
         history: History {
             retention: span(&raw.history.or_default().retention),
         },
-        limits: compile.limits(&raw.limits.or_default()),
+        limits,
         logging: compile.logging(&raw.logging.or_default()),
-        control: compile.control(&raw.control.or_default()),
+        control,
     };
     compile_mailbox::check_defaults(report, &config, &raw.mailboxes.or_default().defaults);
     // Now all lists are read.

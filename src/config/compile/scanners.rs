@@ -9,42 +9,27 @@ use crate::config::text::{FilePath, Text};
 
 /// How rspamd's addresses are written.
 const HTTP: &str = "http://";
+/// Where rspamd's scanner listens, and where its controller does, which learns.
+const SCANNER: &str = "http://127.0.0.1:11333";
+const CONTROLLER: &str = "http://127.0.0.1:11334";
 
 impl Compile<'_> {
     pub(super) fn scanners(&mut self, raw: &RawScanners) -> Option<Scanners> {
         let (virus, spam) = (raw.virus.or_default(), raw.spam.or_default());
-        let upstream = virus.upstream.or_default();
-        let virus_engine = match virus.engine.or_default() {
-            RawVirusEngine::Off => Engine::Off,
-            RawVirusEngine::Upstream => Engine::Upstream {
-                header: self.field_name(&upstream.header),
-                value: self.wanted(&upstream.infected),
-            },
-            RawVirusEngine::Clamd => {
-                let Text(address) = virus.address.value.clone()?;
-                Engine::Clamd(address.below(self.report.folder(virus.address.place())))
-            }
-        };
-        let upstream = spam.upstream.or_default();
-        let spam_engine = match spam.engine.or_default() {
-            RawSpamEngine::Off => Engine::Off,
-            RawSpamEngine::Upstream => Engine::Upstream {
-                header: self.field_name(&upstream.header),
-                value: self.wanted(&upstream.spam),
-            },
-            RawSpamEngine::Rspamd => Engine::Rspamd(self.http(&spam.address)?),
-            RawSpamEngine::Spamd => Engine::Spamd(self.socket(&spam.address)?),
-        };
+        // All of them report their mistakes before one of them ends it.
+        let virus_engine = self.virus_engine(&virus);
+        let spam_engine = self.spam_engine(&spam);
+        let learn = self.learn(&spam.learn.or_default(), spam.engine.or_default());
         Some(Scanners {
-            learn: self.learn(&spam.learn.or_default(), &spam_engine),
+            learn,
             virus: Scanner {
-                engine: virus_engine,
+                engine: virus_engine?,
                 max_size: octets(&virus.max_size),
                 timeout: span(&virus.timeout),
                 on_error: on_error(virus.on_error.or_default()),
             },
             spam: Scanner {
-                engine: spam_engine,
+                engine: spam_engine?,
                 max_size: octets(&spam.max_size),
                 timeout: span(&spam.timeout),
                 on_error: on_error(spam.on_error.or_default()),
@@ -53,14 +38,42 @@ impl Compile<'_> {
         })
     }
 
-    fn learn(&mut self, raw: &RawLearn, engine: &Engine) -> Option<Learn> {
+    fn virus_engine(&mut self, raw: &RawVirusScanner) -> Option<Engine> {
+        let upstream = raw.upstream.or_default();
+        Some(match raw.engine.or_default() {
+            RawVirusEngine::Off => Engine::Off,
+            RawVirusEngine::Upstream => Engine::Upstream {
+                header: self.field_name(&upstream.header),
+                value: self.wanted(&upstream.infected),
+            },
+            RawVirusEngine::Clamd => {
+                let Text(address) = raw.address.value.clone()?;
+                Engine::Clamd(address.below(self.report.folder(raw.address.place())))
+            }
+        })
+    }
+
+    fn spam_engine(&mut self, raw: &RawSpamScanner) -> Option<Engine> {
+        let upstream = raw.upstream.or_default();
+        Some(match raw.engine.or_default() {
+            RawSpamEngine::Off => Engine::Off,
+            RawSpamEngine::Upstream => Engine::Upstream {
+                header: self.field_name(&upstream.header),
+                value: self.wanted(&upstream.spam),
+            },
+            RawSpamEngine::Rspamd => Engine::Rspamd(self.http(&raw.address, SCANNER)?),
+            RawSpamEngine::Spamd => Engine::Spamd(self.socket(&raw.address)?),
+        })
+    }
+
+    fn learn(&mut self, raw: &RawLearn, engine: RawSpamEngine) -> Option<Learn> {
         if raw.address.or_default().is_empty() {
             return None;
         }
         let address = match engine {
-            Engine::Rspamd(_) => self.http(&raw.address)?,
-            Engine::Spamd(_) => self.socket(&raw.address)?,
-            _ => {
+            RawSpamEngine::Rspamd => self.http(&raw.address, CONTROLLER)?,
+            RawSpamEngine::Spamd => self.socket(&raw.address)?,
+            RawSpamEngine::Off | RawSpamEngine::Upstream => {
                 let help = "use `engine: rspamd` or `engine: spamd`, or leave `learn` out";
                 let message = "this engine learns nothing";
                 self.report
@@ -82,8 +95,8 @@ impl Compile<'_> {
         Some(Learn { address, password })
     }
 
-    /// `http://host:port`.
-    fn http(&mut self, field: &Field<String>) -> Option<Endpoint> {
+    /// `http://host:port`, as `example`.
+    fn http(&mut self, field: &Field<String>, example: &str) -> Option<Endpoint> {
         let written = field.or_default();
         let place = written
             .strip_prefix(HTTP)
@@ -91,7 +104,7 @@ impl Compile<'_> {
         match place.map(str::parse::<Endpoint>) {
             Some(Ok(endpoint @ Endpoint::Tcp { .. })) => Some(endpoint),
             _ => {
-                let help = "rspamd's address is `http://host:port`, as `http://127.0.0.1:11333`";
+                let help = format!("rspamd's address is `http://host:port`, as `{example}`");
                 let message = format!("{written:?} is no address of rspamd");
                 self.report
                     .error_help("value", field.place(), message, help);

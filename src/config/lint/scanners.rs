@@ -4,9 +4,9 @@ use super::Scope;
 use super::daemon::secret;
 use crate::config::field::Field;
 use crate::config::raw::RawConfig;
-use crate::config::settings::{Engine, Scanner};
+use crate::config::settings::{Engine, Scanner, SecretSource};
 use crate::config::source::Report;
-use crate::config::text::Span;
+use crate::config::text::{FilePath, Span};
 
 pub(super) fn scanners(report: &mut Report, scope: Scope<'_>, raw: &RawConfig) {
     let raw = raw.scanners.or_default();
@@ -14,9 +14,16 @@ pub(super) fn scanners(report: &mut Report, scope: Scope<'_>, raw: &RawConfig) {
     let made = &scope.config.scanners;
     timeout(report, scope, &virus.timeout, &made.virus);
     timeout(report, scope, &spam.timeout, &made.spam);
-    let at = spam.learn.or_default().password_file.place();
-    if let Some(source) = made.learn.as_ref().and_then(|learn| learn.password.clone()) {
-        secret(report, at, source);
+    let learn = spam.learn.or_default();
+    let FilePath(written) = learn.password_file.or_default();
+    match written.parse::<SecretSource>() {
+        Ok(source) if made.learn.is_some() => secret(report, learn.password_file.place(), source),
+        Ok(_) if scope.is_here(&learn.password_file) => {
+            let message = "nothing learns: `address` is missing";
+            let help = "add `address`, or leave `learn` out";
+            report.warning("no-effect", learn.password_file.key(), message, help);
+        }
+        _ => {}
     }
 }
 

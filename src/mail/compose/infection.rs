@@ -16,8 +16,17 @@ pub struct Infection<'a> {
     pub parts: &'a [Infected],
     /// What may be shown.
     pub rest: Rest<'a>,
-    /// The original is held in quarantine.
-    pub kept: bool,
+    /// Where the original is held; `None` = it is not.
+    pub kept: Option<Kept<'a>>,
+}
+
+/// An original in quarantine.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept<'a> {
+    /// The id for `quarantine release`.
+    pub id: &'a str,
+    /// When it goes, as a person reads it.
+    pub until: &'a str,
 }
 
 /// What of an infected mail may be shown.
@@ -130,17 +139,18 @@ fn parts(language: Language, parts: &[Infected]) -> String {
     text
 }
 
-fn kept(language: Language, kept: bool) -> &'static str {
+fn kept(language: Language, kept: Option<Kept<'_>>) -> String {
     match (language, kept) {
-        (Language::Ja, true) => {
-            "元のメールは隔離しています。必要な場合は、保存期限までに管理者へお問い合わせください。"
-        }
-        (Language::Ja, false) => "元のメールは削除しました。",
-        (Language::En, true) => {
-            "The original is held in quarantine. If you need it, ask your\n\
-             administrator before it expires."
-        }
-        (Language::En, false) => "The original was removed.",
+        (Language::Ja, Some(Kept { id, until })) => format!(
+            "元のメールは隔離しています（ID: {id}、保存期限: {until}）。\n\
+             必要な場合は、保存期限までに、この ID を添えて管理者へお問い合わせください。"
+        ),
+        (Language::Ja, None) => "元のメールは削除しました。".to_owned(),
+        (Language::En, Some(Kept { id, until })) => format!(
+            "The original is held in quarantine until {until} (ID: {id}).\n\
+             If you need it, ask your administrator before then and name this ID."
+        ),
+        (Language::En, None) => "The original was removed.".to_owned(),
     }
 }
 

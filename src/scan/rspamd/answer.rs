@@ -156,6 +156,9 @@ mod tests {
     fn what_counts_as_an_answer() {
         let gtube = finding(GTUBE.as_bytes(), None).unwrap();
         assert!(gtube.spam);
+        // What we do not keep may be no UTF-8.
+        let raw = b"{\"message-id\":\"\xff\",\"symbols\":{\"A\":{\"options\":[\"\xff\"]}},\"score\":1,\"action\":\"reject\"}";
+        assert!(finding(raw, None).unwrap().spam);
         let names: Vec<&str> = gtube.symbols.iter().map(|symbol| &*symbol.name).collect();
         assert_eq!(names, ["GTUBE"]);
         let rows = [
