@@ -17,10 +17,10 @@ use crate::config::{Config, Directory, Lookup, Mailbox, ServerLimits};
 use crate::execute::{self, Executor, Mail, Task};
 use crate::failpoint::strike;
 use crate::mail::{Address, Bounds, Envelope, Message, ReversePath};
-use crate::policy::{Arrival, AuthReport, Plan, ScanReport, Screening, Stage, Verdict};
+use crate::policy::{Arrival, AuthReport, Plan, ScanReport, Screening, Stage};
 use crate::server::Handoff;
 use crate::smtp::{Answer, Reply};
-use crate::store::{self, HandoffKey, MailDigest, Store};
+use crate::store::{HandoffKey, MailDigest, Store};
 use crate::telemetry::Redact;
 
 pub use scanners::{Question, Scanners, Wanted};
@@ -62,67 +62,15 @@ impl Agent {
         Self { active, executor }
     }
 
-    async fn lookup(&self, active: &Arc<Active>, address: &Address) -> Lookup {
-        let (active, address) = (active.clone(), address.clone());
-        spawn_blocking(move || active.directory.lookup(&address))
-            .await
-            .unwrap_or_else(|error| Lookup::Unavailable(error.to_string()))
-    }
-
-    /// Each mailbox among the recipients once, in order of first appearance, and for each
-    /// recipient the mailbox's place or the reply that it gets instead.
-    async fn shares(
-        &self,
-        active: &Arc<Active>,
-        envelope: &Envelope,
-        digest: &MailDigest,
-    ) -> (Vec<Share>, Vec<Result<usize, Reply>>) {
-        let mut places: BTreeMap<HandoffKey, usize> = BTreeMap::new();
-        let mut shares = Vec::new();
-        let mut routes = Vec::with_capacity(envelope.recipients.len());
-        for recipient in &envelope.recipients {
-            routes.push(match known(self.lookup(active, recipient).await) {
-                Err(reply) => Err(reply),
-                Ok(mailbox) => {
-                    let key = HandoffKey::new(
-                        &mailbox.policy.mailbox.key(),
-                        &envelope.sender.to_string(),
-                        digest,
-                    );
-                    Ok(*places.entry(key).or_insert_with(|| {
-                        shares.push(Share {
-                            recipient: recipient.clone(),
-                            mailbox,
-                            key,
-                        });
-                        shares.len() - 1
-                    }))
-                }
-            });
-        }
-        (shares, routes)
-    }
-
     async fn carry_out(
         &self,
         scanners: &Arc<Scanners>,
         mail: &Arc<Mail>,
         shares: &Arc<[Share]>,
     ) -> Vec<Answer> {
-        let mut answers: Vec<Option<Answer>> = Vec::with_capacity(shares.len());
-        let mut open = Vec::new();
-        for (place, share) in shares.iter().enumerate() {
-            match self.earlier(share).await {
-                Ok(Some(answer)) => answers.push(Some(answer)),
-                Ok(None) => {
-                    open.push(place);
-                    answers.push(None);
-                }
-                Err(reply) => answers.push(Some(Answer::Refused(reply))),
-            }
-        }
-        let mut tasks = Vec::with_capacity(open.len());
-        for (place, decided) in self.decided(scanners, mail, shares, open).await {
+        let (mut answers, decided) = self.decided(scanners, mail, shares).await;
+        let mut tasks = Vec::with_capacity(decided.len());
+        for (place, decided) in decided {
             match decided {
                 Ok(task) => tasks.push((place, task)),
                 Err(reply) => put(&mut answers, place, Answer::Refused(reply)),
@@ -138,29 +86,6 @@ impl Agent {
             .into_iter()
             .map(|answer| answer.unwrap_or_else(|| Answer::Refused(broken())))
             .collect()
-    }
-
-    /// What an earlier hand-off of the same mail was answered, if it was carried out.
-    async fn earlier(&self, share: &Share) -> Result<Option<Answer>, Reply> {
-        let (store, key) = (self.executor.store().clone(), share.key);
-        let handoff = store::blocking(move || store.handoff_get(&key))
-            .await
-            .map_err(|error| execute::store_reply(&error))?;
-        Ok(handoff.map(|handoff| {
-            let earlier = handoff.answer;
-            tracing::info!(id = %earlier.id, "repeated");
-            Answer::Taken {
-                id: earlier.id.to_string(),
-                verdict: Verdict::named(&earlier.verdict)
-                    .unwrap_or(Verdict::Deliver)
-                    .as_str(),
-                stage: earlier
-                    .stage
-                    .as_deref()
-                    .and_then(Stage::named)
-                    .map(Stage::as_str),
-            }
-        }))
     }
 
     fn log(&self, active: &Active, mail: &Mail, answer: &Answer, recipient: &Address) {
@@ -191,29 +116,42 @@ impl Agent {
 
 impl Handoff for Agent {
     async fn mail(&self, _sender: &ReversePath, declared_size: Option<u64>) -> Result<(), Reply> {
-        let store = self.executor.store().clone();
-        match spawn_blocking(move || store.has_room(declared_size.unwrap_or(0))).await {
-            Ok(true) => Ok(()),
+        let (store, size) = (self.executor.store().clone(), declared_size.unwrap_or(0));
+        if store.had_plenty(size) {
+            return Ok(());
+        }
+        match off_the_reactor(move || store.has_room(size)).await {
+            Some(true) => Ok(()),
             _ => Err(Reply::new(452, 3, 1, "insufficient storage")),
         }
     }
 
     async fn recipient(&self, address: &Address) -> Result<(), Reply> {
         let active = self.active.load_full();
-        known(self.lookup(&active, address).await).map(|_| ())
+        if active.directory.has_lately(address) {
+            return Ok(());
+        }
+        let address = address.clone();
+        let found = off_the_reactor(move || active.directory.lookup(&address)).await;
+        known(found.unwrap_or_else(|| Lookup::Unavailable("the look-up failed".to_owned())))?;
+        Ok(())
     }
 
     async fn message(&self, envelope: Envelope, raw: Bytes) -> Vec<Answer> {
         let active = self.active.load_full();
         let final_reply = active.config.server.timeouts.final_reply;
         let began = Instant::now();
-        let refuse_all = |reply: Reply| vec![Answer::Refused(reply); envelope.recipients.len()];
-        let (store, config) = (self.executor.store().clone(), active.config.clone());
-        let read = spawn_blocking(move || read(&store, &config, raw)).await;
-        let Ok(read) = read else {
+        let recipients = envelope.recipients.len();
+        let refuse_all = |reply: Reply| vec![Answer::Refused(reply); recipients];
+        let (store, settings) = (self.executor.store().clone(), active.clone());
+        let open = move || {
+            let read = read(&store, &settings.config, raw);
+            let shared = shares(&settings.directory, &envelope, &read.digest);
+            (envelope, read, shared)
+        };
+        let Some((envelope, read, (shares, routes))) = off_the_reactor(open).await else {
             return refuse_all(broken());
         };
-        let (shares, routes) = self.shares(&active, &envelope, &read.digest).await;
         let keys: Vec<HandoffKey> = shares.iter().map(|share| share.key).collect();
         let late = began + final_reply;
         let begun = timeout_at(late.into(), self.executor.store().begin_all(&keys));
@@ -256,6 +194,43 @@ impl Handoff for Agent {
     fn overtime(&self) -> Duration {
         COMMIT_PATIENCE
     }
+}
+
+/// Work that may block or take its time; `None` where it panicked.
+async fn off_the_reactor<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let done = spawn_blocking(work).await;
+    done.inspect_err(|error| tracing::error!(%error, "work on a mail failed"))
+        .ok()
+}
+
+/// Each mailbox among the recipients once, in order of first appearance, and for each recipient the
+/// mailbox's place or the reply that it gets instead.
+fn shares(
+    directory: &Directory,
+    envelope: &Envelope,
+    digest: &MailDigest,
+) -> (Vec<Share>, Vec<Result<usize, Reply>>) {
+    let sender = envelope.sender.to_string();
+    let mut places: BTreeMap<HandoffKey, usize> = BTreeMap::new();
+    let mut shares = Vec::new();
+    let mut routes = Vec::with_capacity(envelope.recipients.len());
+    for recipient in &envelope.recipients {
+        let mailbox = known(directory.lookup(recipient));
+        routes.push(mailbox.map(|mailbox| {
+            let key = HandoffKey::new(&mailbox.policy.mailbox.key(), &sender, digest);
+            *places.entry(key).or_insert_with(|| {
+                shares.push(Share {
+                    recipient: recipient.clone(),
+                    mailbox,
+                    key,
+                });
+                shares.len() - 1
+            })
+        }));
+    }
+    (shares, routes)
 }
 
 /// A mail that was looked into, or was not.

@@ -1,17 +1,15 @@
-//! The decision for each mailbox of one mail: screened, scanned once where one of them wants that,
+//! The decision for each mailbox of one mail that no earlier hand-off brought: screened, scanned once where one of them wants that,
 //! decided.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::task::spawn_blocking;
-
-use super::{Agent, Question, Scanners, Share, Wanted, bounds};
+use super::{Agent, Question, Scanners, Share, Wanted, bounds, off_the_reactor};
 use crate::deliver::loops;
-use crate::execute::{Mail, Scanned, Task};
-use crate::policy::Screening;
-use crate::smtp::Reply;
-use crate::store::Id;
+use crate::execute::{self, Mail, Scanned, Task};
+use crate::policy::{Screening, Stage, Verdict};
+use crate::smtp::{Answer, Reply};
+use crate::store::{Id, Store};
 
 /// How far one look at a mail comes.
 enum First {
@@ -22,58 +20,67 @@ enum First {
 }
 
 impl Agent {
-    /// The decision for the shares at these places. Nothing where that panicked.
+    /// Of each share the answer that an earlier hand-off of the same mail got, and for all others the
+    /// decision. Nothing where that panicked.
     pub(super) async fn decided(
         &self,
         scanners: &Arc<Scanners>,
         mail: &Arc<Mail>,
         shares: &Arc<[Share]>,
-        places: Vec<usize>,
-    ) -> Vec<Decided> {
-        if places.is_empty() {
-            return Vec::new();
-        }
-        let secret = *self.executor.loop_secret();
+    ) -> (Vec<Option<Answer>>, Vec<Decided>) {
+        let (secret, store) = (*self.executor.loop_secret(), self.executor.store().clone());
         let (of, all, asked) = (mail.clone(), shares.clone(), scanners.clone());
-        let first = move || first(&of, &all, places, &secret, &asked);
-        let (screened, wanted) = match self.reading(mail, first).await {
-            None => return Vec::new(),
-            Some(First::Decided(decided)) => return decided,
-            Some(First::Screened(screened, wanted)) => (screened, wanted),
+        let first = move || {
+            let earlier: Vec<_> = all.iter().map(|share| earlier(&store, share)).collect();
+            let _reading = store.reading(&of.digest, of.received_at);
+            let first = first(&of, &all, &earlier, &secret, &asked);
+            (earlier, first)
+        };
+        let (earlier, screened, wanted) = match off_the_reactor(first).await {
+            None => return (vec![None; shares.len()], Vec::new()),
+            Some((earlier, First::Decided(decided))) => return (earlier, decided),
+            Some((earlier, First::Screened(screened, wanted))) => (earlier, screened, wanted),
         };
         let scanned = Arc::new(scanned(scanners, mail, &screened, wanted).await);
+        let store = self.executor.store().clone();
         let (of, all) = (mail.clone(), shares.clone());
-        let second = move || decide_all(&of, &all, screened, &scanned);
-        self.reading(mail, second).await.unwrap_or_default()
+        let second = move || {
+            let _reading = store.reading(&of.digest, of.received_at);
+            decide_all(&of, &all, screened, &scanned)
+        };
+        (earlier, off_the_reactor(second).await.unwrap_or_default())
     }
+}
 
-    /// Work on the mail's content, off the reactor; `None` where it panicked.
-    async fn reading<T: Send + 'static>(
-        &self,
-        mail: &Arc<Mail>,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
-        let (store, mail) = (self.executor.store().clone(), mail.clone());
-        let done = spawn_blocking(move || {
-            let _reading = store.reading(&mail.digest, mail.received_at);
-            work()
-        });
-        done.await
-            .inspect_err(|error| tracing::error!(%error, "the decision failed"))
-            .ok()
-    }
+/// What an earlier hand-off of the same mail was answered, if it was carried out, or that nobody
+/// can say.
+fn earlier(store: &Store, share: &Share) -> Option<Answer> {
+    let answer = match store.handoff_get(&share.key) {
+        Ok(handoff) => handoff?.answer,
+        Err(error) => return Some(Answer::Refused(execute::store_reply(&error))),
+    };
+    tracing::info!(id = %answer.id, "repeated");
+    let stage = answer.stage.as_deref().and_then(Stage::named);
+    Some(Answer::Taken {
+        id: answer.id.to_string(),
+        verdict: Verdict::named(&answer.verdict)
+            .unwrap_or(Verdict::Deliver)
+            .as_str(),
+        stage: stage.map(Stage::as_str),
+    })
 }
 
 fn first(
     mail: &Mail,
     shares: &[Share],
-    places: Vec<usize>,
+    earlier: &[Option<Answer>],
     loop_secret: &[u8; 32],
     scanners: &Scanners,
 ) -> First {
-    let screened: Vec<Screened> = places
-        .into_iter()
-        .filter_map(|place| Some(screen(mail, place, shares.get(place)?, loop_secret)))
+    let open = shares.iter().enumerate().zip(earlier);
+    let screened: Vec<Screened> = open
+        .filter(|(_, earlier)| earlier.is_none())
+        .map(|((place, share), _)| screen(mail, place, share, loop_secret))
         .collect();
     let wanted = screened
         .iter()

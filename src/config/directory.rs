@@ -15,12 +15,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::aliases::{Index, Wake};
 use super::settings::{Config, Unknown};
 use super::{Attempt, Diagnostic, Mailbox, default_mailbox, location, read_mailbox};
 use crate::mail::Address;
+
+/// How long [`Directory::has_lately`] takes the word of a look at the disk.
+const LATELY: Duration = Duration::from_secs(1);
 
 /// All mailboxes.
 #[derive(Debug)]
@@ -156,6 +159,15 @@ impl Directory {
         }
     }
 
+    /// A look-up found the recipient's own file on the disk within the last second. Never blocks:
+    /// enough to accept a recipient whose settings are looked up once its mail is here.
+    pub fn has_lately(&self, recipient: &Address) -> bool {
+        let paths = location::candidates(&self.config.mailboxes.dir, &recipient.canonical());
+        let cache = self.lock();
+        let found = paths.iter().find_map(|path| cache.entries.get(path));
+        found.is_some_and(|entry| !entry.stale && entry.seen().elapsed() < LATELY)
+    }
+
     /// The file whose settings a recipient has, good or bad; `None` when the defaults alone count.
     pub fn path_of(&self, recipient: &Address) -> Option<PathBuf> {
         let base = self.without_extension(recipient);
@@ -218,6 +230,7 @@ impl Directory {
             && !entry.stale
             && (!self.config.mailboxes.watch || entry.is_fresh())
         {
+            *entry.seen() = Instant::now();
             return Some(Ok(Arc::clone(&entry.mailbox)));
         }
         let reading = Reading::begin(&self.cache, path);
@@ -300,6 +313,7 @@ impl Directory {
             bad,
             stale: false,
             used: AtomicU64::new(0),
+            seen: Mutex::new(Instant::now()),
         };
         self.lock().insert(path, entry, self.config.mailboxes.cache);
         mailbox
@@ -414,9 +428,15 @@ struct Entry {
     stale: bool,
     /// When it was last asked for, by the cache's clock.
     used: AtomicU64,
+    /// When its file was last found as it was read.
+    seen: Mutex<Instant>,
 }
 
 impl Entry {
+    fn seen(&self) -> MutexGuard<'_, Instant> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_fresh(&self) -> bool {
         self.stamps
             .iter()
@@ -434,6 +454,7 @@ impl Cache {
                 bad: entry.bad,
                 stale: true,
                 used: AtomicU64::new(entry.used.load(Ordering::Relaxed)),
+                seen: Mutex::new(*entry.seen()),
             };
             (path.clone(), Arc::new(stale))
         };

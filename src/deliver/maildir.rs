@@ -21,7 +21,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinHandle};
 
 use super::{Accepted, DeliverError, Delivery, Outcome, Recipient};
 use crate::failpoint::{Point, reach};
@@ -75,33 +75,38 @@ impl Maildir {
     /// A full disk or quota is `452 4.3.1`, every other trouble `451 4.3.0`.
     pub async fn deliver(&self, delivery: &Delivery) -> Vec<Outcome> {
         let shared = Arc::new(delivery.clone());
-        let tasks: Vec<_> = (0..delivery.recipients.len())
-            .map(|index| tokio::spawn(self.clone().one(Arc::clone(&shared), index)))
-            .collect();
-        let mut outcomes = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            outcomes.push(match delivery.deadline {
-                None => task.await.unwrap_or_else(|error| Err(broken_off(&error))),
-                Some(deadline) => match tokio::time::timeout_at(deadline.into(), task).await {
-                    Ok(joined) => joined.unwrap_or_else(|error| Err(broken_off(&error))),
-                    Err(_) => Err(too_late()),
-                },
+        let mut started = Vec::with_capacity(delivery.recipients.len());
+        for index in 0..delivery.recipients.len() {
+            started.push(self.start(&shared, index).await);
+        }
+        let mut outcomes = Vec::with_capacity(started.len());
+        for one in started {
+            outcomes.push(match one {
+                Ok(writing) => in_its_time(delivery.deadline, writing).await,
+                Err(error) => Err(error),
             });
         }
         outcomes
     }
 
-    async fn one(self, delivery: Arc<Delivery>, index: usize) -> Outcome {
-        let permit = self.writers.acquire();
-        let _permit = match delivery.deadline {
+    /// Begins to write for one recipient once there is a writer free for it. The work goes on to its
+    /// end, and keeps its writer so long, where nobody waits for it any more.
+    async fn start(
+        &self,
+        delivery: &Arc<Delivery>,
+        index: usize,
+    ) -> Result<JoinHandle<Outcome>, DeliverError> {
+        let permit = self.writers.clone().acquire_owned();
+        let permit = match delivery.deadline {
             None => permit.await,
             Some(deadline) => tokio::time::timeout_at(deadline.into(), permit)
                 .await
                 .map_err(|_| too_late())?,
         }
         .map_err(|error| failed(&error))?;
-        let settings = Arc::clone(&self.settings);
-        tokio::task::spawn_blocking(move || {
+        let (settings, delivery) = (Arc::clone(&self.settings), Arc::clone(delivery));
+        Ok(tokio::task::spawn_blocking(move || {
+            let _permit = permit;
             let Some(recipient) = delivery.recipients.get(index) else {
                 return Err(failed(&"no such recipient"));
             };
@@ -109,10 +114,18 @@ impl Maildir {
             let folder = Folder::open(&settings, &recipient.mailbox)
                 .map_err(|error| storage(&error, "opening the Maildir"))?;
             folder.deliver(&delivery, recipient)
-        })
-        .await
-        .unwrap_or_else(|error| Err(broken_off(&error)))
+        }))
     }
+}
+
+async fn in_its_time(deadline: Option<Instant>, writing: JoinHandle<Outcome>) -> Outcome {
+    let joined = match deadline {
+        None => writing.await,
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), writing)
+            .await
+            .map_err(|_| too_late())?,
+    };
+    joined.unwrap_or_else(|error| Err(broken_off(&error)))
 }
 
 /// One open Maildir.
@@ -184,7 +197,8 @@ impl Folder {
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = rustix::fs::openat2(&self.tmp, tmp, flags, mode, confined())?;
         let mut file = File::from(fd);
-        let mut lf = LfWriter::new(io::BufWriter::with_capacity(CHUNK, &mut file));
+        let octets = delivery.content.size().saturating_add(CHUNK / 64);
+        let mut lf = LfWriter::new(io::BufWriter::with_capacity(octets.min(CHUNK), &mut file));
         lf.push(format!("Return-Path: <{}>\r\n", delivery.sender).as_bytes())?;
         lf.push(format!("Delivered-To: {}\r\n", recipient.address).as_bytes())?;
         lf.push(&delivery.content.head)?;
@@ -496,7 +510,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let maildir = maildir(root.path());
         let late = delivery(Duration::ZERO);
-        let outcome = maildir.clone().one(Arc::new(late.clone()), 0).await;
+        let outcome = maildir.deliver(&late).await.remove(0);
         assert_eq!(outcome.unwrap_err().reply.code, 451);
         let recipient = &late.recipients[0];
         let folder = Folder::open(&maildir.settings, &recipient.mailbox).unwrap();

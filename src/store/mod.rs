@@ -5,7 +5,7 @@
 //! returns); to remove, the index entry goes first and the file after it. A damaged index is moved
 //! aside and rebuilt from the mail files.
 //!
-//! Everything but [`Store::commit`], [`Store::submit`] and [`Store::begin`] blocks on the disk:
+//! Everything but [`Store::commit`], [`Store::submit`], [`Store::begin`] and [`Store::had_plenty`] blocks on the disk:
 //! asynchronous callers use [`blocking`]. A [`Store`] is a cheap handle; the last one to go
 //! closes it. All times are wall-clock unix milliseconds and always arguments.
 
@@ -56,6 +56,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use index::{Index, Place};
 use mailfile::Mails;
@@ -66,6 +67,11 @@ const BALLAST: u64 = 16 << 20;
 const RESERVE: u64 = 32 << 20;
 /// Inodes that `has_room` leaves.
 const RESERVE_INODES: u64 = 64;
+/// Space and inodes that are not used up within [`PLENTY_FOR`].
+const PLENTY: u64 = 4 << 30;
+const PLENTY_INODES: u64 = 1 << 16;
+/// How long plenty of room is believed in without asking again.
+const PLENTY_FOR: Duration = Duration::from_secs(1);
 
 /// The store of one daemon. Clones share it.
 #[derive(Debug, Clone)]
@@ -87,6 +93,8 @@ struct Inner {
     moves: [Mutex<()>; 32],
     telling: told::Telling,
     sweeper: Mutex<sweep::Sweeper>,
+    /// When [`Store::has_room`] last found plenty.
+    plenty: Mutex<Option<Instant>>,
     /// Ends behind the index, and before the lock.
     doubt: doubt::Doubt,
     _lock: File,
@@ -137,6 +145,7 @@ impl Store {
             moves: std::array::from_fn(|_| Mutex::new(())),
             telling: told::Telling::default(),
             sweeper: Mutex::default(),
+            plenty: Mutex::default(),
             doubt,
             _lock: lock,
         }));
@@ -268,7 +277,23 @@ impl Store {
     /// Whether `bytes` fit on the disk with a reserve of 32 MiB and 64 inodes for the index; to be
     /// asked at `MAIL`. A file system that does not say counts as having room.
     pub fn has_room(&self, bytes: u64) -> bool {
-        room_at(&self.0.settings.path, bytes)
+        let Some((free, inodes)) = free_at(&self.0.settings.path) else {
+            return true;
+        };
+        let plenty = free >= PLENTY && inodes >= PLENTY_INODES;
+        *self.plenty() = plenty.then(Instant::now);
+        fits(bytes, free, inodes)
+    }
+
+    /// [`Store::has_room`] was so sure within the last second that nobody need ask the disk again.
+    /// Never blocks.
+    pub fn had_plenty(&self, bytes: u64) -> bool {
+        let lately = |at: Instant| at.elapsed() < PLENTY_FOR;
+        bytes <= PLENTY / 4 && self.plenty().is_some_and(lately)
+    }
+
+    fn plenty(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.plenty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the ballast again once there is space for it.
@@ -313,12 +338,22 @@ pub async fn blocking<T: Send + 'static>(
 
 /// See [`Store::has_room`].
 fn room_at(path: &Path, bytes: u64) -> bool {
-    let Ok(stat) = rustix::fs::statvfs(path) else {
-        return true;
+    free_at(path).is_none_or(|(free, inodes)| fits(bytes, free, inodes))
+}
+
+fn fits(bytes: u64, free: u64, inodes: u64) -> bool {
+    free >= bytes.saturating_add(RESERVE) && inodes >= RESERVE_INODES
+}
+
+/// Octets and inodes that are free for us; `None` where the file system does not say.
+fn free_at(path: &Path) -> Option<(u64, u64)> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    let inodes = if stat.f_files == 0 {
+        u64::MAX
+    } else {
+        stat.f_favail
     };
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let inodes = stat.f_files == 0 || stat.f_favail >= RESERVE_INODES;
-    free >= bytes.saturating_add(RESERVE) && inodes
+    Some((stat.f_bavail.saturating_mul(stat.f_frsize), inodes))
 }
 
 fn make_root(path: &Path) -> Result<(), StoreError> {
