@@ -134,8 +134,6 @@ pub(crate) struct Shared {
     outgoing_of: Mutex<HashMap<String, u64>>,
     /// Batches on their way that nobody waits for.
     pub(crate) unwaited: AtomicU64,
-    /// Those of them that the committer has not taken yet.
-    gathered: Mutex<VecDeque<Batch>>,
     /// The hand-offs in them: a retry must find its first try at once.
     unwaited_handoffs: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
     /// The decisions as they come in.
@@ -152,7 +150,6 @@ impl Shared {
             outgoing: AtomicU64::new(0),
             outgoing_of: Mutex::default(),
             unwaited: AtomicU64::new(0),
-            gathered: Mutex::default(),
             unwaited_handoffs: Mutex::default(),
             decisions: broadcast::Sender::new(FOLLOWED),
         }
@@ -164,17 +161,6 @@ impl Shared {
         for (key, value) in batch.changes.iter().filter(|change| is_handoff(&change.0)) {
             handoffs.extend(value.clone().map(|value| (key.clone(), value)));
         }
-    }
-
-    /// Up to `most` of the batches that nobody waits for, the oldest first, and whether there are more.
-    pub(crate) fn take_gathered(&self, most: usize) -> (Vec<Job>, bool) {
-        let mut gathered = self.gathered();
-        let count = gathered.len().min(most);
-        let taken = gathered.drain(..count).map(|batch| Job {
-            batch,
-            waiter: Waiter::None,
-        });
-        (taken.collect(), !gathered.is_empty())
     }
 
     /// A batch that nobody waited for is not durable and never will be.
@@ -213,10 +199,6 @@ impl Shared {
         self.outgoing_of
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn gathered(&self) -> MutexGuard<'_, VecDeque<Batch>> {
-        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unwaited_handoffs(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Vec<u8>>> {
@@ -274,22 +256,11 @@ pub(crate) struct Job {
     pub(crate) waiter: Waiter,
 }
 
-/// What the committer is told.
-#[derive(Debug)]
-pub(crate) enum Order {
-    /// To be committed now, with whatever has gathered.
-    Commit(Job),
-    /// The first batch that nobody waits for is there.
-    Gather,
-    /// What has gathered is to be applied now, for a reader.
-    Apply(SyncSender<()>),
-}
-
 /// The open index. Dropping it syncs what is open and closes sled.
 #[derive(Debug)]
 pub(crate) struct Index {
     shared: Arc<Shared>,
-    sender: Option<Sender<Order>>,
+    sender: Option<Sender<Job>>,
     committer: Option<JoinHandle<()>>,
 }
 
@@ -364,27 +335,8 @@ impl Index {
             return lost(error);
         }
         self.shared.submitted(&batch);
-        let mut gathered = self.shared.gathered();
-        gathered.push_back(batch);
-        let first = gathered.len() == 1;
-        drop(gathered);
-        if first && let Some(sender) = &self.sender {
-            // The committer ends after the last sender only.
-            let _ = sender.send(Order::Gather);
-        }
-    }
-
-    /// Until all that was submitted before can be read.
-    pub(crate) fn apply_gathered(&self) {
-        let Some(sender) = &self.sender else {
-            return;
-        };
-        if self.shared.unwaited.load(Ordering::Relaxed) > 0 {
-            let (done, applied) = sync_channel(1);
-            // An error: the committer is gone, and applies nothing any more.
-            let _ = sender.send(Order::Apply(done));
-            let _ = applied.recv();
-        }
+        // The committer ends after the last sender only.
+        let _ = self.send(batch, Waiter::None);
     }
 
     pub(crate) fn follow(&self) -> broadcast::Receiver<Id> {
@@ -504,7 +456,7 @@ impl Index {
         batch.check()?;
         let sender = self.sender.as_ref().ok_or(StoreError::Failed)?;
         sender
-            .send(Order::Commit(Job { batch, waiter }))
+            .send(Job { batch, waiter })
             .map_err(|_| StoreError::Failed)
     }
 }
