@@ -1,5 +1,5 @@
-//! The decision for each mailbox of one mail that no earlier hand-off brought: screened, scanned once where one of them wants that,
-//! decided.
+//! The decision for each mailbox of one mail that no earlier hand-off brought: screened, scanned once
+//! where one of them wants that, decided.
 
 use std::sync::Arc;
 use std::time::Instant;
