@@ -43,7 +43,7 @@ def suffixes(count):
 
 
 def subjects(count):
-    """Parts of Subjects, half of them Japanese."""
+    """Parts of Subjects, half of them Japanese. None is of hexadecimal digits, as the mails' own numbers are."""
     dice = random.Random(2)
     found = {}
     while len(found) < count:
@@ -51,7 +51,7 @@ def subjects(count):
         if shape < 0.5:
             found["".join(dice.choice(_KANJI) for _ in range(dice.randint(3, 8)))] = None
         elif shape < 0.8:
-            found[" ".join(_label(dice) for _ in range(dice.randint(1, 3)))] = None
+            found["z" + " ".join(_label(dice) for _ in range(dice.randint(1, 3)))] = None
         else:
             found[f"【{dice.choice(_KANJI)}{dice.choice(_KANJI)}】{_label(dice)}"] = None
     return list(found)
