@@ -1,18 +1,21 @@
 //! The one thread that writes the index: it collects the batches that wait, applies them as one,
 //! syncs once and tells all who wait.
+//!
+//! Batches that nobody waits for gather for a moment first: to apply one costs sled a write and its
+//! threads' attention, however little is in it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use super::StoreError;
 use super::batch::{tag, timed_key};
 use super::holders;
 use super::index::{
-    Found, Job, Place, Shared, Totals, Waiter, guarded, open_loaded, read_seq, write_seq,
+    Found, Job, Order, Place, Shared, Totals, Waiter, guarded, open_loaded, read_seq, write_seq,
 };
 use super::record::{self, Handoff, OutgoingItem, OutgoingState, QuarantineEntry};
 use super::seen;
@@ -20,6 +23,8 @@ use crate::failpoint::{Point, reach};
 
 /// Batches applied as one.
 const MAX_GROUP: usize = 256;
+/// What nobody waits for is applied after this, with all that came meanwhile.
+const GATHER: Duration = Duration::from_millis(10);
 /// What nobody waits for is durable after this.
 const UNWAITED_SYNC: Duration = Duration::from_secs(1);
 /// Pause between two attempts to open sled again.
@@ -34,6 +39,10 @@ pub(crate) struct Committer {
     sync: File,
     seq_file: File,
     totals: Totals,
+    /// Since when batches that nobody waits for gather.
+    gathering: Option<Instant>,
+    /// Readers who wait until all that has gathered is applied.
+    readers: Vec<SyncSender<()>>,
     /// Since when something is applied but not synced.
     dirty: Option<Instant>,
     /// Why sled is closed, and since when.
@@ -54,45 +63,92 @@ impl Committer {
             sync,
             seq_file,
             totals,
+            gathering: None,
+            readers: Vec::new(),
             dirty: None,
             down: None,
         }
     }
 
     /// Until all senders are gone.
-    pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
-        while let Some(first) = self.wait(jobs) {
-            let mut group = vec![first];
-            group.extend(jobs.try_iter().take(MAX_GROUP - 1));
+    pub(crate) fn run(mut self, orders: &Receiver<Order>) {
+        while let Some(mut group) = self.wait(orders) {
             group.retain(|job| !job.waiter.has_gone());
-            if group.is_empty() {
-                continue;
+            if !group.is_empty() {
+                let result = self.commit(&group);
+                group.into_iter().for_each(|job| self.tell(job, &result));
             }
-            let result = self.commit(&group);
-            group.into_iter().for_each(|job| self.tell(job, &result));
+            if self.gathering.is_none() {
+                for reader in self.readers.drain(..) {
+                    // Perhaps it has gone.
+                    let _ = reader.send(());
+                }
+            }
         }
         self.sync_if_dirty();
     }
 
-    fn wait(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
+    /// The next jobs to be committed together; `None` when there will be no more.
+    fn wait(&mut self, orders: &Receiver<Order>) -> Option<Vec<Job>> {
         loop {
-            let pause = match (&self.down, self.dirty) {
-                (Some(_), _) => REOPEN_PAUSE,
-                (None, Some(since)) => UNWAITED_SYNC.saturating_sub(since.elapsed()),
-                (None, None) => return jobs.recv().ok(),
+            let pause = match (&self.down, self.gathering, self.dirty) {
+                (Some(_), ..) => Some(REOPEN_PAUSE),
+                (None, Some(since), _) => Some(GATHER.saturating_sub(since.elapsed())),
+                (None, None, Some(since)) => Some(UNWAITED_SYNC.saturating_sub(since.elapsed())),
+                (None, None, None) => None,
             };
-            match jobs.recv_timeout(pause) {
-                Ok(job) => return Some(job),
-                Err(RecvTimeoutError::Disconnected) => return None,
+            let order = match pause {
+                Some(pause) => orders.recv_timeout(pause),
+                None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match order {
+                Ok(Order::Gather) => {
+                    self.gathering.get_or_insert_with(Instant::now);
+                }
+                Ok(Order::Apply(reader)) => {
+                    self.readers.push(reader);
+                    return Some(self.gathered());
+                }
+                Ok(Order::Commit(job)) => return Some(self.group(job, orders)),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let rest = self.gathered();
+                    return (!rest.is_empty()).then_some(rest);
+                }
                 // Whoever reads first never comes to commit: opening waits for nobody.
                 Err(RecvTimeoutError::Timeout) if self.down.is_some() => {
                     if let Err(error) = self.ready() {
                         tracing::debug!(%error, "the index stays closed");
                     }
+                    return Some(self.gathered());
+                }
+                Err(RecvTimeoutError::Timeout) if self.gathering.is_some() => {
+                    return Some(self.gathered());
                 }
                 Err(RecvTimeoutError::Timeout) => self.sync_if_dirty(),
             }
         }
+    }
+
+    /// What has gathered, then a job and those that wait behind it.
+    fn group(&mut self, first: Job, orders: &Receiver<Order>) -> Vec<Job> {
+        let mut group = self.gathered();
+        group.push(first);
+        for order in orders.try_iter().take(MAX_GROUP - 1) {
+            match order {
+                Order::Commit(job) => group.push(job),
+                Order::Gather => {
+                    self.gathering.get_or_insert_with(Instant::now);
+                }
+                Order::Apply(reader) => self.readers.push(reader),
+            }
+        }
+        group
+    }
+
+    fn gathered(&mut self) -> Vec<Job> {
+        let (jobs, more) = self.shared.take_gathered(MAX_GROUP);
+        self.gathering = more.then(Instant::now);
+        jobs
     }
 
     fn tell(&self, job: Job, result: &Result<(), StoreError>) {
@@ -409,7 +465,7 @@ mod tests {
         let commit = || {
             let (waiter, done) = sync_channel(1);
             let (batch, waiter) = (batch(Id::new(1)), Waiter::Thread(waiter));
-            sender.send(Job { batch, waiter }).unwrap();
+            sender.send(Order::Commit(Job { batch, waiter })).unwrap();
             done.recv().unwrap()
         };
         assert!(matches!(commit(), Err(StoreError::InDoubt(_))));

@@ -157,6 +157,7 @@ impl Store {
         mailbox: &str,
         since: Option<i64>,
     ) -> impl Iterator<Item = Result<FactsRecord, StoreError>> + Send + use<> {
+        self.0.index.apply_gathered();
         let from = key(mailbox, Id::floor(since.unwrap_or(0)));
         self.0.index.records_between(from, end(mailbox))
     }

@@ -49,9 +49,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`] and kin.
     pub fn history_get(&self, id: Id) -> Result<Option<WhyRecord>, StoreError> {
-        self.0
-            .index
-            .get_record(tag::HISTORY, id.as_str().as_bytes())
+        let index = &self.0.index;
+        let get = || index.get_record(tag::HISTORY, id.as_str().as_bytes());
+        if let Some(why) = get()? {
+            return Ok(Some(why));
+        }
+        index.apply_gathered();
+        get()
     }
 
     /// The why-record of a mail, or of the mail that the outgoing item of this id was prepared for:
@@ -82,6 +86,7 @@ impl Store {
         &self,
         filter: HistoryFilter,
     ) -> impl Iterator<Item = Result<WhyRecord, StoreError>> + Send + use<> {
+        self.0.index.apply_gathered();
         let from = Id::since(filter.since);
         let all: Box<dyn Iterator<Item = Result<WhyRecord, StoreError>> + Send> = match filter
             .mailbox

@@ -134,6 +134,8 @@ pub(crate) struct Shared {
     outgoing_of: Mutex<HashMap<String, u64>>,
     /// Batches on their way that nobody waits for.
     pub(crate) unwaited: AtomicU64,
+    /// Those of them that the committer has not taken yet.
+    gathered: Mutex<VecDeque<Batch>>,
     /// The hand-offs in them: a retry must find its first try at once.
     unwaited_handoffs: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
     /// The decisions as they come in.
@@ -150,6 +152,7 @@ impl Shared {
             outgoing: AtomicU64::new(0),
             outgoing_of: Mutex::default(),
             unwaited: AtomicU64::new(0),
+            gathered: Mutex::default(),
             unwaited_handoffs: Mutex::default(),
             decisions: broadcast::Sender::new(FOLLOWED),
         }
@@ -161,6 +164,17 @@ impl Shared {
         for (key, value) in batch.changes.iter().filter(|change| is_handoff(&change.0)) {
             handoffs.extend(value.clone().map(|value| (key.clone(), value)));
         }
+    }
+
+    /// Up to `most` of the batches that nobody waits for, the oldest first, and whether there are more.
+    pub(crate) fn take_gathered(&self, most: usize) -> (Vec<Job>, bool) {
+        let mut gathered = self.gathered();
+        let count = gathered.len().min(most);
+        let taken = gathered.drain(..count).map(|batch| Job {
+            batch,
+            waiter: Waiter::None,
+        });
+        (taken.collect(), !gathered.is_empty())
     }
 
     /// A batch that nobody waited for is not durable and never will be.
@@ -199,6 +213,10 @@ impl Shared {
         self.outgoing_of
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gathered(&self) -> MutexGuard<'_, VecDeque<Batch>> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unwaited_handoffs(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Vec<u8>>> {
@@ -256,11 +274,22 @@ pub(crate) struct Job {
     pub(crate) waiter: Waiter,
 }
 
+/// What the committer is told.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// To be committed now, with whatever has gathered.
+    Commit(Job),
+    /// The first batch that nobody waits for is there.
+    Gather,
+    /// What has gathered is to be applied now, for a reader.
+    Apply(SyncSender<()>),
+}
+
 /// The open index. Dropping it syncs what is open and closes sled.
 #[derive(Debug)]
 pub(crate) struct Index {
     shared: Arc<Shared>,
-    sender: Option<Sender<Job>>,
+    sender: Option<Sender<Order>>,
     committer: Option<JoinHandle<()>>,
 }
 
@@ -335,8 +364,27 @@ impl Index {
             return lost(error);
         }
         self.shared.submitted(&batch);
-        // The committer ends after the last sender only.
-        let _ = self.send(batch, Waiter::None);
+        let mut gathered = self.shared.gathered();
+        gathered.push_back(batch);
+        let first = gathered.len() == 1;
+        drop(gathered);
+        if first && let Some(sender) = &self.sender {
+            // The committer ends after the last sender only.
+            let _ = sender.send(Order::Gather);
+        }
+    }
+
+    /// Until all that was submitted before can be read.
+    pub(crate) fn apply_gathered(&self) {
+        let Some(sender) = &self.sender else {
+            return;
+        };
+        if self.shared.unwaited.load(Ordering::Relaxed) > 0 {
+            let (done, applied) = sync_channel(1);
+            // An error: the committer is gone, and applies nothing any more.
+            let _ = sender.send(Order::Apply(done));
+            let _ = applied.recv();
+        }
     }
 
     pub(crate) fn follow(&self) -> broadcast::Receiver<Id> {
@@ -456,7 +504,7 @@ impl Index {
         batch.check()?;
         let sender = self.sender.as_ref().ok_or(StoreError::Failed)?;
         sender
-            .send(Job { batch, waiter })
+            .send(Order::Commit(Job { batch, waiter }))
             .map_err(|_| StoreError::Failed)
     }
 }
