@@ -2,9 +2,9 @@
 //! each recipient.
 
 mod decision;
+mod look;
 mod scanners;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,18 +15,16 @@ use tokio::time::timeout_at;
 
 use crate::config::{Config, Directory, Lookup, Mailbox, ServerLimits};
 use crate::execute::{self, Executor, Mail, Task};
-use crate::failpoint::strike;
 use crate::mail::{Address, Bounds, Envelope, Message, ReversePath};
-use crate::policy::{Arrival, AuthReport, Plan, ScanReport, Screening, Stage};
+use crate::policy::{Arrival, Plan, ScanReport, Screening, Stage};
 use crate::server::Handoff;
 use crate::smtp::{Answer, Reply};
-use crate::store::{HandoffKey, MailDigest, Store};
 use crate::telemetry::Redact;
 
 pub use scanners::{Question, Scanners, Wanted};
 
-/// How long before the last moment for a reply delivery ends.
-const COMMIT_TIME: Duration = Duration::from_secs(15);
+use look::{Looked, Looker, Share};
+
 /// How long a commit that has begun is waited for beyond `timeouts.final_reply`: what was answered
 /// 4yz must not take effect after all. Both together stay below an MTA's 600 s.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(60);
@@ -49,26 +47,32 @@ pub struct Agent {
     executor: Executor,
 }
 
-/// One mailbox's part of a mail under way.
-struct Share {
-    recipient: Address,
-    mailbox: Arc<Mailbox>,
-    key: HandoffKey,
-}
-
 impl Agent {
     /// An agent over the settings of the moment.
     pub fn new(active: Arc<ArcSwap<Active>>, executor: Executor) -> Self {
         Self { active, executor }
     }
 
-    async fn carry_out(
-        &self,
-        scanners: &Arc<Scanners>,
-        mail: &Arc<Mail>,
-        shares: &Arc<[Share]>,
-    ) -> Vec<Answer> {
-        let (mut answers, decided) = self.decided(scanners, mail, shares).await;
+    /// The first look at a mail; a hand-off that is under way already is waited for in between.
+    async fn look(&self, looker: Looker, envelope: Envelope, raw: Bytes) -> Result<Looked, Reply> {
+        let (late, at_once) = (looker.late(), looker.clone());
+        let looked = off_the_reactor(move || at_once.look(envelope, raw)).await;
+        let opened = match looked.ok_or_else(broken)? {
+            Ok(looked) => return Ok(looked),
+            Err(opened) => opened,
+        };
+        let keys = opened.keys();
+        let begun = timeout_at(late.into(), self.executor.store().begin_all(&keys)).await;
+        let under_way = begun.map_err(|_| execute::late_reply())?;
+        let looked = off_the_reactor(move || looker.look_on(opened, under_way)).await;
+        looked.ok_or_else(broken)
+    }
+
+    async fn carry_out(&self, scanners: &Scanners, looked: Looked) -> Vec<Answer> {
+        let decided = self
+            .decided(scanners, &looked.mail, &looked.shares, looked.first)
+            .await;
+        let (mail, mut answers) = (&looked.mail, looked.earlier);
         let mut tasks = Vec::with_capacity(decided.len());
         for (place, decided) in decided {
             match decided {
@@ -139,40 +143,20 @@ impl Handoff for Agent {
 
     async fn message(&self, envelope: Envelope, raw: Bytes) -> Vec<Answer> {
         let active = self.active.load_full();
-        let final_reply = active.config.server.timeouts.final_reply;
-        let began = Instant::now();
         let recipients = envelope.recipients.len();
         let refuse_all = |reply: Reply| vec![Answer::Refused(reply); recipients];
-        let (store, settings) = (self.executor.store().clone(), active.clone());
-        let open = move || {
-            let read = read(&store, &settings.config, raw);
-            let shared = shares(&settings.directory, &envelope, &read.digest);
-            (envelope, read, shared)
+        let looker = Looker {
+            store: self.executor.store().clone(),
+            active: active.clone(),
+            loop_secret: *self.executor.loop_secret(),
+            began: Instant::now(),
         };
-        let Some((envelope, read, (shares, routes))) = off_the_reactor(open).await else {
-            return refuse_all(broken());
+        let looked = match self.look(looker, envelope, raw).await {
+            Ok(looked) => looked,
+            Err(reply) => return refuse_all(reply),
         };
-        let keys: Vec<HandoffKey> = shares.iter().map(|share| share.key).collect();
-        let late = began + final_reply;
-        let begun = timeout_at(late.into(), self.executor.store().begin_all(&keys));
-        let Ok(under_way) = begun.await else {
-            return refuse_all(execute::late_reply());
-        };
-        let mail = Arc::new(Mail {
-            received_at: now(),
-            auth: AuthReport::default(),
-            envelope,
-            message: read.message,
-            raw: read.raw,
-            config: active.config.clone(),
-            deadline: began + delivery_time(final_reply),
-            late,
-            digest: read.digest,
-            unread: read.unread,
-            under_way: under_way.into(),
-        });
-        let shares = shares.into();
-        let answers = self.carry_out(&active.scanners, &mail, &shares).await;
+        let (mail, routes) = (looked.mail.clone(), looked.routes.clone());
+        let answers = self.carry_out(&active.scanners, looked).await;
         let refused = |reply: Reply| Answer::Refused(reply);
         routes
             .into_iter()
@@ -205,66 +189,6 @@ async fn off_the_reactor<T: Send + 'static>(
         .ok()
 }
 
-/// Each mailbox among the recipients once, in order of first appearance, and for each recipient the
-/// mailbox's place or the reply that it gets instead.
-fn shares(
-    directory: &Directory,
-    envelope: &Envelope,
-    digest: &MailDigest,
-) -> (Vec<Share>, Vec<Result<usize, Reply>>) {
-    let sender = envelope.sender.to_string();
-    let mut places: BTreeMap<HandoffKey, usize> = BTreeMap::new();
-    let mut shares = Vec::new();
-    let mut routes = Vec::with_capacity(envelope.recipients.len());
-    for recipient in &envelope.recipients {
-        let mailbox = known(directory.lookup(recipient));
-        routes.push(mailbox.map(|mailbox| {
-            let key = HandoffKey::new(&mailbox.policy.mailbox.key(), &sender, digest);
-            *places.entry(key).or_insert_with(|| {
-                shares.push(Share {
-                    recipient: recipient.clone(),
-                    mailbox,
-                    key,
-                });
-                shares.len() - 1
-            })
-        }));
-    }
-    (shares, routes)
-}
-
-/// A mail that was looked into, or was not.
-struct Read {
-    message: Message,
-    digest: MailDigest,
-    raw: Bytes,
-    unread: bool,
-}
-
-/// Reads a mail, marked as being read. One that crashed us too often is left unread; its digest is
-/// taken by code without recursion or allocation of its making.
-fn read(store: &Store, config: &Config, raw: Bytes) -> Read {
-    let (digest, now) = (MailDigest::of(&raw), now());
-    let unread = store.is_poison(&digest, now);
-    let message = if unread {
-        tracing::error!(
-            size = raw.len(),
-            "this mail crashed us before: it is delivered unread"
-        );
-        Message::unread(&raw)
-    } else {
-        let _reading = store.reading(&digest, now);
-        strike(&raw);
-        Message::parse(&raw, &bounds(&config.server.limits))
-    };
-    Read {
-        message,
-        digest,
-        raw,
-        unread,
-    }
-}
-
 fn put(answers: &mut [Option<Answer>], place: usize, answer: Answer) {
     if let Some(slot) = answers.get_mut(place) {
         *slot = Some(answer);
@@ -277,12 +201,6 @@ fn broken() -> Reply {
 
 fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
-}
-
-/// What of `timeouts.final_reply` the next hop gets: the rest is for what was delivered to be
-/// recorded, so that a retry does not deliver it again.
-fn delivery_time(final_reply: Duration) -> Duration {
-    final_reply.saturating_sub(COMMIT_TIME.min(final_reply / 4))
 }
 
 /// The bounds of `server.limits`.

@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use super::{Agent, Question, Scanners, Share, Wanted, bounds, off_the_reactor};
 use crate::deliver::loops;
-use crate::execute::{self, Mail, Scanned, Task};
-use crate::policy::{Screening, Stage, Verdict};
+use crate::execute::{Mail, Scanned, Task};
+use crate::policy::Screening;
 use crate::smtp::{Answer, Reply};
-use crate::store::{Id, Store};
+use crate::store::Id;
 
 /// How far one look at a mail comes.
-enum First {
+pub(super) enum First {
     /// No scanner must be asked.
     Decided(Vec<Decided>),
     /// One must.
@@ -20,26 +20,18 @@ enum First {
 }
 
 impl Agent {
-    /// Of each share the answer that an earlier hand-off of the same mail got, and for all others the
-    /// decision. Nothing where that panicked.
+    /// The decision for all shares that were looked at: scanned once where one of them wants that.
+    /// Nothing where that panicked.
     pub(super) async fn decided(
         &self,
-        scanners: &Arc<Scanners>,
+        scanners: &Scanners,
         mail: &Arc<Mail>,
         shares: &Arc<[Share]>,
-    ) -> (Vec<Option<Answer>>, Vec<Decided>) {
-        let (secret, store) = (*self.executor.loop_secret(), self.executor.store().clone());
-        let (of, all, asked) = (mail.clone(), shares.clone(), scanners.clone());
-        let first = move || {
-            let earlier: Vec<_> = all.iter().map(|share| earlier(&store, share)).collect();
-            let _reading = store.reading(&of.digest, of.received_at);
-            let first = first(&of, &all, &earlier, &secret, &asked);
-            (earlier, first)
-        };
-        let (earlier, screened, wanted) = match off_the_reactor(first).await {
-            None => return (vec![None; shares.len()], Vec::new()),
-            Some((earlier, First::Decided(decided))) => return (earlier, decided),
-            Some((earlier, First::Screened(screened, wanted))) => (earlier, screened, wanted),
+        first: First,
+    ) -> Vec<Decided> {
+        let (screened, wanted) = match first {
+            First::Decided(decided) => return decided,
+            First::Screened(screened, wanted) => (screened, wanted),
         };
         let scanned = Arc::new(scanned(scanners, mail, &screened, wanted).await);
         let store = self.executor.store().clone();
@@ -48,29 +40,12 @@ impl Agent {
             let _reading = store.reading(&of.digest, of.received_at);
             decide_all(&of, &all, screened, &scanned)
         };
-        (earlier, off_the_reactor(second).await.unwrap_or_default())
+        off_the_reactor(second).await.unwrap_or_default()
     }
 }
 
-/// What an earlier hand-off of the same mail was answered, if it was carried out, or that nobody
-/// can say.
-fn earlier(store: &Store, share: &Share) -> Option<Answer> {
-    let answer = match store.handoff_get(&share.key) {
-        Ok(handoff) => handoff?.answer,
-        Err(error) => return Some(Answer::Refused(execute::store_reply(&error))),
-    };
-    tracing::info!(id = %answer.id, "repeated");
-    let stage = answer.stage.as_deref().and_then(Stage::named);
-    Some(Answer::Taken {
-        id: answer.id.to_string(),
-        verdict: Verdict::named(&answer.verdict)
-            .unwrap_or(Verdict::Deliver)
-            .as_str(),
-        stage: stage.map(Stage::as_str),
-    })
-}
-
-fn first(
+/// As far as the decision comes without a scanner, for the shares without an earlier answer.
+pub(super) fn first(
     mail: &Mail,
     shares: &[Share],
     earlier: &[Option<Answer>],
@@ -120,7 +95,7 @@ fn scan_end(mail: &Mail) -> Instant {
 }
 
 /// A share whose mail went through stages 1-4.
-struct Screened {
+pub(super) struct Screened {
     /// Its place among the shares.
     place: usize,
     id: Id,

@@ -124,21 +124,28 @@ pub(crate) struct Inflight {
 
 impl Inflight {
     pub(crate) async fn begin(&self, key: HandoffKey) -> InflightGuard {
-        let lock = {
-            let mut locks = self.table();
-            if locks.len() >= INFLIGHT_SWEEP {
-                locks.retain(|_, lock| lock.strong_count() > 0);
-            }
-            let known = locks.get(&key).and_then(Weak::upgrade);
-            known.unwrap_or_else(|| {
-                let lock = Arc::new(tokio::sync::Mutex::new(()));
-                locks.insert(key, Arc::downgrade(&lock));
-                lock
-            })
-        };
         InflightGuard {
-            _lock: lock.lock_owned().await,
+            _lock: self.lock(key).lock_owned().await,
         }
+    }
+
+    /// `None` while an identical hand-off is under way.
+    pub(crate) fn try_begin(&self, key: HandoffKey) -> Option<InflightGuard> {
+        let _lock = self.lock(key).try_lock_owned().ok()?;
+        Some(InflightGuard { _lock })
+    }
+
+    fn lock(&self, key: HandoffKey) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.table();
+        if locks.len() >= INFLIGHT_SWEEP {
+            locks.retain(|_, lock| lock.strong_count() > 0);
+        }
+        let known = locks.get(&key).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let lock = Arc::new(tokio::sync::Mutex::new(()));
+            locks.insert(key, Arc::downgrade(&lock));
+            lock
+        })
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<HandoffKey, Weak<tokio::sync::Mutex<()>>>> {
@@ -252,6 +259,7 @@ mod tests {
             let (same, other) = (key("a"), key("b"));
             let first = inflight.begin(same).await;
             drop(inflight.begin(other).await);
+            assert!(inflight.try_begin(same).is_none());
             let mut second = Box::pin(inflight.begin(same));
             tokio::select! {
                 biased;
@@ -259,7 +267,8 @@ mod tests {
                 () = std::future::ready(()) => {}
             }
             drop(first);
-            second.await;
+            drop(second.await);
+            assert!(inflight.try_begin(same).is_some());
         });
     }
 

@@ -258,6 +258,13 @@ impl Store {
         guards
     }
 
+    /// [`Store::begin_all`] where nothing has to be waited for; `None` where something has.
+    pub fn try_begin_all(&self, keys: &[HandoffKey]) -> Option<Vec<InflightGuard>> {
+        let keys: std::collections::BTreeSet<_> = keys.iter().copied().collect();
+        let begun = keys.into_iter().map(|key| self.0.inflight.try_begin(key));
+        begun.collect()
+    }
+
     /// A mail may have been delivered without a record of it: its retry would be taken for new.
     pub fn doubt(&self) {
         self.0.doubt.raise();

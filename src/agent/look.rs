@@ -1,0 +1,207 @@
+//! The first look at a mail: read once, its mailboxes looked up, what an earlier hand-off of it was
+//! answered, and the decision of all others as far as it needs no scanner. All of it may block.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::decision::{First, first};
+use super::{Active, bounds, known, now};
+use crate::config::{Config, Directory, Mailbox};
+use crate::execute::{self, Mail};
+use crate::failpoint::strike;
+use crate::mail::{Address, Envelope, Message};
+use crate::policy::{AuthReport, Stage, Verdict};
+use crate::smtp::{Answer, Reply};
+use crate::store::{HandoffKey, InflightGuard, MailDigest, Store};
+
+/// How long before the last moment for a reply delivery ends.
+const COMMIT_TIME: Duration = Duration::from_secs(15);
+
+/// What a look needs, whoever's mail it is.
+#[derive(Clone)]
+pub(super) struct Looker {
+    pub(super) store: Store,
+    pub(super) active: Arc<Active>,
+    pub(super) loop_secret: [u8; 32],
+    /// When the mail was here.
+    pub(super) began: Instant,
+}
+
+/// One mailbox's part of a mail under way.
+pub(super) struct Share {
+    pub(super) recipient: Address,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) key: HandoffKey,
+}
+
+/// A mail that was read, whose mailboxes are known.
+pub(super) struct Opened {
+    envelope: Envelope,
+    read: Read,
+    /// Each mailbox among the recipients once, in order of first appearance.
+    shares: Arc<[Share]>,
+    /// For each recipient its mailbox's place, or the reply that it gets instead.
+    routes: Vec<Result<usize, Reply>>,
+}
+
+/// A mail whose hand-offs have begun.
+pub(super) struct Looked {
+    pub(super) mail: Arc<Mail>,
+    pub(super) shares: Arc<[Share]>,
+    pub(super) routes: Vec<Result<usize, Reply>>,
+    /// Of each share what an earlier hand-off of the same mail was answered.
+    pub(super) earlier: Vec<Option<Answer>>,
+    /// Of those that have no answer yet.
+    pub(super) first: First,
+}
+
+impl Looker {
+    /// When whatever is not delivered is answered.
+    pub(super) fn late(&self) -> Instant {
+        self.began + self.active.config.server.timeouts.final_reply
+    }
+
+    /// As far as one gets without waiting: `Err` where an identical hand-off is under way.
+    pub(super) fn look(&self, envelope: Envelope, raw: Bytes) -> Result<Looked, Opened> {
+        let read = read(&self.store, &self.active.config, raw);
+        let (shares, routes) = shares(&self.active.directory, &envelope, &read.digest);
+        let opened = Opened {
+            envelope,
+            read,
+            shares: shares.into(),
+            routes,
+        };
+        match self.store.try_begin_all(&opened.keys()) {
+            Some(under_way) => Ok(self.look_on(opened, under_way)),
+            None => Err(opened),
+        }
+    }
+
+    /// The rest, once the mail's hand-offs have begun.
+    pub(super) fn look_on(&self, opened: Opened, under_way: Vec<InflightGuard>) -> Looked {
+        let final_reply = self.active.config.server.timeouts.final_reply;
+        let Opened {
+            envelope,
+            read,
+            shares,
+            routes,
+        } = opened;
+        let mail = Arc::new(Mail {
+            received_at: now(),
+            auth: AuthReport::default(),
+            envelope,
+            message: read.message,
+            raw: read.raw,
+            config: self.active.config.clone(),
+            deadline: self.began + delivery_time(final_reply),
+            late: self.late(),
+            digest: read.digest,
+            unread: read.unread,
+            under_way: under_way.into(),
+        });
+        let earlier: Vec<_> = shares.iter().map(|share| self.earlier(share)).collect();
+        let _reading = self.store.reading(&mail.digest, mail.received_at);
+        let scanners = &self.active.scanners;
+        let first = first(&mail, &shares, &earlier, &self.loop_secret, scanners);
+        Looked {
+            mail,
+            shares,
+            routes,
+            earlier,
+            first,
+        }
+    }
+
+    /// What an earlier hand-off of the same mail was answered, if it was carried out, or that nobody
+    /// can say.
+    fn earlier(&self, share: &Share) -> Option<Answer> {
+        let answer = match self.store.handoff_get(&share.key) {
+            Ok(handoff) => handoff?.answer,
+            Err(error) => return Some(Answer::Refused(execute::store_reply(&error))),
+        };
+        tracing::info!(id = %answer.id, "repeated");
+        let stage = answer.stage.as_deref().and_then(Stage::named);
+        Some(Answer::Taken {
+            id: answer.id.to_string(),
+            verdict: Verdict::named(&answer.verdict)
+                .unwrap_or(Verdict::Deliver)
+                .as_str(),
+            stage: stage.map(Stage::as_str),
+        })
+    }
+}
+
+impl Opened {
+    pub(super) fn keys(&self) -> Vec<HandoffKey> {
+        self.shares.iter().map(|share| share.key).collect()
+    }
+}
+
+/// A mail that was looked into, or was not.
+struct Read {
+    message: Message,
+    digest: MailDigest,
+    raw: Bytes,
+    unread: bool,
+}
+
+/// Reads a mail, marked as being read. One that crashed us too often is left unread; its digest is
+/// taken by code without recursion or allocation of its making.
+fn read(store: &Store, config: &Config, raw: Bytes) -> Read {
+    let (digest, now) = (MailDigest::of(&raw), now());
+    let unread = store.is_poison(&digest, now);
+    let message = if unread {
+        tracing::error!(
+            size = raw.len(),
+            "this mail crashed us before: it is delivered unread"
+        );
+        Message::unread(&raw)
+    } else {
+        let _reading = store.reading(&digest, now);
+        strike(&raw);
+        Message::parse(&raw, &bounds(&config.server.limits))
+    };
+    Read {
+        message,
+        digest,
+        raw,
+        unread,
+    }
+}
+
+/// Each mailbox among the recipients once, in order of first appearance, and for each recipient the
+/// mailbox's place or the reply that it gets instead.
+fn shares(
+    directory: &Directory,
+    envelope: &Envelope,
+    digest: &MailDigest,
+) -> (Vec<Share>, Vec<Result<usize, Reply>>) {
+    let sender = envelope.sender.to_string();
+    let mut places: BTreeMap<HandoffKey, usize> = BTreeMap::new();
+    let mut shares = Vec::new();
+    let mut routes = Vec::with_capacity(envelope.recipients.len());
+    for recipient in &envelope.recipients {
+        let mailbox = known(directory.lookup(recipient));
+        routes.push(mailbox.map(|mailbox| {
+            let key = HandoffKey::new(&mailbox.policy.mailbox.key(), &sender, digest);
+            *places.entry(key).or_insert_with(|| {
+                shares.push(Share {
+                    recipient: recipient.clone(),
+                    mailbox,
+                    key,
+                });
+                shares.len() - 1
+            })
+        }));
+    }
+    (shares, routes)
+}
+
+/// What of `timeouts.final_reply` the next hop gets: the rest is for what was delivered to be
+/// recorded, so that a retry does not deliver it again.
+fn delivery_time(final_reply: Duration) -> Duration {
+    final_reply.saturating_sub(COMMIT_TIME.min(final_reply / 4))
+}
