@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{fstat, fstatfs, fsync, syncfs};
 use rustix::io::Errno;
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 /// Files of one turn; each has some descriptors open until it ends.
 const TURN: usize = 32;
@@ -23,6 +25,8 @@ const TURN: usize = 32;
 const LARGE: usize = 1 << 20;
 /// Threads at work at once.
 const THREADS: usize = 32;
+/// After this a file that waits gets another thread: the one at work may hang.
+const PATIENCE: Duration = Duration::from_millis(50);
 /// A shared sync that took longer is not tried again for a while.
 const SLOW: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_secs(60);
@@ -37,7 +41,7 @@ pub(crate) type Synced = Result<(), Errno>;
 /// A file that becomes durable. Each step is called once, on a thread that may block, and only where
 /// the one before said what is to be synced; the file tells its own end to whoever waits for it.
 pub(crate) trait NewFile: Send {
-    /// Somebody still waits for it; one that nobody wants may be dropped before its turn.
+    /// Somebody still waits for it; one that nobody wants is dropped before its turn.
     fn is_wanted(&self) -> bool;
     /// Writes the octets where nobody looks for them. What to sync; `None`: it has ended.
     fn write(&mut self) -> Option<Vec<BorrowedFd<'_>>>;
@@ -89,6 +93,15 @@ impl Turns {
         }
     }
 
+    /// What a file that waits here tells of its end; `None` where it was broken off.
+    pub(crate) async fn told<T>(&self, end: &mut oneshot::Receiver<T>) -> Option<T> {
+        if let Ok(told) = timeout(PATIENCE, &mut *end).await {
+            return told.ok();
+        }
+        self.help();
+        end.await.ok()
+    }
+
     /// Another thread for what waits, for the case that those at work hang. What nobody wants any
     /// more goes.
     pub(crate) fn help(&self) {
@@ -133,7 +146,8 @@ impl Inner {
             queue.threads -= 1;
             return None;
         }
-        Some(queue.waiting.drain(..count).collect())
+        let next = queue.waiting.drain(..count);
+        Some(next.filter(|file| file.is_wanted()).collect())
     }
 
     fn make(&self, mut files: Vec<Box<dyn NewFile>>) {
@@ -176,6 +190,16 @@ impl Inner {
 
     fn resting(&self) -> MutexGuard<'_, Option<Instant>> {
         self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes one file durable on this thread.
+pub(crate) fn make(file: &mut dyn NewFile) {
+    let sync = |fds: &[BorrowedFd<'_>]| fds.iter().try_for_each(|fd| fsync(*fd));
+    let octets = file.write().map(|fds| sync(&fds));
+    let names = octets.and_then(|octets| file.name(octets).map(|fds| sync(&fds)));
+    if let Some(names) = names {
+        file.end(names);
     }
 }
 
@@ -297,8 +321,6 @@ impl NewFile for Hanging {
 mod tests {
     use std::fs::File;
     use std::path::{Path, PathBuf};
-
-    use tokio::sync::oneshot;
 
     use super::*;
 

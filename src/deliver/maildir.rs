@@ -16,12 +16,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use tokio::sync::oneshot;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout_at;
 
 use super::{Accepted, DeliverError, Delivery, Outcome, Recipient};
 use crate::durable::{NewFile, Synced, Turns};
@@ -29,8 +29,6 @@ use crate::failpoint::{Point, reach};
 use crate::mail::{Address, edit};
 use crate::smtp::Reply;
 
-/// After this a copy that waits gets another thread: the one at work may hang.
-const PATIENCE: Duration = Duration::from_millis(50);
 const DIRECTORY: OFlags = OFlags::DIRECTORY
     .union(OFlags::RDONLY)
     .union(OFlags::CLOEXEC);
@@ -101,19 +99,13 @@ impl Maildir {
         deadline: Option<Instant>,
         mut outcome: oneshot::Receiver<Outcome>,
     ) -> Outcome {
-        let told = async {
-            if let Ok(told) = timeout(PATIENCE, &mut outcome).await {
-                return told;
-            }
-            self.turns.help();
-            (&mut outcome).await
-        };
+        let told = self.turns.told(&mut outcome);
         let told = match deadline {
             None => Ok(told.await),
             Some(deadline) => timeout_at(deadline.into(), told).await,
         };
         match told {
-            Ok(told) => told.unwrap_or_else(|_| Err(broken_off())),
+            Ok(told) => told.unwrap_or_else(|| Err(broken_off())),
             Err(_) => {
                 drop(outcome);
                 self.turns.help();
@@ -610,7 +602,8 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(Duration::from_secs(20), gone).await.unwrap();
+        let patience = Duration::from_secs(20);
+        tokio::time::timeout(patience, gone).await.unwrap();
     }
 
     /// The file system hangs while nobody waits any more: the retry must not begin before that has
