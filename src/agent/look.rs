@@ -184,7 +184,8 @@ fn shares(
     let mut shares = Vec::new();
     let mut routes = Vec::with_capacity(envelope.recipients.len());
     for recipient in &envelope.recipients {
-        let mailbox = known(directory.lookup(recipient));
+        let found = directory.ready(recipient);
+        let mailbox = known(found.unwrap_or_else(|| directory.lookup(recipient)));
         routes.push(mailbox.map(|mailbox| {
             let key = HandoffKey::new(&mailbox.policy.mailbox.key(), &sender, digest);
             *places.entry(key).or_insert_with(|| {

@@ -20,6 +20,8 @@ use crate::smtp::{EnhancedCode, Reply, ReplyParser, ServerReply};
 
 /// How long a reply is waited for after a write has failed: it says why.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Octets of replies read at once.
+const PIECE: usize = 4096;
 /// A next hop hardly hangs up so soon after a mail.
 const MOMENT: Duration = Duration::from_secs(1);
 
@@ -78,6 +80,8 @@ pub(super) struct Offers {
 pub(super) struct Connection {
     stream: Box<dyn Wire>,
     pub(super) parser: ReplyParser,
+    /// Where replies are read into; in a future of its own it would be moved with it.
+    octets: Box<[u8]>,
     pub(super) offers: Offers,
     pub(super) settings: Arc<HopSettings>,
     /// No transaction is open, and none was broken off.
@@ -131,6 +135,7 @@ impl Connection {
         Self {
             stream,
             parser: ReplyParser::new(),
+            octets: vec![0; PIECE].into(),
             offers: Offers::default(),
             settings: settings.into(),
             in_step: true,
@@ -278,14 +283,13 @@ impl Connection {
         what: &str,
         patience: Patience,
     ) -> Result<ServerReply, DeliverError> {
-        let (parser, stream) = (&mut self.parser, &mut self.stream);
+        let (parser, stream, octets) = (&mut self.parser, &mut self.stream, &mut self.octets);
         let read = async {
-            let mut octets = [0; 4096];
             loop {
                 if let Some(reply) = parser.next_reply().map_err(io::Error::other)? {
                     return Ok(reply);
                 }
-                match stream.read(&mut octets).await? {
+                match stream.read(octets).await? {
                     0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                     count => parser.feed(octets.get(..count).unwrap_or_default()),
                 }

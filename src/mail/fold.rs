@@ -39,6 +39,9 @@ const MAX_PASSES: usize = 8;
 
 /// Folds text (a decoded Subject, a pattern).
 pub fn fold(text: &str) -> Folded {
+    if text.bytes().all(|octet| octet.is_ascii_graphic()) {
+        return Folded(text.to_ascii_lowercase());
+    }
     if let Some(plain) = fold_plain(text) {
         return Folded(plain);
     }

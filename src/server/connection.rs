@@ -1,14 +1,17 @@
 //! One connection: octets between a stream and a session, with the clock, the memory budget, TLS and
 //! the hand-off.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use std::{io, mem};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
@@ -359,16 +362,22 @@ fn data_left(elapsed: Duration, octets: u64, data_block: Duration) -> Duration {
     data_block.saturating_add(paid).saturating_sub(elapsed)
 }
 
-/// Runs the work in a task of its own, which ends with this future; `None` when it panicked.
-async fn guarded<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
-    let mut task = JoinSet::new();
-    task.spawn(work);
-    match task.join_next().await? {
-        Ok(outcome) => Some(outcome),
-        Err(error) => {
-            tracing::error!(%error, "the hand-off failed");
-            None
+/// The work's outcome; `None` when it panicked. It lies in a box: a connection that waits for its next
+/// command is small, and nothing moves the work.
+fn guarded<'a, T: 'a>(
+    work: impl Future<Output = T> + Send + 'a,
+) -> impl Future<Output = Option<T>> + Send + 'a {
+    let mut work: Pin<Box<dyn Future<Output = T> + Send + 'a>> = Box::pin(work);
+    async move {
+        let poll = |context: &mut Context<'_>| {
+            let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+            polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
+        };
+        let outcome = poll_fn(poll).await;
+        if outcome.is_none() {
+            tracing::error!("the hand-off failed");
         }
+        outcome
     }
 }
 
