@@ -730,7 +730,7 @@ fn the_example_counts() {
         panic!()
     };
     assert_eq!(rules.len(), 1);
-    let reply = taro.policy.auto_reply.unwrap();
+    let reply = taro.policy.auto_reply.clone().unwrap();
     assert_eq!((reply.start, reply.interval), (Some(1_798_383_600), 86_400));
     assert_eq!(taro.spam_notice, SpamNotice::Daily);
     assert!(taro.policy.spam.is_none(), "no engine, no spam stage");
