@@ -245,10 +245,6 @@ impl Index {
 
     /// True when folders changed, and not only files.
     fn news(&self, dir: &Path, event: &notify::Event) -> bool {
-        let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
-        if event.kind.is_access() && event.kind != written {
-            return false;
-        }
         let is_file = |path: &PathBuf| path.extension().is_some_and(|e| e == "yaml");
         // What a writer has beside the file until its rename.
         let is_hidden = |path: &&PathBuf| {
@@ -283,8 +279,11 @@ fn identity(dir: &Path) -> Option<(u64, u64)> {
 
 fn watcher_of(dir: &Path, sender: &Sender<Wake>) -> Option<notify::RecommendedWatcher> {
     let sender = sender.clone();
-    let forward = move |event| {
-        let _ = sender.send(Wake::News(event));
+    let forward = move |news: notify::Result<notify::Event>| {
+        // That a file is opened is told as well, of each that we read.
+        if news.as_ref().map_or(true, is_change) {
+            let _ = sender.send(Wake::News(news));
+        }
     };
     let watcher = notify::recommended_watcher(forward).and_then(|mut watcher| {
         watcher.watch(dir, RecursiveMode::Recursive)?;
@@ -295,6 +294,12 @@ fn watcher_of(dir: &Path, sender: &Sender<Wake>) -> Option<notify::RecommendedWa
             |error| tracing::warn!(dir = %dir.display(), %error, "aliases are not watched"),
         )
         .ok()
+}
+
+/// Whether something is another than before, and not only looked at.
+fn is_change(event: &notify::Event) -> bool {
+    let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
+    !event.kind.is_access() || event.kind == written || event.need_rescan()
 }
 
 /// Whether the key may stand in a text: its word on a line that is no comment, or anything escaped.

@@ -121,7 +121,7 @@ impl Directory {
     pub fn lookup(&self, recipient: &Address) -> Lookup {
         // A mailbox is named the same whoever asked for it first.
         let recipient = &recipient.canonical();
-        if !self.serves(recipient) {
+        if !self.serves(&recipient.key()) {
             return Lookup::UnknownDomain;
         }
         let base = self.without_extension(recipient);
@@ -145,11 +145,11 @@ impl Directory {
     /// settings of a recipient's own file that a look-up found unchanged within the last second.
     /// `None` is for [`Directory::lookup`] to answer. Never blocks.
     pub fn ready(&self, recipient: &Address) -> Option<Lookup> {
-        let recipient = &recipient.canonical();
-        if !self.serves(recipient) {
+        let key = recipient.key();
+        if !self.serves(&key) {
             return Some(Lookup::UnknownDomain);
         }
-        let paths = location::candidates(&self.config.mailboxes.dir, recipient);
+        let paths = location::candidates_of(&self.config.mailboxes.dir, &key);
         self.files.at_hand(&paths).map(Lookup::Found)
     }
 
@@ -172,15 +172,14 @@ impl Directory {
 
     /// The mailbox whose file gives a recipient its settings; `None` when no file does.
     pub fn owner_of(&self, recipient: &Address) -> Option<Address> {
-        if !self.serves(recipient) {
+        if !self.serves(&recipient.key()) {
             return None;
         }
         location::address_of(&self.path_of(recipient)?)
     }
 
-    /// Whether `mailboxes.domains` has the address's domain.
-    fn serves(&self, address: &Address) -> bool {
-        let key = address.key();
+    /// Whether `mailboxes.domains` has the domain of the address with this key.
+    fn serves(&self, key: &str) -> bool {
         let domain = key.rsplit_once('@').map_or("", |(_, domain)| domain);
         self.domains.is_empty() || self.domains.contains(domain)
     }

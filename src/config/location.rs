@@ -16,10 +16,17 @@ const MOST_NAME: usize = 255;
 /// The paths where the file of `address` may lie, the usual one first. None when the address makes
 /// no file name.
 pub(crate) fn candidates(dir: &Path, address: &Address) -> Vec<PathBuf> {
-    let key = address.key();
+    candidates_of(dir, &address.key())
+}
+
+/// As [`candidates`], of the address with this [`Address::key`].
+pub(crate) fn candidates_of(dir: &Path, key: &str) -> Vec<PathBuf> {
     let Some((local, domain)) = key.rsplit_once('@') else {
         return Vec::new();
     };
+    if is_plain(local) && is_plain(domain) && !domain.contains("xn--") {
+        return vec![dir.join(domain).join(format!("{local}.yaml"))];
+    }
     let ascii = idna::domain_to_ascii(domain).unwrap_or_default();
     let mut found = Vec::new();
     for domain in [domain, ascii.as_str()] {
@@ -55,12 +62,22 @@ pub(crate) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
+/// Whether a part is written as it is in every way of writing it, and makes a file name.
+fn is_plain(part: &str) -> bool {
+    let fits = (1..=MOST_NAME - ".yaml".len()).contains(&part.len());
+    fits && !part.starts_with('.') && part.bytes().all(|octet| is_unreserved(octet.into()))
+}
+
+/// RFC 3986 2.3.
+fn is_unreserved(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~')
+}
+
 fn encode(part: &str, strict: bool) -> String {
     let mut name = String::with_capacity(part.len());
     for (at, c) in part.char_indices() {
-        let plain = c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~');
         let unsafe_here = matches!(c, '%' | '/') || c.is_control() || (at == 0 && c == '.');
-        if unsafe_here || (strict && !plain) {
+        if unsafe_here || (strict && !is_unreserved(c)) {
             for byte in c.encode_utf8(&mut [0; 4]).bytes() {
                 let _ = write!(name, "%{byte:02X}");
             }
@@ -92,7 +109,25 @@ fn decode(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_plain_address_has_one_place(key in "[a-z0-9._~-]{1,8}@([a-z0-9_~-]{1,8}\\.){0,2}[a-z0-9-]{1,8}") {
+            let (local, domain) = key.split_once('@').unwrap();
+            if is_plain(local) && is_plain(domain) && !domain.contains("xn--") {
+                prop_assert_eq!(encode(local, false), local);
+                prop_assert_eq!(encode(local, true), local);
+                prop_assert_eq!(encode(domain, false), domain);
+                prop_assert_eq!(encode(domain, true), domain);
+                let ascii = idna::domain_to_ascii(domain).unwrap_or_default();
+                prop_assert!(ascii.is_empty() || ascii == domain);
+                prop_assert_eq!(candidates_of(Path::new("d"), &key).len(), 1);
+            }
+        }
+    }
 
     #[test]
     fn no_mailbox_name_leaves_its_folder() {
