@@ -1181,6 +1181,30 @@ fn aliases_are_watched() {
 }
 
 #[test]
+fn aliases_are_watched_over_a_reload() {
+    let site = Site::new(&[("mailboxes/a.jp/taro.yaml", TARO)]);
+    let mut directory = site.directory("watch: true");
+    directory.start_indexing();
+    for n in 0..3 {
+        assert_eq!(look(&directory, "t.yamada@a.jp"), "taro@a.jp En file");
+        let reloaded = Directory::reloaded(Arc::clone(directory.config()), &directory);
+        reloaded.start_indexing();
+        directory = reloaded;
+        let name = format!("new{n}");
+        let text = format!("version: 1\nlanguage: en\naliases: [{name}@a.jp]\n");
+        site.write(&format!("mailboxes/b.jp/{name}.yaml"), &text);
+        let expected = format!("{name}@b.jp En file");
+        becomes(&directory, &format!("{name}@a.jp"), &expected);
+    }
+    // Another folder has other aliases.
+    let text = "version: 1\nmailboxes: {domains: [], dir: elsewhere, unknown: reject}\n";
+    let config = Config::parse(text, site.dir.path()).unwrap().config;
+    let moved = Directory::reloaded(Arc::new(config), &directory);
+    moved.start_indexing();
+    assert_eq!(look(&moved, "t.yamada@a.jp"), "UnknownMailbox");
+}
+
+#[test]
 fn a_hundred_thousand_mailboxes_cost_nothing_at_start() {
     let site = Site::new(&[]);
     for folder in 0..10 {

@@ -5,7 +5,7 @@
 //! key are parsed, one at a time; only those with aliases take memory.
 
 use std::collections::HashMap;
-use std::fs::{DirEntry, File, FileType};
+use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use notify::{RecursiveMode, Watcher as _};
 
 use super::source::Report;
 use super::tree::{self, Kind};
-use super::{MOST_FILE_BYTES, patterns};
+use super::{MOST_FILE_BYTES, location, patterns};
 use crate::mail::Address;
 
 /// How long a look-up waits for the first index.
@@ -152,8 +152,8 @@ impl Index {
             self.replace(gone, Vec::new());
         }
         let mut room = Vec::with_capacity(ROOM);
-        each_file(dir, &mut |entry| {
-            if is_file(entry) {
+        location::each_file(dir, &mut |entry| {
+            if location::is_file(entry) {
                 self.update(&entry.path(), &mut room);
             }
         });
@@ -339,46 +339,6 @@ fn aliases_in(path: &Path, bytes: Vec<u8>) -> Vec<String> {
         .iter()
         .filter_map(|item| address(&item.kind))
         .collect()
-}
-
-/// All mailbox files `<dir>/<domain>/<localpart>.yaml`, sorted. Folders that cannot be read have
-/// none.
-pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    each_file(dir, &mut |entry| files.push(entry.path()));
-    files.sort();
-    files
-}
-
-/// Each of [`files_below`], in no order and without all of their names in memory.
-fn each_file(dir: &Path, then: &mut impl FnMut(&DirEntry)) {
-    for entry in entries(dir) {
-        if is_mailbox(&entry) && !entry.path().is_dir() {
-            then(&entry);
-        } else {
-            let files = entries(&entry.path()).filter(is_mailbox);
-            files.for_each(|file| then(&file));
-        }
-    }
-}
-
-fn entries(dir: &Path) -> impl Iterator<Item = DirEntry> + use<> {
-    std::fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .filter_map(Result::ok)
-}
-
-fn is_mailbox(entry: &DirEntry) -> bool {
-    let name = entry.file_name();
-    let name = name.as_encoded_bytes();
-    name.ends_with(b".yaml") && !name.starts_with(b".")
-}
-
-/// Whether it can be read to an end; opening a pipe would wait for its writer.
-fn is_file(entry: &DirEntry) -> bool {
-    let is_file = |kind: FileType| kind.is_file() || kind.is_symlink() && entry.path().is_file();
-    entry.file_type().is_ok_and(is_file)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! or its A-labels.
 
 use std::fmt::Write as _;
+use std::fs::{DirEntry, FileType};
 use std::path::{Path, PathBuf};
 
 use crate::mail::Address;
@@ -50,6 +51,46 @@ pub(crate) fn address_of(path: &Path) -> Option<Address> {
     let local = path.file_name()?.to_str()?.strip_suffix(".yaml")?;
     let domain = path.parent()?.file_name()?.to_str()?;
     Address::parse(&format!("{}@{}", decode(local)?, decode(domain)?)).ok()
+}
+
+/// All mailbox files `<dir>/<domain>/<localpart>.yaml`, sorted. Folders that cannot be read have
+/// none.
+pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    each_file(dir, &mut |entry| files.push(entry.path()));
+    files.sort();
+    files
+}
+
+/// Each of [`files_below`], in no order and without all of their names in memory.
+pub(crate) fn each_file(dir: &Path, then: &mut impl FnMut(&DirEntry)) {
+    for entry in entries(dir) {
+        if is_mailbox(&entry) && !entry.path().is_dir() {
+            then(&entry);
+        } else {
+            let files = entries(&entry.path()).filter(is_mailbox);
+            files.for_each(|file| then(&file));
+        }
+    }
+}
+
+fn entries(dir: &Path) -> impl Iterator<Item = DirEntry> + use<> {
+    std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+}
+
+fn is_mailbox(entry: &DirEntry) -> bool {
+    let name = entry.file_name();
+    let name = name.as_encoded_bytes();
+    name.ends_with(b".yaml") && !name.starts_with(b".")
+}
+
+/// Whether it can be read to an end; opening a pipe would wait for its writer.
+pub(crate) fn is_file(entry: &DirEntry) -> bool {
+    let is_file = |kind: FileType| kind.is_file() || kind.is_symlink() && entry.path().is_file();
+    entry.file_type().is_ok_and(is_file)
 }
 
 /// Whether a file lies below `dir`, by the words of the two paths.

@@ -141,7 +141,7 @@ pub fn mailbox_files(config: &Config, domain: Option<&str>) -> Vec<PathBuf> {
         Some(address.key().rsplit_once('@')?.1.to_owned())
     };
     let wanted = domain.map(key);
-    let mut files = aliases::files_below(&config.mailboxes.dir);
+    let mut files = location::files_below(&config.mailboxes.dir);
     files.retain(|path| match &wanted {
         None => true,
         Some(wanted) => {

@@ -14,7 +14,7 @@ pub(super) const LATELY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    entries: HashMap<PathBuf, Arc<Entry>>,
+    entries: HashMap<Arc<Path>, Arc<Entry>>,
     /// Files that are read just now.
     pub(super) reading: HashSet<PathBuf>,
     /// A thread looks after the large ones.
@@ -107,24 +107,32 @@ impl Entry {
 }
 
 impl Cache {
-    /// What is left of it after a reload: `renewed` gives each mailbox as it is now. What a reload
+    /// All that it holds.
+    pub(super) fn entries(&self) -> Vec<(Arc<Path>, Arc<Entry>)> {
+        let entries = self.entries.iter();
+        entries
+            .map(|(path, entry)| (Arc::clone(path), Arc::clone(entry)))
+            .collect()
+    }
+
+    /// What is left of `old` after a reload: `renewed` gives each mailbox as it is now. What a reload
     /// before meant for one still holds; the old defaults are nothing to fall back to.
     pub(super) fn carried(
-        &self,
+        old: Vec<(Arc<Path>, Arc<Entry>)>,
         standing: Standing,
         renewed: impl Fn(&Entry) -> Arc<Mailbox>,
     ) -> Self {
-        let carried = |(path, entry): (&PathBuf, &Arc<Entry>)| {
+        let carried = |(path, entry): (Arc<Path>, Arc<Entry>)| {
             let standing = standing.max(entry.standing);
             let keeps = standing == Standing::Current || entry.texts.is_some();
-            let carried = || Arc::new(entry.carried(renewed(entry), standing));
-            keeps.then(|| (path.clone(), carried()))
+            keeps.then(|| (path, Arc::new(entry.carried(renewed(&entry), standing))))
         };
-        let entries: HashMap<_, _> = self.entries.iter().filter_map(carried).collect();
+        let entries: HashMap<_, _> = old.into_iter().filter_map(carried).collect();
+        let used = |entry: &Arc<Entry>| entry.used.load(Ordering::Relaxed);
         Self {
             total: entries.values().map(|entry| entry.cost).sum(),
+            clock: entries.values().map(used).max().unwrap_or_default(),
             entries,
-            clock: self.clock,
             ..Self::default()
         }
     }
@@ -133,10 +141,10 @@ impl Cache {
         self.entries.len()
     }
 
-    pub(super) fn large(&self) -> Vec<(PathBuf, Arc<Entry>)> {
+    pub(super) fn large(&self) -> Vec<(Arc<Path>, Arc<Entry>)> {
         let large = self.entries.iter().filter(|(_, entry)| entry.large);
         large
-            .map(|(path, entry)| (path.clone(), Arc::clone(entry)))
+            .map(|(path, entry)| (Arc::clone(path), Arc::clone(entry)))
             .collect()
     }
 
@@ -158,29 +166,33 @@ impl Cache {
         Some(Arc::clone(entry))
     }
 
-    pub(super) fn insert(&mut self, path: &Path, entry: Entry, budget: u64) {
-        self.remove(path);
+    /// Gives what had to go for it: to be dropped when the cache is no longer locked.
+    #[must_use]
+    pub(super) fn insert(&mut self, path: &Path, entry: Entry, budget: u64) -> Vec<Arc<Entry>> {
         self.clock += 1;
         entry.used.store(self.clock, Ordering::Relaxed);
         self.total += entry.cost;
-        self.entries.insert(path.to_owned(), Arc::new(entry));
+        let old = self.entries.insert(path.into(), Arc::new(entry));
+        let mut gone: Vec<Arc<Entry>> = old.into_iter().collect();
+        self.total -= gone.iter().map(|entry| entry.cost).sum::<u64>();
         if self.total > budget {
-            self.shrink(budget / 4 * 3);
+            gone.extend(self.shrink(budget / 4 * 3));
         }
+        gone
     }
 
-    pub(super) fn remove(&mut self, path: &Path) {
-        if let Some(entry) = self.entries.remove(path) {
-            self.total -= entry.cost;
-        }
+    pub(super) fn remove(&mut self, path: &Path) -> Option<Arc<Entry>> {
+        let gone = self.entries.remove(path)?;
+        self.total -= gone.cost;
+        Some(gone)
     }
 
     /// Lets the longest unused go; the newest and the bad ones stay.
-    fn shrink(&mut self, target: u64) {
+    fn shrink(&mut self, target: u64) -> Vec<Arc<Entry>> {
         let used = |entry: &Entry| entry.used.load(Ordering::Relaxed);
-        let may_go = |entry: &Entry, clock| !entry.bad && used(entry) != clock;
         let clock = self.clock;
-        let entries = self.entries.values().filter(|entry| may_go(entry, clock));
+        let may_go = |entry: &Entry| !entry.bad && used(entry) != clock;
+        let entries = self.entries.values().filter(|entry| may_go(entry));
         let mut old: Vec<(u64, u64)> = entries.map(|entry| (used(entry), entry.cost)).collect();
         old.sort_unstable();
         let mut last = 0;
@@ -190,7 +202,8 @@ impl Cache {
             }
             (last, self.total) = (used, self.total - cost);
         }
-        self.entries
-            .retain(|_, entry| !may_go(entry, clock) || used(entry) > last);
+        let goes = |entry: &Entry| may_go(entry) && used(entry) <= last;
+        let gone = self.entries.extract_if(|_, entry| goes(entry));
+        gone.map(|(_, entry)| entry).collect()
     }
 }

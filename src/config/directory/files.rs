@@ -60,6 +60,9 @@ impl Files {
             Standing::Outdated
         };
         let renewed = |entry: &Entry| {
+            if config.generation == old.config.generation {
+                return Arc::clone(&entry.mailbox);
+            }
             Arc::new(Mailbox {
                 generation: match &entry.texts {
                     Some(texts) => generation(&config, texts),
@@ -68,7 +71,8 @@ impl Files {
                 ..Mailbox::clone(&entry.mailbox)
             })
         };
-        let cache = old.lock().carried(standing, renewed);
+        let entries = old.lock().entries();
+        let cache = Cache::carried(entries, standing, renewed);
         let files = Arc::new(Self {
             cache: Mutex::new(cache),
             ..Self::new(config)
@@ -210,7 +214,8 @@ impl Files {
             used: AtomicU64::new(0),
             seen: Mutex::new(Some(Instant::now())),
         };
-        self.lock().insert(path, entry, self.config.mailboxes.cache);
+        let gone = self.lock().insert(path, entry, self.config.mailboxes.cache);
+        drop(gone);
         if large && self.config.mailboxes.watch {
             self.keep_large();
         }
@@ -246,7 +251,7 @@ impl Files {
             let address = &entry.mailbox.policy.mailbox;
             if let Some(Err(_)) = self.read(&path, address, Some(&entry)) {
                 // Tried again when it is asked for.
-                self.lock().let_go(|of| of == path);
+                self.lock().let_go(|of| *of == *path);
             }
         }
     }

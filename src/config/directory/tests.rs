@@ -170,7 +170,7 @@ fn a_reload_keeps_what_the_daemon_file_does_not_touch() {
     let site = Site::new();
     site.write("language: en\n");
     let settled = |directory: &Directory| {
-        while !found(directory).path.is_some()
+        while found(directory).path.is_none()
             || !directory
                 .files
                 .lock()
