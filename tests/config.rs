@@ -730,7 +730,7 @@ fn the_example_counts() {
         panic!()
     };
     assert_eq!(rules.len(), 1);
-    let reply = taro.policy.auto_reply.unwrap();
+    let reply = taro.policy.auto_reply.clone().unwrap();
     assert_eq!((reply.start, reply.interval), (Some(1_798_383_600), 86_400));
     assert_eq!(taro.spam_notice, SpamNotice::Daily);
     assert!(taro.policy.spam.is_none(), "no engine, no spam stage");
@@ -1178,6 +1178,30 @@ fn aliases_are_watched() {
     until("other@a.jp", "jiro@b.jp En file");
     fs::remove_file(site.path("mailboxes/a.jp/taro.yaml")).unwrap();
     until("new@a.jp", "new@a.jp Ja defaults");
+}
+
+#[test]
+fn aliases_are_watched_over_a_reload() {
+    let site = Site::new(&[("mailboxes/a.jp/taro.yaml", TARO)]);
+    let mut directory = site.directory("watch: true");
+    directory.start_indexing();
+    for n in 0..3 {
+        assert_eq!(look(&directory, "t.yamada@a.jp"), "taro@a.jp En file");
+        let reloaded = Directory::reloaded(Arc::clone(directory.config()), &directory);
+        reloaded.start_indexing();
+        directory = reloaded;
+        let name = format!("new{n}");
+        let text = format!("version: 1\nlanguage: en\naliases: [{name}@a.jp]\n");
+        site.write(&format!("mailboxes/b.jp/{name}.yaml"), &text);
+        let expected = format!("{name}@b.jp En file");
+        becomes(&directory, &format!("{name}@a.jp"), &expected);
+    }
+    // Another folder has other aliases.
+    let text = "version: 1\nmailboxes: {domains: [], dir: elsewhere, unknown: reject}\n";
+    let config = Config::parse(text, site.dir.path()).unwrap().config;
+    let moved = Directory::reloaded(Arc::new(config), &directory);
+    moved.start_indexing();
+    assert_eq!(look(&moved, "t.yamada@a.jp"), "UnknownMailbox");
 }
 
 #[test]

@@ -14,8 +14,8 @@ use super::lint::folder;
 use super::lint::{self, Ours, Scope, Seen, Target};
 use super::source::{Place, Report};
 use super::{
-    Attempt, Config, MOST_FILE_BYTES, aliases, attempt_config_and, is_mailbox_file, location,
-    patterns, read_file, read_mailbox_and, ruletests,
+    Attempt, Config, MOST_FILE_BYTES, attempt_config_and, is_mailbox_file, location, patterns,
+    read_file, read_mailbox_and, ruletests,
 };
 use crate::mail::{Address, Folded};
 
@@ -87,7 +87,7 @@ pub fn check_each(
     let mut seen = HashSet::from([location::absolute(config)]);
     for path in paths {
         let listed = if path.is_dir() {
-            aliases::files_below(path)
+            location::files_below(path)
         } else {
             vec![path.clone()]
         };
@@ -151,7 +151,7 @@ impl Run<'_> {
     /// All mailbox files, then what only all of them show.
     fn folder(&self, tell: &mut dyn FnMut(Vec<Diagnostic>) -> io::Result<()>) -> io::Result<()> {
         let dir = &self.config.mailboxes.dir;
-        let files = aliases::files_below(dir);
+        let files = location::files_below(dir);
         let mut graph = Graph::default();
         for file in &files {
             // A file whose name is no mailbox's keeps its number, and nobody finds it.

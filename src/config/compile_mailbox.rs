@@ -105,13 +105,40 @@ pub(crate) fn compile(
         RawNotice::Daily => SpamNotice::Daily,
     };
     Mailbox {
-        policy,
+        policy: Arc::new(policy),
         timezone,
         spam_notice,
         notice_includes,
         path: None,
         generation: config.generation.clone(),
     }
+}
+
+/// Whether [`compile`] makes the same of any mailbox file with both daemon files.
+pub(crate) fn makes_as(one: &Config, other: &Config) -> bool {
+    let written = |config: &Config| {
+        // With the places of the defaults, which trails name.
+        let defaults = format!("{:?}", config.mailboxes.defaults);
+        (format!("{:?}", config.limits), defaults)
+    };
+    let announcers = |config: &Config| -> Vec<_> {
+        let hits = config.announcement_senders.entries();
+        hits.map(|hit| (hit.entry, hit.origin)).collect()
+    };
+    one.path == other.path
+        && one.mailboxes.dir == other.mailboxes.dir
+        && scans_as(one, other)
+        && written(one) == written(other)
+        && announcers(one) == announcers(other)
+}
+
+/// Whether the same scanners are on in both daemon files.
+pub(crate) fn scans_as(one: &Config, other: &Config) -> bool {
+    let on = |config: &Config| {
+        let scanners = &config.scanners;
+        [&scanners.virus, &scanners.spam].map(|scanner| scanner.engine != Engine::Off)
+    };
+    on(one) == on(other)
 }
 
 struct Compile<'a> {

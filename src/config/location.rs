@@ -6,6 +6,7 @@
 //! or its A-labels.
 
 use std::fmt::Write as _;
+use std::fs::{DirEntry, FileType};
 use std::path::{Path, PathBuf};
 
 use crate::mail::Address;
@@ -16,10 +17,17 @@ const MOST_NAME: usize = 255;
 /// The paths where the file of `address` may lie, the usual one first. None when the address makes
 /// no file name.
 pub(crate) fn candidates(dir: &Path, address: &Address) -> Vec<PathBuf> {
-    let key = address.key();
+    candidates_of(dir, &address.key())
+}
+
+/// As [`candidates`], of the address with this [`Address::key`].
+pub(crate) fn candidates_of(dir: &Path, key: &str) -> Vec<PathBuf> {
     let Some((local, domain)) = key.rsplit_once('@') else {
         return Vec::new();
     };
+    if is_plain(local) && is_plain(domain) && !domain.contains("xn--") {
+        return vec![dir.join(domain).join(format!("{local}.yaml"))];
+    }
     let ascii = idna::domain_to_ascii(domain).unwrap_or_default();
     let mut found = Vec::new();
     for domain in [domain, ascii.as_str()] {
@@ -45,6 +53,46 @@ pub(crate) fn address_of(path: &Path) -> Option<Address> {
     Address::parse(&format!("{}@{}", decode(local)?, decode(domain)?)).ok()
 }
 
+/// All mailbox files `<dir>/<domain>/<localpart>.yaml`, sorted. Folders that cannot be read have
+/// none.
+pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    each_file(dir, &mut |entry| files.push(entry.path()));
+    files.sort();
+    files
+}
+
+/// Each of [`files_below`], in no order and without all of their names in memory.
+pub(crate) fn each_file(dir: &Path, then: &mut impl FnMut(&DirEntry)) {
+    for entry in entries(dir) {
+        if is_mailbox(&entry) && !entry.path().is_dir() {
+            then(&entry);
+        } else {
+            let files = entries(&entry.path()).filter(is_mailbox);
+            files.for_each(|file| then(&file));
+        }
+    }
+}
+
+fn entries(dir: &Path) -> impl Iterator<Item = DirEntry> + use<> {
+    std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+}
+
+fn is_mailbox(entry: &DirEntry) -> bool {
+    let name = entry.file_name();
+    let name = name.as_encoded_bytes();
+    name.ends_with(b".yaml") && !name.starts_with(b".")
+}
+
+/// Whether it can be read to an end; opening a pipe would wait for its writer.
+pub(crate) fn is_file(entry: &DirEntry) -> bool {
+    let is_file = |kind: FileType| kind.is_file() || kind.is_symlink() && entry.path().is_file();
+    entry.file_type().is_ok_and(is_file)
+}
+
 /// Whether a file lies below `dir`, by the words of the two paths.
 pub(crate) fn is_below(dir: &Path, path: &Path) -> bool {
     absolute(path).starts_with(absolute(dir))
@@ -55,12 +103,22 @@ pub(crate) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
+/// Whether a part is written as it is in every way of writing it, and makes a file name.
+fn is_plain(part: &str) -> bool {
+    let fits = (1..=MOST_NAME - ".yaml".len()).contains(&part.len());
+    fits && !part.starts_with('.') && part.bytes().all(|octet| is_unreserved(octet.into()))
+}
+
+/// RFC 3986 2.3.
+fn is_unreserved(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~')
+}
+
 fn encode(part: &str, strict: bool) -> String {
     let mut name = String::with_capacity(part.len());
     for (at, c) in part.char_indices() {
-        let plain = c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~');
         let unsafe_here = matches!(c, '%' | '/') || c.is_control() || (at == 0 && c == '.');
-        if unsafe_here || (strict && !plain) {
+        if unsafe_here || (strict && !is_unreserved(c)) {
             for byte in c.encode_utf8(&mut [0; 4]).bytes() {
                 let _ = write!(name, "%{byte:02X}");
             }
@@ -92,7 +150,25 @@ fn decode(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_plain_address_has_one_place(key in "[a-z0-9._~-]{1,8}@([a-z0-9_~-]{1,8}\\.){0,2}[a-z0-9-]{1,8}") {
+            let (local, domain) = key.split_once('@').unwrap();
+            if is_plain(local) && is_plain(domain) && !domain.contains("xn--") {
+                prop_assert_eq!(encode(local, false), local);
+                prop_assert_eq!(encode(local, true), local);
+                prop_assert_eq!(encode(domain, false), domain);
+                prop_assert_eq!(encode(domain, true), domain);
+                let ascii = idna::domain_to_ascii(domain).unwrap_or_default();
+                prop_assert!(ascii.is_empty() || ascii == domain);
+                prop_assert_eq!(candidates_of(Path::new("d"), &key).len(), 1);
+            }
+        }
+    }
 
     #[test]
     fn no_mailbox_name_leaves_its_folder() {

@@ -36,6 +36,7 @@ mod tls;
 mod tree;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use check::{Lately, check, check_each};
 pub use directory::{Directory, DirectoryStats, Lookup};
@@ -70,7 +71,7 @@ pub struct Loaded {
 #[derive(Debug, Clone)]
 pub struct Mailbox {
     /// What to do with its mail.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// For times in notices and for `auto_reply.start` and `end` without an offset.
     pub timezone: jiff::tz::TimeZone,
     /// `spam.notice`.
@@ -140,7 +141,7 @@ pub fn mailbox_files(config: &Config, domain: Option<&str>) -> Vec<PathBuf> {
         Some(address.key().rsplit_once('@')?.1.to_owned())
     };
     let wanted = domain.map(key);
-    let mut files = aliases::files_below(&config.mailboxes.dir);
+    let mut files = location::files_below(&config.mailboxes.dir);
     files.retain(|path| match &wanted {
         None => true,
         Some(wanted) => {
@@ -225,6 +226,8 @@ pub(crate) struct Attempt {
     pub(crate) found: Vec<Diagnostic>,
     /// The files it depends on: itself, then the files of its lists.
     pub(crate) files: Vec<PathBuf>,
+    /// Names their contents.
+    pub(crate) texts: String,
     /// Octets of those files, for the cache.
     pub(crate) octets: usize,
 }
@@ -276,8 +279,9 @@ fn read_mailbox_and(
     if let Some((merged, mailbox)) = &made {
         then(&mut report, merged, mailbox);
     }
+    attempt.texts = report.generation();
     attempt.mailbox = made.filter(|_| good).map(|(_, mailbox)| Mailbox {
-        generation: report.generation(&config.generation),
+        generation: generation(config, &attempt.texts),
         ..mailbox
     });
     attempt.octets = report.octets();
@@ -339,6 +343,11 @@ fn merged(
     // Whosever the mailbox is, the rest of the file is looked at.
     let address = address.or_else(|| Address::parse("nobody@localhost").ok())?;
     Some((raw.over(&config.mailboxes.defaults), address))
+}
+
+/// [`Mailbox::generation`] of a file whose own and whose lists' texts have this name.
+pub(crate) fn generation(config: &Config, texts: &str) -> String {
+    source::name([config.generation.as_str(), texts])
 }
 
 /// The mailbox of an address without a file.

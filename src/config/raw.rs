@@ -130,7 +130,7 @@ sections! {
         writable: bool = "true";
         /// a mailbox without a settings file
         unknown: RawUnknown = "accept";
-        /// a changed mailbox file counts from the next mail on
+        /// a changed mailbox file counts within a second
         watch: bool = "true";
         /// taro+news@ has taro's settings; "" turns it off
         address_extension: String = r#""+""#;

@@ -12,7 +12,7 @@ use super::error::Diagnostic;
 use super::field::{At, Field};
 use super::source::{Place, Report};
 use super::text::{Mail, Text};
-use super::{aliases, compile, patterns, read, read_file};
+use super::{compile, location, patterns, read, read_file};
 use crate::mail::{Address, ReversePath};
 use crate::policy::{Stage, Verdict};
 
@@ -122,7 +122,7 @@ pub fn rule_tests(path: &Path) -> Result<RuleTests, Vec<Diagnostic>> {
 /// The rule tests below a folder: the `*.yaml` files in it and in its folders that have `cases` at
 /// their top, in the order of their names.
 pub fn rule_tests_below(folder: &Path) -> Vec<PathBuf> {
-    let mut files = aliases::files_below(folder);
+    let mut files = location::files_below(folder);
     files.retain(|path| is_one(path));
     files
 }

@@ -154,7 +154,7 @@ pub struct Mailboxes {
     pub writable: bool,
     /// What becomes of a mailbox without a file.
     pub unknown: Unknown,
-    /// A changed file counts from the next mail on.
+    /// A changed file counts within a second.
     pub watch: bool,
     /// Separator of address extensions; `None` = off.
     pub address_extension: Option<char>,

@@ -251,14 +251,9 @@ impl Report {
         self.push(Severity::Warning, id, at, message.into(), Some(help.into()));
     }
 
-    /// A name for the contents of all texts, and of what `base` names: 16 hexadecimal digits.
-    pub(crate) fn generation(&self, base: &str) -> String {
-        let mut hasher = blake3::Hasher::new();
-        for text in std::iter::once(base).chain(self.sources.iter().map(Source::text)) {
-            hasher.update(&(text.len() as u64).to_be_bytes());
-            hasher.update(text.as_bytes());
-        }
-        hasher.finalize().to_hex().chars().take(16).collect()
+    /// A name for the contents of all texts: 16 hexadecimal digits.
+    pub(crate) fn generation(&self) -> String {
+        name(self.sources.iter().map(Source::text))
     }
 
     /// Octets of all texts.
@@ -352,6 +347,16 @@ impl Report {
         };
         self.found.push((at, diagnostic));
     }
+}
+
+/// A name for texts, in their order: 16 hexadecimal digits.
+pub(crate) fn name<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for text in texts {
+        hasher.update(&(text.len() as u64).to_be_bytes());
+        hasher.update(text.as_bytes());
+    }
+    hasher.finalize().to_hex().chars().take(16).collect()
 }
 
 /// What to do about an error where its place has nothing better to say.

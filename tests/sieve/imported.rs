@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use sekimori::config::Config;
 use sekimori::mail::{Bounds, Message};
@@ -126,7 +127,11 @@ fn both(text: &str) -> (Policy, Config, String) {
         .commands
         .insert(0, Node::new("require").strings(required));
     create_folders(&mut script.commands);
-    (mailbox.policy, config, script.to_string())
+    (
+        Arc::unwrap_or_clone(mailbox.policy),
+        config,
+        script.to_string(),
+    )
 }
 
 fn names(node: &Node) -> Vec<String> {

@@ -2,6 +2,7 @@
 //! match.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use sekimori::config::Config;
 use sekimori::mail::fold::{fold, fold_address};
@@ -50,7 +51,7 @@ impl Settings {
             Config::parse(&daemon.to_string(), folder).map_or_else(shown, |loaded| loaded.config);
         let mailbox = config.parse_mailbox(&value.to_string(), &folder.join("taro.yaml"));
         let policy = match mailbox {
-            Ok(mailbox) => mailbox.policy,
+            Ok(mailbox) => Arc::unwrap_or_clone(mailbox.policy),
             Err(found) => {
                 let found: Vec<String> = found.iter().map(ToString::to_string).collect();
                 panic!("{}", found.join("\n"));

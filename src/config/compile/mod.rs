@@ -66,7 +66,7 @@ pub(crate) fn config(report: &mut Report, path: &Path, raw: &RawConfig) -> Optio
     };
     compile_mailbox::check_defaults(report, &config, &raw.mailboxes.or_default().defaults);
     // Now all lists are read.
-    let generation = report.generation("");
+    let generation = report.generation();
     Some(Config {
         generation,
         ..config

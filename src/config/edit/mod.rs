@@ -120,7 +120,8 @@ pub fn allow_sender(
 ) -> Result<bool, EditError> {
     let entry = sender.to_string();
     let is_allowed = |session: &Session<'_>| {
-        let senders = session.compiled()?.policy.allow.senders;
+        let compiled = session.compiled()?;
+        let senders = &compiled.policy.allow.senders;
         Ok::<bool, EditError>(senders.find(&fold::fold_address(&entry)).is_some())
     };
     if is_allowed(&Session::open(config, mailbox, Access::Look)?)? {
