@@ -30,8 +30,8 @@ use super::mailfile::{make_folder, sync_folder};
 use super::record::{self, Record, checksum};
 use super::{Id, OutgoingItem, QuarantineEntry, QuarantineState, Shelf, StoreError};
 
-/// sled's own default is 1 GiB.
-const CACHE: u64 = 64 << 20;
+/// What sled keeps of its pages. Octets of the disk's cache are as near, and this comes on top.
+const CACHE: u64 = 8 << 20;
 /// Entries that a scan reads at once.
 const CHUNK: usize = 256;
 /// Batches that nobody waits for, at most; more are dropped, so that a slow disk costs no memory.

@@ -24,6 +24,7 @@ mod id;
 mod index;
 mod mailfile;
 mod outbox;
+mod packed;
 mod prepared;
 mod quarantine;
 mod rebuild;
