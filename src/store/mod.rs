@@ -11,6 +11,7 @@
 
 mod batch;
 mod committer;
+mod compaction;
 mod doubt;
 mod error;
 mod facts;
@@ -34,6 +35,7 @@ mod seen;
 mod suspects;
 mod sweep;
 mod told;
+mod write;
 
 pub use batch::Batch;
 pub use error::StoreError;
