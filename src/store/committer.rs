@@ -21,8 +21,11 @@ use super::record::{Handoff, OutgoingItem, OutgoingState};
 use super::write::{Write, may_replace, outgoing_moved};
 use crate::failpoint::{Point, reach};
 
-/// Batches applied as one.
+/// Batches that share a sync.
 const MAX_GROUP: usize = 256;
+/// Changes that are applied as one, where they are not one batch's: until it is through with them
+/// sled frees none of the pages that they replace.
+const MAX_CHANGES: usize = 128;
 /// What nobody waits for is applied after this, with all that came meanwhile.
 const GATHER: Duration = Duration::from_millis(10);
 /// What nobody waits for is durable after this.
@@ -55,8 +58,10 @@ pub(crate) struct Committer {
     compaction: Option<Compaction>,
     /// Octets of sled's file after the last copy.
     copied: u64,
-    /// When the space is looked at again.
-    look_at: Instant,
+    /// When the space is looked at; `None` while nothing has changed since.
+    look_at: Option<Instant>,
+    /// Until when no copy is begun, since the last one did not succeed.
+    no_copy_until: Option<Instant>,
 }
 
 impl Committer {
@@ -79,7 +84,8 @@ impl Committer {
             down: None,
             compaction: None,
             copied: 0,
-            look_at: Instant::now(),
+            look_at: Some(Instant::now()),
+            no_copy_until: None,
         }
     }
 
@@ -109,7 +115,9 @@ impl Committer {
                 (Some(_), ..) => Some(REOPEN_PAUSE),
                 (None, Some(since), _) => Some(GATHER.saturating_sub(since.elapsed())),
                 (None, None, Some(since)) => Some(UNWAITED_SYNC.saturating_sub(since.elapsed())),
-                (None, None, None) => self.compaction.as_ref().map(|_| LOOK),
+                (None, None, None) => self
+                    .look_at
+                    .map(|at| at.saturating_duration_since(Instant::now())),
             };
             let order = match pause {
                 Some(pause) => orders.recv_timeout(pause),
@@ -196,8 +204,16 @@ impl Committer {
     /// An error leaves open what of it is found later.
     fn write(&mut self, group: &[Job]) -> Result<(), StoreError> {
         let mut changes = BTreeMap::new();
-        for (key, value) in group.iter().flat_map(|job| &job.batch.changes) {
-            changes.insert(key.as_slice(), value.as_deref());
+        for job in group {
+            let more = &job.batch.changes;
+            if !changes.is_empty() && changes.len() + more.len() > MAX_CHANGES {
+                let some = std::mem::take(&mut changes);
+                self.apply(&some).map_err(|error| self.close(error))?;
+            }
+            changes.extend(
+                more.iter()
+                    .map(|(key, value)| (key.as_slice(), value.as_deref())),
+            );
         }
         self.apply(&changes).map_err(|error| self.close(error))?;
         reach(Point::CommitApplied);
@@ -234,6 +250,7 @@ impl Committer {
             db.apply_batch(batch).map_err(failed)
         })?;
         self.totals = write.totals;
+        self.look_at.get_or_insert_with(|| Instant::now() + LOOK);
         self.shared.publish(&self.totals);
         if let Some(compaction) = &self.compaction {
             compaction.touch(write.keys.into_iter().map(|(key, _)| key.into_owned()));
@@ -283,33 +300,39 @@ impl Committer {
     /// Has the index copied where it takes much more space than what lives in it, and puts the copy
     /// into its place once it is there.
     fn compact(&mut self) {
-        if self.look_at.elapsed() == Duration::ZERO || self.down.is_some() {
+        let now = Instant::now();
+        if self.down.is_some() || self.look_at.is_none_or(|at| now < at) {
             return;
         }
-        self.look_at = Instant::now() + LOOK;
+        self.look_at = None;
         let done = match &mut self.compaction {
             Some(compaction) => match compaction.poll() {
                 Some(copied) => copied.and_then(|copied| self.take_over(copied)),
-                None => return,
+                None => Ok(()),
             },
-            None => self.begin_copy(),
+            None => self.begin_copy(now),
         };
         if let Err(error) = done {
             tracing::warn!(%error, "the index is not made smaller");
             self.compaction = None;
-            self.look_at = Instant::now() + COPY_PAUSE;
+            self.no_copy_until = Some(now + COPY_PAUSE);
         }
+        self.look_at = self.compaction.as_ref().map(|_| now + LOOK);
     }
 
-    fn begin_copy(&mut self) -> Result<(), StoreError> {
-        let taken = self.sync.metadata();
-        let taken = taken.map_err(|error| StoreError::io(&self.place.dir, error))?;
+    fn begin_copy(&mut self, now: Instant) -> Result<(), StoreError> {
+        let pauses = self.no_copy_until.is_some_and(|until| now < until);
+        if pauses || self.shared.failed.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let file = self.sync.metadata();
+        let file = file.map_err(|error| StoreError::io(&self.place.dir, error))?;
         let space = Space {
             live: self.totals.live,
-            taken: taken.len(),
+            taken: file.len(),
             copied: self.copied,
         };
-        if space.is_wasted() && !self.shared.failed.load(Ordering::SeqCst) {
+        if space.is_wasted() {
             self.compaction = Compaction::begin(&self.shared, &self.place, space)?;
         }
         Ok(())
@@ -333,14 +356,15 @@ impl Committer {
         self.dirty = None;
         self.copied = self.sync.metadata().map_or(0, |file| file.len());
         compaction::dispose(old, &self.place);
-        tracing::info!(octets = self.copied, "the index is smaller");
+        let live = copied.live;
+        tracing::info!(octets = self.copied, live, "the index is smaller");
         Ok(())
     }
 
     /// After a write error sled takes nothing until it is opened again.
     fn close(&mut self, error: StoreError) -> StoreError {
         tracing::error!(%error, "the index is closed and will be opened again");
-        // A copy may have what is lost with this.
+        // A copy may have what is lost now.
         self.compaction = None;
         self.shared.replace(None);
         self.lose_unsynced(&error);

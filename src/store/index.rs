@@ -797,7 +797,7 @@ fn open_guarded(dir: &Path, cleaning: Option<u64>) -> sled::Result<sled::Db> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::WhyRecord;
+    use super::super::{FactsRecord, WhyRecord};
     use super::*;
 
     fn open() -> (tempfile::TempDir, Index) {
@@ -837,6 +837,69 @@ mod tests {
             assert_eq!(index.outgoing_count_of(mailbox), expected);
         }
         assert!(index.shared.outgoing_of().is_empty());
+    }
+
+    #[test]
+    fn the_octets_that_live_are_counted() {
+        let (_dir, index) = open();
+        let counted = |index: &Index| {
+            let counts = index.get(&Totals::KEY).unwrap().unwrap();
+            let all = index.scan(vec![0], vec![u8::MAX]).map(Result::unwrap);
+            let all = all.filter(|(key, _)| key.as_ref() != Totals::KEY);
+            let octets: usize = all.map(|(key, value)| key.len() + value.len()).sum();
+            (Totals::decode(&counts).unwrap().live, Some(octets as u64))
+        };
+        let mut entry = QuarantineEntry {
+            id: Id::new(1),
+            mailbox: "taro@example.jp".to_owned(),
+            stage: "spam".to_owned(),
+            class: "spam".to_owned(),
+            entry: None,
+            origin: None,
+            sender: String::new(),
+            from: "one".to_owned(),
+            subject: String::new(),
+            size: 1,
+            received_at: 1,
+            expires_at: 2,
+            state: QuarantineState::Held,
+            release_to: None,
+            handoff: None,
+        };
+        let put = |entry: &QuarantineEntry| {
+            let mut batch = Batch::new();
+            batch.put_quarantine(entry);
+            index.commit_blocking(batch).unwrap();
+        };
+        put(&entry);
+        let once = counted(&index);
+        entry.state = QuarantineState::Releasing;
+        entry.from = "another".to_owned();
+        put(&entry);
+        entry.expires_at = 3;
+        put(&entry);
+        let id = entry.id;
+        let mut batch = Batch::new();
+        batch.put_decision(&why(id), &FactsRecord::new(id, 1));
+        index.commit_blocking(batch).unwrap();
+        let full = counted(&index);
+        let mut batch = Batch::new();
+        batch.put_why(&WhyRecord {
+            body: "longer".into(),
+            ..why(id)
+        });
+        batch.remove_key(batch::timed_key(
+            tag::EXPIRY,
+            3,
+            &batch::key(tag::QUARANTINE, id.as_str().as_bytes()),
+        ));
+        batch.remove_quarantine(id);
+        index.commit_blocking(batch).unwrap();
+        let rest = counted(&index);
+        for (known, there) in [once, full, rest] {
+            assert_eq!(known, there);
+        }
+        assert!(rest < full && once < full);
     }
 
     #[test]
