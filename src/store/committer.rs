@@ -32,7 +32,9 @@ const GATHER: Duration = Duration::from_millis(10);
 const UNWAITED_SYNC: Duration = Duration::from_secs(1);
 /// Pause between two attempts to open sled again.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
-/// How often the space that the index takes is looked at.
+/// Without a commit for so long there is time to copy the index.
+const QUIET: Duration = Duration::from_secs(1);
+/// How often it is asked whether a copy is there.
 const LOOK: Duration = Duration::from_millis(100);
 /// Pause after a copy of the index that did not succeed.
 const COPY_PAUSE: Duration = Duration::from_secs(3600);
@@ -58,6 +60,8 @@ pub(crate) struct Committer {
     compaction: Option<Compaction>,
     /// Octets of sled's file after the last copy.
     copied: u64,
+    /// The last commit.
+    changed_at: Instant,
     /// When the space is looked at; `None` while nothing has changed since.
     look_at: Option<Instant>,
     /// Until when no copy is begun, since the last one did not succeed.
@@ -84,7 +88,8 @@ impl Committer {
             down: None,
             compaction: None,
             copied: 0,
-            look_at: Some(Instant::now()),
+            changed_at: Instant::now(),
+            look_at: Some(Instant::now() + QUIET),
             no_copy_until: None,
         }
     }
@@ -250,7 +255,8 @@ impl Committer {
             db.apply_batch(batch).map_err(failed)
         })?;
         self.totals = write.totals;
-        self.look_at.get_or_insert_with(|| Instant::now() + LOOK);
+        self.changed_at = Instant::now();
+        self.look_at.get_or_insert(self.changed_at + QUIET);
         self.shared.publish(&self.totals);
         if let Some(compaction) = &self.compaction {
             compaction.touch(write.keys.into_iter().map(|(key, _)| key.into_owned()));
@@ -304,23 +310,26 @@ impl Committer {
         if self.down.is_some() || self.look_at.is_none_or(|at| now < at) {
             return;
         }
-        self.look_at = None;
+        let quiet = now.duration_since(self.changed_at) >= QUIET;
         let done = match &mut self.compaction {
             Some(compaction) => match compaction.poll() {
                 Some(copied) => copied.and_then(|copied| self.take_over(copied)),
                 None => Ok(()),
             },
-            None => self.begin_copy(now),
+            None => self.begin_copy(now, quiet),
         };
         if let Err(error) = done {
             tracing::warn!(%error, "the index is not made smaller");
             self.compaction = None;
             self.no_copy_until = Some(now + COPY_PAUSE);
         }
-        self.look_at = self.compaction.as_ref().map(|_| now + LOOK);
+        self.look_at = match self.compaction {
+            Some(_) => Some(now + LOOK),
+            None => (!quiet).then_some(now + QUIET),
+        };
     }
 
-    fn begin_copy(&mut self, now: Instant) -> Result<(), StoreError> {
+    fn begin_copy(&mut self, now: Instant, quiet: bool) -> Result<(), StoreError> {
         let pauses = self.no_copy_until.is_some_and(|until| now < until);
         if pauses || self.shared.failed.load(Ordering::SeqCst) {
             return Ok(());
@@ -332,7 +341,7 @@ impl Committer {
             taken: file.len(),
             copied: self.copied,
         };
-        if space.is_wasted() {
+        if space.is_wasted(quiet) {
             self.compaction = Compaction::begin(&self.shared, &self.place, space)?;
         }
         Ok(())

@@ -48,11 +48,15 @@ pub(super) struct Space {
 }
 
 impl Space {
-    /// Whether a copy would give back more than it costs.
-    pub(super) fn is_wasted(self) -> bool {
-        let needed = self.live.unwrap_or(0).saturating_mul(2);
+    /// Whether a copy would give back more than it costs; while commits come in it costs them too.
+    pub(super) fn is_wasted(self, quiet: bool) -> bool {
+        let (times, waste) = match quiet {
+            true => (2, LEAST_WASTE),
+            false => (4, LEAST_WASTE * 4),
+        };
+        let needed = self.live.unwrap_or(0).saturating_mul(times);
         let least = needed.max(self.copied.saturating_mul(3) / 2);
-        self.taken > least.saturating_add(LEAST_WASTE)
+        self.taken > least.saturating_add(waste)
     }
 }
 
