@@ -39,6 +39,10 @@ pub enum Point {
     OutgoingRemoved,
     /// The index does not name what has expired, its files are there.
     SweepIndex,
+    /// A smaller copy of the index is whole and durable beside it.
+    IndexCopied,
+    /// The copy is in the index's place, its folder is not synced.
+    IndexExchanged,
     /// A release is recorded, it is not in the queue.
     ReleaseBegun,
     /// Its file is in the queue's folder, unnamed.
@@ -53,7 +57,7 @@ pub enum Point {
 
 impl Point {
     /// All of them, in the order in which a mail may meet them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::MailFileSynced,
         Self::MailFileLinked,
         Self::Prepared,
@@ -69,6 +73,8 @@ impl Point {
         Self::CourierReplied,
         Self::OutgoingRemoved,
         Self::SweepIndex,
+        Self::IndexCopied,
+        Self::IndexExchanged,
         Self::ReleaseBegun,
         Self::ReleaseWritten,
         Self::ReleaseQueued,
@@ -94,6 +100,8 @@ impl Point {
             Self::CourierReplied => "courier-replied",
             Self::OutgoingRemoved => "outgoing-removed",
             Self::SweepIndex => "sweep-index",
+            Self::IndexCopied => "index-copied",
+            Self::IndexExchanged => "index-exchanged",
             Self::ReleaseBegun => "release-begun",
             Self::ReleaseWritten => "release-written",
             Self::ReleaseQueued => "release-queued",

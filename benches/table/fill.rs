@@ -19,6 +19,8 @@ use serde_json::json;
 use crate::Options;
 
 const WEEK: i64 = 7 * 24 * 3_600_000;
+/// An index that stays as it is for so long has settled.
+const QUIET: Duration = Duration::from_secs(2);
 const THREADS: usize = 16;
 /// Mails in one commit.
 const GROUP: usize = 100;
@@ -87,7 +89,24 @@ fn rounds_of(path: &Path, model: &Model, live: &Order, rounds: u32) -> Duration 
         store.sweep(now(), 0).unwrap();
         swept += began.elapsed();
     }
+    if rounds > 0 {
+        settle(path);
+    }
     swept
+}
+
+/// What the store does by itself once it is left alone.
+fn settle(path: &Path) {
+    let _store = open(path, WEEK);
+    let index = path.join("index");
+    let (mut octets, mut since) = (octets_below(&index), Instant::now());
+    while since.elapsed() < QUIET {
+        std::thread::sleep(QUIET / 20);
+        let now = octets_below(&index);
+        if now != octets || index.with_file_name("index.new").exists() {
+            (octets, since) = (now, Instant::now());
+        }
+    }
 }
 
 fn open(path: &Path, history_retention_ms: i64) -> Store {

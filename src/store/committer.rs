@@ -12,23 +12,32 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use super::StoreError;
-use super::batch::{tag, timed_key};
-use super::holders;
+use super::compaction::{self, Compaction, Copied, Space};
 use super::index::{
-    Found, Job, Order, Place, Shared, Totals, Waiter, guarded, open_loaded, read_seq, write_seq,
+    Found, Job, Order, Place, Shared, Totals, Waiter, close_db, guarded, open_loaded, read_seq,
+    write_seq,
 };
-use super::record::{self, Handoff, OutgoingItem, OutgoingState, QuarantineEntry};
-use super::seen;
+use super::record::{Handoff, OutgoingItem, OutgoingState};
+use super::write::{Write, may_replace, outgoing_moved};
 use crate::failpoint::{Point, reach};
 
-/// Batches applied as one.
+/// Batches that share a sync.
 const MAX_GROUP: usize = 256;
+/// Changes that are applied as one, where they are not one batch's: until it is through with them
+/// sled frees none of the pages that they replace.
+const MAX_CHANGES: usize = 128;
 /// What nobody waits for is applied after this, with all that came meanwhile.
 const GATHER: Duration = Duration::from_millis(10);
 /// What nobody waits for is durable after this.
 const UNWAITED_SYNC: Duration = Duration::from_secs(1);
 /// Pause between two attempts to open sled again.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
+/// Without a commit for so long there is time to copy the index.
+const QUIET: Duration = Duration::from_secs(1);
+/// How often it is asked whether a copy is there.
+const LOOK: Duration = Duration::from_millis(100);
+/// Pause after a copy of the index that did not succeed.
+const COPY_PAUSE: Duration = Duration::from_secs(3600);
 /// Hand-offs, and outgoing mail that was never committed, live longer than an MTA retries (5 days).
 pub(crate) const HANDOFF_LIFE: i64 = 6 * 24 * 3_600_000;
 
@@ -47,6 +56,16 @@ pub(crate) struct Committer {
     dirty: Option<Instant>,
     /// Why sled is closed, and since when.
     down: Option<(StoreError, Instant)>,
+    /// A smaller copy of the index that is being made.
+    compaction: Option<Compaction>,
+    /// Octets of sled's file after the last copy.
+    copied: u64,
+    /// The last commit.
+    changed_at: Instant,
+    /// When the space is looked at; `None` while nothing has changed since.
+    look_at: Option<Instant>,
+    /// Until when no copy is begun, since the last one did not succeed.
+    no_copy_until: Option<Instant>,
 }
 
 impl Committer {
@@ -67,6 +86,11 @@ impl Committer {
             readers: Vec::new(),
             dirty: None,
             down: None,
+            compaction: None,
+            copied: 0,
+            changed_at: Instant::now(),
+            look_at: Some(Instant::now() + QUIET),
+            no_copy_until: None,
         }
     }
 
@@ -84,6 +108,7 @@ impl Committer {
                     let _ = reader.send(());
                 }
             }
+            self.compact();
         }
         self.sync_if_dirty();
     }
@@ -95,7 +120,9 @@ impl Committer {
                 (Some(_), ..) => Some(REOPEN_PAUSE),
                 (None, Some(since), _) => Some(GATHER.saturating_sub(since.elapsed())),
                 (None, None, Some(since)) => Some(UNWAITED_SYNC.saturating_sub(since.elapsed())),
-                (None, None, None) => None,
+                (None, None, None) => self
+                    .look_at
+                    .map(|at| at.saturating_duration_since(Instant::now())),
             };
             let order = match pause {
                 Some(pause) => orders.recv_timeout(pause),
@@ -124,7 +151,10 @@ impl Committer {
                 Err(RecvTimeoutError::Timeout) if self.gathering.is_some() => {
                     return Some(self.gathered());
                 }
-                Err(RecvTimeoutError::Timeout) => self.sync_if_dirty(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.sync_if_dirty();
+                    self.compact();
+                }
             }
         }
     }
@@ -179,8 +209,16 @@ impl Committer {
     /// An error leaves open what of it is found later.
     fn write(&mut self, group: &[Job]) -> Result<(), StoreError> {
         let mut changes = BTreeMap::new();
-        for (key, value) in group.iter().flat_map(|job| &job.batch.changes) {
-            changes.insert(key.as_slice(), value.as_deref());
+        for job in group {
+            let more = &job.batch.changes;
+            if !changes.is_empty() && changes.len() + more.len() > MAX_CHANGES {
+                let some = std::mem::take(&mut changes);
+                self.apply(&some).map_err(|error| self.close(error))?;
+            }
+            changes.extend(
+                more.iter()
+                    .map(|(key, value)| (key.as_slice(), value.as_deref())),
+            );
         }
         self.apply(&changes).map_err(|error| self.close(error))?;
         reach(Point::CommitApplied);
@@ -194,43 +232,35 @@ impl Committer {
 
     fn apply(&mut self, changes: &BTreeMap<&[u8], Option<&[u8]>>) -> Result<(), StoreError> {
         let db = self.db()?;
-        let mut totals = self.totals;
+        let mut write = Write::after(self.totals);
         let mut moved = Vec::new();
         let failed = |error| StoreError::index(&self.place.dir, error);
         guarded(|| {
-            let mut batch = sled::Batch::default();
             for (key, value) in changes {
-                let old = match key.first() {
-                    Some(&(tag::HISTORY | tag::FACTS | tag::EXPIRY | tag::HOLDER | tag::ROUND)) => {
-                        None
-                    }
-                    _ => db.get(key).map_err(failed)?,
+                let old = match may_replace(key, *value) {
+                    true => db.get(key).map_err(failed)?,
+                    false => None,
                 };
-                count(&mut totals, key, old.as_deref(), *value);
                 moved.extend(outgoing_moved(key, old.as_deref(), *value));
-                if let Some((listed, here)) = listed(key, old.as_deref(), *value) {
-                    match here {
-                        true => batch.insert(listed, holders::encode_number(totals.seq + 1)),
-                        false => batch.remove(listed),
-                    }
-                }
-                if let Some(timed) = timed_key_of(key, old.as_deref()) {
-                    batch.remove(timed);
-                }
-                if let Some(timed) = timed_key_of(key, *value) {
-                    batch.insert(timed, &[]);
-                }
+                write.change(key, old.as_deref(), *value);
+            }
+            write.end();
+            let mut batch = sled::Batch::default();
+            for (key, value) in &write.keys {
                 match value {
-                    Some(value) => batch.insert(*key, *value),
-                    None => batch.remove(*key),
+                    Some(value) => batch.insert(key.as_ref(), value.as_ref()),
+                    None => batch.remove(key.as_ref()),
                 }
             }
-            totals.seq += 1;
-            batch.insert(&Totals::KEY, totals.encode());
             db.apply_batch(batch).map_err(failed)
         })?;
-        self.totals = totals;
-        self.shared.publish(&totals);
+        self.totals = write.totals;
+        self.changed_at = Instant::now();
+        self.look_at.get_or_insert(self.changed_at + QUIET);
+        self.shared.publish(&self.totals);
+        if let Some(compaction) = &self.compaction {
+            compaction.touch(write.keys.into_iter().map(|(key, _)| key.into_owned()));
+        }
         for (mailbox, came) in moved {
             self.shared.count_outgoing(mailbox, came);
         }
@@ -273,9 +303,78 @@ impl Committer {
         }
     }
 
+    /// Has the index copied where it takes much more space than what lives in it, and puts the copy
+    /// into its place once it is there.
+    fn compact(&mut self) {
+        let now = Instant::now();
+        if self.down.is_some() || self.look_at.is_none_or(|at| now < at) {
+            return;
+        }
+        let quiet = now.duration_since(self.changed_at) >= QUIET;
+        let done = match &mut self.compaction {
+            Some(compaction) => match compaction.poll() {
+                Some(copied) => copied.and_then(|copied| self.take_over(copied)),
+                None => Ok(()),
+            },
+            None => self.begin_copy(now, quiet),
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, "the index is not made smaller");
+            self.compaction = None;
+            self.no_copy_until = Some(now + COPY_PAUSE);
+        }
+        self.look_at = match self.compaction {
+            Some(_) => Some(now + LOOK),
+            None => (!quiet).then_some(now + QUIET),
+        };
+    }
+
+    fn begin_copy(&mut self, now: Instant, quiet: bool) -> Result<(), StoreError> {
+        let pauses = self.no_copy_until.is_some_and(|until| now < until);
+        if pauses || self.shared.failed.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let file = self.sync.metadata();
+        let file = file.map_err(|error| StoreError::io(&self.place.dir, error))?;
+        let space = Space {
+            live: self.totals.live,
+            taken: file.len(),
+            copied: self.copied,
+        };
+        if space.is_wasted(quiet) {
+            self.compaction = Compaction::begin(&self.shared, &self.place, space)?;
+        }
+        Ok(())
+    }
+
+    fn take_over(&mut self, mut copied: Copied) -> Result<(), StoreError> {
+        let Some(compaction) = self.compaction.take() else {
+            return Ok(());
+        };
+        let failed = &self.shared.failed;
+        let old = self.db()?;
+        let exchanged = guarded(|| compaction.exchange(&old, &mut copied, &self.place, failed));
+        drop(old);
+        if let Err(error) = exchanged {
+            close_db(copied.db);
+            return Err(error);
+        }
+        let old = self.shared.exchange(Some(copied.db));
+        self.sync = copied.sync;
+        self.totals.live = Some(copied.live);
+        self.dirty = None;
+        self.copied = self.sync.metadata().map_or(0, |file| file.len());
+        compaction::dispose(old, &self.place);
+        let live = copied.live;
+        tracing::info!(octets = self.copied, live, "the index is smaller");
+        Ok(())
+    }
+
     /// After a write error sled takes nothing until it is opened again.
     fn close(&mut self, error: StoreError) -> StoreError {
         tracing::error!(%error, "the index is closed and will be opened again");
+        // A copy may have what is lost now.
+        self.compaction = None;
         self.shared.replace(None);
         self.lose_unsynced(&error);
         self.down = Some((error.clone(), Instant::now()));
@@ -327,73 +426,6 @@ impl Committer {
     }
 }
 
-/// The key in its mailbox's list of an entry that came (`true`) or went with a change. A value that
-/// cannot be read has none; what it leaves behind the next opening clears.
-fn listed(key: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) -> Option<(Vec<u8>, bool)> {
-    if key.first() != Some(&tag::QUARANTINE) {
-        return None;
-    }
-    match (old, new) {
-        (None, Some(value)) => Some((holders::key_of(value)?, true)),
-        (Some(value), None) => Some((holders::key_of(value)?, false)),
-        _ => None,
-    }
-}
-
-/// Keeps the counts in step with a change.
-fn count(totals: &mut Totals, key: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) {
-    let step = |number: &mut u64, old: u64, new: u64| {
-        *number = number.saturating_add(new).saturating_sub(old);
-    };
-    let here = |value: Option<&[u8]>| u64::from(value.is_some());
-    let size = |value: Option<&[u8]>| {
-        let entry = value.and_then(|value| record::decode::<QuarantineEntry>(value).ok());
-        entry.map_or(0, |entry| entry.size)
-    };
-    match key.first() {
-        Some(&tag::QUARANTINE) => {
-            step(&mut totals.quarantine, here(old), here(new));
-            step(&mut totals.quarantine_bytes, size(old), size(new));
-        }
-        Some(&tag::OUTGOING) => step(&mut totals.outgoing, here(old), here(new)),
-        _ => {}
-    }
-}
-
-/// Whose outgoing item came (`true`) or went with a change.
-fn outgoing_moved(key: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) -> Option<(String, bool)> {
-    let value = match (key.first(), old, new) {
-        (Some(&tag::OUTGOING), Some(value), None) | (Some(&tag::OUTGOING), None, Some(value)) => {
-            value
-        }
-        _ => return None,
-    };
-    let item = record::decode::<OutgoingItem>(value).ok()?;
-    Some((item.mailbox, new.is_some()))
-}
-
-/// The key in the order of time that belongs to an entry. A value that cannot be read has none;
-/// what it leaves behind the sweep clears.
-fn timed_key_of(key: &[u8], value: Option<&[u8]>) -> Option<Vec<u8>> {
-    let value = value?;
-    let (&kind, name) = key.split_first()?;
-    let expiry = |time| Some(timed_key(tag::EXPIRY, time, key));
-    match kind {
-        tag::QUARANTINE => expiry(record::decode::<QuarantineEntry>(value).ok()?.expires_at),
-        tag::OUTGOING => {
-            let item = record::decode::<OutgoingItem>(value).ok()?;
-            match item.state {
-                OutgoingState::Ready => Some(timed_key(tag::DUE, item.next_attempt_at, name)),
-                OutgoingState::Sending | OutgoingState::Transmitting => None,
-                OutgoingState::Held | OutgoingState::Dead => expiry(outgoing_expiry(&item)?),
-            }
-        }
-        tag::HANDOFF => expiry(handoff_expiry(&record::decode(value).ok()?)),
-        tag::SEEN => expiry(seen::decode(value)?),
-        _ => None,
-    }
-}
-
 /// When an outgoing item is swept away; one that is ready or being sent never is, nor a forward that
 /// its target and its mailbox refused.
 pub(crate) fn outgoing_expiry(item: &OutgoingItem) -> Option<i64> {
@@ -417,7 +449,7 @@ mod tests {
     use std::thread;
 
     use super::super::index::{Index, db_file, open_db};
-    use super::super::{Batch, Id, QuarantineState};
+    use super::super::{Batch, Id, QuarantineEntry, QuarantineState};
     use super::*;
 
     fn place(dir: &tempfile::TempDir) -> Place {

@@ -1,7 +1,7 @@
 //! The codecs of records and mail files for `fuzz/`: their checksums are put on, as no fuzzer finds
 //! one by itself.
 
-use super::{MailHeader, StoreError, mailfile, record, seen};
+use super::{MailHeader, StoreError, mailfile, packed, record, seen};
 
 /// A record of the index.
 pub trait Record: Sized + PartialEq + std::fmt::Debug {
@@ -23,7 +23,7 @@ impl<R: record::Record + PartialEq + std::fmt::Debug> Record for R {
 
 /// The value of a record whose JSON this is.
 pub fn seal(json: &[u8]) -> Vec<u8> {
-    record::seal(json)
+    packed::seal(json)
 }
 
 /// The mail file whose header's JSON this is.

@@ -14,6 +14,8 @@ use super::{Id, QuarantineEntry, Store, StoreError};
 
 /// Octets of an id in keys.
 const ID: usize = 26;
+/// Octets of the value of a mailbox's list.
+pub(super) const NUMBER: usize = 12;
 /// Keys that are written or removed in one commit.
 const CHUNK: usize = 1000;
 

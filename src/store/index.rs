@@ -25,13 +25,16 @@ use tokio::sync::broadcast;
 
 use super::batch::{self, Batch, tag};
 use super::committer::Committer;
+use super::compaction;
 use super::holders::Census;
 use super::mailfile::{make_folder, sync_folder};
 use super::record::{self, Record, checksum};
 use super::{Id, OutgoingItem, QuarantineEntry, QuarantineState, Shelf, StoreError};
 
-/// sled's own default is 1 GiB.
-const CACHE: u64 = 64 << 20;
+/// What sled keeps of its pages. Octets of the disk's cache are as near, and this comes on top.
+const CACHE: u64 = 8 << 20;
+/// How often sled's own thread clears half-empty segments, milliseconds.
+const CLEANING: u64 = 200;
 /// Entries that a scan reads at once.
 const CHUNK: usize = 256;
 /// Batches that nobody waits for, at most; more are dropped, so that a slow disk costs no memory.
@@ -64,6 +67,8 @@ pub(crate) struct Totals {
     pub(crate) quarantine_bytes: u64,
     /// Outgoing items.
     pub(crate) outgoing: u64,
+    /// Octets of all keys and values but these counts'; `None` in an index of an older version.
+    pub(crate) live: Option<u64>,
 }
 
 impl Totals {
@@ -78,8 +83,9 @@ impl Totals {
             self.outgoing,
         ];
         let numbers: Vec<u8> = numbers
-            .iter()
-            .flat_map(|number| number.to_be_bytes())
+            .into_iter()
+            .chain(self.live)
+            .flat_map(u64::to_be_bytes)
             .collect();
         let mut value = checksum(&numbers).to_vec();
         value.extend_from_slice(&numbers);
@@ -88,7 +94,7 @@ impl Totals {
 
     pub(super) fn decode(value: &[u8]) -> Option<Self> {
         let (sum, numbers) = value.split_first_chunk::<4>()?;
-        if *sum != checksum(numbers) || numbers.len() != 32 {
+        if *sum != checksum(numbers) || !matches!(numbers.len(), 32 | 40) {
             return None;
         }
         let mut words = numbers.chunks_exact(8).map(|word| {
@@ -100,6 +106,7 @@ impl Totals {
             quarantine: words.next()?,
             quarantine_bytes: words.next()?,
             outgoing: words.next()?,
+            live: words.next(),
         })
     }
 }
@@ -231,18 +238,30 @@ impl Shared {
         self.outgoing.store(totals.outgoing, Ordering::Relaxed);
     }
 
+    /// Closes what was open.
     pub(crate) fn replace(&self, db: Option<sled::Db>) {
+        self.exchange(db).into_iter().for_each(close_db);
+    }
+
+    /// What was open.
+    pub(super) fn exchange(&self, db: Option<sled::Db>) -> Option<sled::Db> {
         let mut place = self.db.write().unwrap_or_else(PoisonError::into_inner);
-        let old = std::mem::replace(&mut *place, db);
-        drop(place);
-        old.into_iter().for_each(close_db);
+        std::mem::replace(&mut *place, db)
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, StoreError> {
+        let failed = |error| StoreError::index(Path::new("index"), error);
+        self.read_with(|db| read(db).map_err(failed))
     }
 
     /// Runs `read` on the open database; a panic of sled becomes [`StoreError::Damaged`].
-    fn read<T>(&self, read: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, StoreError> {
+    pub(super) fn read_with<T>(
+        &self,
+        read: impl FnOnce(&sled::Db) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
         let db = db.as_ref().ok_or(StoreError::Closed)?;
-        guarded(|| read(db).map_err(|error| StoreError::index(Path::new("index"), error)))
+        guarded(|| read(db))
     }
 }
 
@@ -300,6 +319,7 @@ impl Index {
     /// # Errors
     /// [`StoreError::Damaged`] when it must be rebuilt; [`StoreError::Full`] and kin.
     pub(crate) fn open(place: &Place) -> Result<(Self, Option<Found>), StoreError> {
+        compaction::clear(place);
         make_folder(&place.dir)?;
         let seq_file = open_seq(&place.seq)?;
         let known = read_seq(&seq_file);
@@ -319,6 +339,7 @@ impl Index {
         let shared = Arc::new(Shared::new(db));
         let start = totals.unwrap_or(Totals {
             seq,
+            live: Some(0),
             ..Totals::default()
         });
         shared.publish(&start);
@@ -473,12 +494,7 @@ impl Index {
 
     /// Keys and values from `from` up to but without `to`, read in small chunks.
     pub(crate) fn scan(&self, from: Vec<u8>, to: Vec<u8>) -> Scan {
-        Scan {
-            shared: Arc::clone(&self.shared),
-            next: Some(from),
-            to,
-            chunk: VecDeque::new(),
-        }
+        Scan::new(Arc::clone(&self.shared), from, to)
     }
 
     /// All records of a kind from a name on.
@@ -536,6 +552,17 @@ pub(crate) struct Scan {
     chunk: VecDeque<(IVec, IVec)>,
 }
 
+impl Scan {
+    pub(super) fn new(shared: Arc<Shared>, from: Vec<u8>, to: Vec<u8>) -> Self {
+        Self {
+            shared,
+            next: Some(from),
+            to,
+            chunk: VecDeque::new(),
+        }
+    }
+}
+
 impl Iterator for Scan {
     type Item = Result<(IVec, IVec), StoreError>;
 
@@ -571,14 +598,22 @@ impl Iterator for Scan {
 /// # Errors
 /// [`StoreError::Damaged`] for what is not a matter of space or permission.
 pub(crate) fn open_db(place: &Place) -> Result<sled::Db, StoreError> {
-    let opened = open_locked(&place.dir);
+    let opened = open_locked(&place.dir, None);
     match opened {
         Err(error) if error.is_full() && std::fs::remove_file(&place.ballast).is_ok() => {
             tracing::error!("the disk is full: the ballast is given up to open the store");
-            open_locked(&place.dir)
+            open_locked(&place.dir, None)
         }
         opened => opened,
     }
+}
+
+/// Opens a database that is not in use yet; with `cleaning` sled's own thread for that goes along.
+///
+/// # Errors
+/// As [`open_db`].
+pub(super) fn open_new(place: &Place, cleaning: bool) -> Result<sled::Db, StoreError> {
+    open_locked(&place.dir, cleaning.then_some(CLEANING))
 }
 
 /// Opens sled, reads it through, and makes its names durable.
@@ -599,7 +634,7 @@ pub(crate) fn open_loaded(
 }
 
 /// The last handle syncs when it goes, and panics where that fails.
-fn close_db(db: sled::Db) {
+pub(super) fn close_db(db: sled::Db) {
     let closed = guarded(|| {
         drop(db);
         Ok(())
@@ -628,6 +663,7 @@ fn load(db: &sled::Db, seq: u64, found: &mut Found) -> Result<Option<Totals>, St
     }
     let mut seen = Totals {
         seq: totals.seq,
+        live: totals.live,
         ..Totals::default()
     };
     let (mut entries, mut listed) = (Census::default(), Census::default());
@@ -720,10 +756,10 @@ fn open_seq(path: &Path) -> Result<File, StoreError> {
         .map_err(|error| StoreError::io(path, error))
 }
 
-fn open_locked(dir: &Path) -> Result<sled::Db, StoreError> {
+fn open_locked(dir: &Path, cleaning: Option<u64>) -> Result<sled::Db, StoreError> {
     remove_unfinished_snapshots(dir).map_err(|error| StoreError::io(dir, error))?;
     for _ in 0..LOCK_TRIES {
-        match open_guarded(dir) {
+        match open_guarded(dir, cleaning) {
             Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
                 thread::sleep(LOCK_PAUSE);
             }
@@ -745,11 +781,11 @@ fn remove_unfinished_snapshots(dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn open_guarded(dir: &Path) -> sled::Result<sled::Db> {
+fn open_guarded(dir: &Path, cleaning: Option<u64>) -> sled::Result<sled::Db> {
     let config = sled::Config::new()
         .path(dir)
         .cache_capacity(CACHE)
-        .flush_every_ms(None)
+        .flush_every_ms(cleaning)
         .use_compression(false);
     let opener = thread::Builder::new()
         .name("store-open".to_owned())
@@ -761,7 +797,7 @@ fn open_guarded(dir: &Path) -> sled::Result<sled::Db> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::WhyRecord;
+    use super::super::{FactsRecord, WhyRecord};
     use super::*;
 
     fn open() -> (tempfile::TempDir, Index) {
@@ -801,6 +837,69 @@ mod tests {
             assert_eq!(index.outgoing_count_of(mailbox), expected);
         }
         assert!(index.shared.outgoing_of().is_empty());
+    }
+
+    #[test]
+    fn the_octets_that_live_are_counted() {
+        let (_dir, index) = open();
+        let counted = |index: &Index| {
+            let counts = index.get(&Totals::KEY).unwrap().unwrap();
+            let all = index.scan(vec![0], vec![u8::MAX]).map(Result::unwrap);
+            let all = all.filter(|(key, _)| key.as_ref() != Totals::KEY);
+            let octets: usize = all.map(|(key, value)| key.len() + value.len()).sum();
+            (Totals::decode(&counts).unwrap().live, Some(octets as u64))
+        };
+        let mut entry = QuarantineEntry {
+            id: Id::new(1),
+            mailbox: "taro@example.jp".to_owned(),
+            stage: "spam".to_owned(),
+            class: "spam".to_owned(),
+            entry: None,
+            origin: None,
+            sender: String::new(),
+            from: "one".to_owned(),
+            subject: String::new(),
+            size: 1,
+            received_at: 1,
+            expires_at: 2,
+            state: QuarantineState::Held,
+            release_to: None,
+            handoff: None,
+        };
+        let put = |entry: &QuarantineEntry| {
+            let mut batch = Batch::new();
+            batch.put_quarantine(entry);
+            index.commit_blocking(batch).unwrap();
+        };
+        put(&entry);
+        let once = counted(&index);
+        entry.state = QuarantineState::Releasing;
+        entry.from = "another".to_owned();
+        put(&entry);
+        entry.expires_at = 3;
+        put(&entry);
+        let id = entry.id;
+        let mut batch = Batch::new();
+        batch.put_decision(&why(id), &FactsRecord::new(id, 1));
+        index.commit_blocking(batch).unwrap();
+        let full = counted(&index);
+        let mut batch = Batch::new();
+        batch.put_why(&WhyRecord {
+            body: "longer".into(),
+            ..why(id)
+        });
+        batch.remove_key(batch::timed_key(
+            tag::EXPIRY,
+            3,
+            &batch::key(tag::QUARANTINE, id.as_str().as_bytes()),
+        ));
+        batch.remove_quarantine(id);
+        index.commit_blocking(batch).unwrap();
+        let rest = counted(&index);
+        for (known, there) in [once, full, rest] {
+            assert_eq!(known, there);
+        }
+        assert!(rest < full && once < full);
     }
 
     #[test]

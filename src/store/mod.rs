@@ -11,6 +11,7 @@
 
 mod batch;
 mod committer;
+mod compaction;
 mod doubt;
 mod draft;
 mod error;
@@ -25,6 +26,7 @@ mod id;
 mod index;
 mod mailfile;
 mod outbox;
+mod packed;
 mod prepared;
 mod quarantine;
 mod rebuild;
@@ -34,6 +36,7 @@ mod seen;
 mod suspects;
 mod sweep;
 mod told;
+mod write;
 
 pub use batch::Batch;
 pub(crate) use draft::Draft;

@@ -7,8 +7,8 @@ use super::{
 };
 use crate::failpoint::{Point, reach};
 
-/// Entries that a purge removes in one commit.
-const PURGE: usize = 1000;
+/// Entries that a purge removes in one commit: no more than other commits can wait for.
+const PURGE: usize = 100;
 
 impl QuarantineFilter {
     /// Whether an entry is among those asked for.

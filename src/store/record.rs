@@ -1,4 +1,4 @@
-//! The records of the index and how they lie in sled: version byte, checksum, JSON, at most 4 KiB.
+//! The records of the index: JSON of at most 4 KiB, which lies in sled as [`packed`] has it.
 //!
 //! Values over 8 KiB were lost or broke the database in power cuts (RELIABILITY F2), so a record
 //! that is too long has its free texts shortened; one that consists of addresses is refused.
@@ -10,12 +10,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Id, StoreError};
+use super::{Id, StoreError, packed};
 
 /// The most octets a value in sled may have.
 pub const MAX_VALUE: usize = 4096;
-/// Version octet of every value.
-const VERSION: u8 = 1;
 /// Version octet and checksum.
 const OVERHEAD: usize = 5;
 /// Free texts are not shortened below this; what is then still too long is refused.
@@ -360,16 +358,7 @@ pub(crate) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, StoreError> {
     if !fits(&json) {
         json = to_short_json(record.clone())?;
     }
-    Ok(seal(&json))
-}
-
-/// A record's JSON with version and checksum.
-pub(super) fn seal(json: &[u8]) -> Vec<u8> {
-    let mut value = Vec::with_capacity(json.len() + OVERHEAD);
-    value.push(VERSION);
-    value.extend_from_slice(&checksum(json));
-    value.extend_from_slice(json);
-    value
+    Ok(packed::seal(&json))
 }
 
 /// The record of such octets.
@@ -377,17 +366,9 @@ pub(super) fn seal(json: &[u8]) -> Vec<u8> {
 /// # Errors
 /// [`StoreError::Damaged`] for anything that [`encode`] did not make.
 pub(crate) fn decode<R: Record>(value: &[u8]) -> Result<R, StoreError> {
-    let damaged = |what: &str| StoreError::Damaged(format!("index record: {what}"));
-    let (head, json) = value
-        .split_at_checked(OVERHEAD)
-        .ok_or_else(|| damaged("cut off"))?;
-    if head.first() != Some(&VERSION) {
-        return Err(damaged("unknown version"));
-    }
-    if head[1..] != checksum(json) {
-        return Err(damaged("wrong checksum"));
-    }
-    serde_json::from_slice(json).map_err(|error| damaged(&error.to_string()))
+    let json = packed::open(value)?;
+    serde_json::from_slice(&json)
+        .map_err(|error| StoreError::Damaged(format!("index record: {error}")))
 }
 
 /// The first four octets of a BLAKE3 hash: enough to find damage, not meant against forgery.

@@ -42,7 +42,7 @@ impl Aim {
 fn killed_under_load_nothing_is_lost_and_nothing_repeated() {
     let points = Point::ALL
         .iter()
-        .filter(|point| **point != Point::SweepIndex);
+        .filter(|point| !is_reached_elsewhere(**point));
     let trials = usize::try_from(setting("SEKIMORI_CRASH_KILLS", 60)).unwrap();
     let mut rng = Rng(setting("SEKIMORI_CRASH_SEED", 1));
     let started = Instant::now();
@@ -69,6 +69,14 @@ fn killed_under_load_nothing_is_lost_and_nothing_repeated() {
     assert_eq!(all.faults(), 0, "{all:?}");
     assert!(all.missed <= all.trials / 20, "points were not reached");
     assert!(all.accepted > 0);
+}
+
+/// What has tests of its own: no load of mails comes to it.
+fn is_reached_elsewhere(point: Point) -> bool {
+    matches!(
+        point,
+        Point::SweepIndex | Point::IndexCopied | Point::IndexExchanged
+    )
 }
 
 fn replace_maildir_points(aims: &mut [Aim]) {
