@@ -10,6 +10,7 @@ mod client;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod hop;
+mod lf;
 pub mod loops;
 pub mod maildir;
 pub mod pool;

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::mem;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,8 +14,10 @@ use tokio::task::spawn_blocking;
 use super::budget::{Booking, Budget};
 use crate::mail::buffer;
 
-/// Octets of a mail that are kept in memory while more come.
-const IN_MEMORY: u64 = 256 * 1024;
+/// Octets of a mail that are kept in memory while more come, as long as there is room.
+const IN_MEMORY: u64 = 4 << 20;
+/// Octets that are written to a file at once, where there is room to wait for so many.
+const BLOCK: u64 = 256 * 1024;
 /// What the files leave free on their disk: no more than `MAIL` asks for, or a small disk that takes
 /// small mail would never take large mail.
 const RESERVE: u64 = 32 << 20;
@@ -48,14 +49,12 @@ impl Room {
 #[derive(Debug)]
 pub(super) struct Arrival {
     room: Room,
-    len: u64,
-    kept: Kept,
-}
-
-#[derive(Debug)]
-enum Kept {
-    Memory(Vec<u8>, Booking),
-    File(File),
+    /// Where its first octets are, once they are more than may stay in memory.
+    file: Option<File>,
+    /// How many they are.
+    written: u64,
+    /// For those that are in memory.
+    booking: Booking,
 }
 
 /// A whole mail with the memory that is booked for it.
@@ -74,13 +73,24 @@ impl Arrival {
     /// A mail of which nothing has come.
     pub(super) fn new(room: &Room) -> Self {
         Self {
+            booking: room.budget.arriving(),
             room: room.clone(),
-            len: 0,
-            kept: Kept::Memory(Vec::new(), room.budget.arriving()),
+            file: None,
+            written: 0,
         }
     }
 
-    /// Takes the next octets.
+    /// Whether this many octets, all that have come and were not [kept](Self::keep), may stay where
+    /// they are: they are booked then.
+    pub(super) fn may_stay(&mut self, octets: usize) -> bool {
+        let most = match self.file {
+            None => IN_MEMORY,
+            Some(_) => BLOCK - 1,
+        };
+        octets as u64 <= most && self.booking.extend(octets as u64)
+    }
+
+    /// Writes the next octets to the file.
     ///
     /// # Errors
     /// There is no room for a mail of this size, on the disk or ever.
@@ -88,27 +98,13 @@ impl Arrival {
         if octets.is_empty() {
             return Ok(());
         }
-        self.len += octets.len() as u64;
-        if !self.room.budget.fits(self.len) {
+        self.written += octets.len() as u64;
+        if !self.room.budget.fits(self.written) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        let nothing = Kept::Memory(Vec::new(), self.room.budget.arriving());
-        self.kept = match mem::replace(&mut self.kept, nothing) {
-            Kept::Memory(mut held, mut booking) => {
-                let stays = self.len <= IN_MEMORY && booking.extend(self.len);
-                if held.is_empty() {
-                    held = octets;
-                } else {
-                    held.extend_from_slice(&octets);
-                }
-                if stays {
-                    Kept::Memory(held, booking)
-                } else {
-                    Kept::File(self.write(None, held).await?)
-                }
-            }
-            Kept::File(file) => Kept::File(self.write(Some(file), octets).await?),
-        };
+        let file = self.file.take();
+        self.file = Some(self.write(file, octets).await?);
+        self.booking = self.room.budget.arriving();
         Ok(())
     }
 
@@ -117,23 +113,26 @@ impl Arrival {
     /// # Errors
     /// There is no room, or the file cannot be read.
     pub(super) async fn whole(mut self, rest: Vec<u8>) -> io::Result<Bytes> {
+        if self.file.is_none() && self.may_stay(rest.len()) {
+            return Ok(Bytes::from_owner(Whole {
+                octets: rest,
+                _booking: self.booking,
+            }));
+        }
         self.keep(rest).await?;
-        let whole = match self.kept {
-            Kept::Memory(octets, _booking) => Whole { octets, _booking },
-            Kept::File(file) => {
-                let booking = self.room.budget.whole(self.len, PATIENCE).await;
-                let _booking = booking.ok_or(io::ErrorKind::OutOfMemory)?;
-                let len = usize::try_from(self.len).map_err(io::Error::other)?;
-                let read = spawn_blocking(move || {
-                    let mut octets = buffer(len);
-                    octets.resize(len, 0);
-                    file.read_exact_at(&mut octets, 0).map(|()| octets)
-                });
-                let octets = read.await??;
-                Whole { octets, _booking }
-            }
+        let Some(file) = self.file else {
+            return Ok(Bytes::new());
         };
-        Ok(Bytes::from_owner(whole))
+        let booking = self.room.budget.whole(self.written, PATIENCE).await;
+        let _booking = booking.ok_or(io::ErrorKind::OutOfMemory)?;
+        let len = usize::try_from(self.written).map_err(io::Error::other)?;
+        let read = spawn_blocking(move || {
+            let mut octets = buffer(len);
+            octets.resize(len, 0);
+            file.read_exact_at(&mut octets, 0).map(|()| octets)
+        });
+        let octets = read.await??;
+        Ok(Bytes::from_owner(Whole { octets, _booking }))
     }
 
     async fn write(&self, file: Option<File>, octets: Vec<u8>) -> io::Result<File> {
@@ -162,26 +161,37 @@ mod tests {
 
     async fn arrive(room: &Room, pieces: &[&[u8]]) -> (bool, io::Result<Bytes>) {
         let mut arrival = Arrival::new(room);
+        let mut held = Vec::new();
         let (last, first) = pieces.split_last().unwrap();
         for piece in first {
-            if let Err(error) = arrival.keep(piece.to_vec()).await {
+            held.extend_from_slice(piece);
+            if !arrival.may_stay(held.len())
+                && let Err(error) = arrival.keep(std::mem::take(&mut held)).await
+            {
                 return (false, Err(error));
             }
         }
-        let in_file = matches!(arrival.kept, Kept::File(_));
-        (in_file, arrival.whole(last.to_vec()).await)
+        held.extend_from_slice(last);
+        let in_file = arrival.file.is_some();
+        (in_file, arrival.whole(held).await)
     }
 
     #[tokio::test]
     async fn a_mail_is_the_same_from_memory_and_from_a_file() {
         let folder = tempfile::tempdir().unwrap();
-        let large = vec![b'x'; 200 * 1024];
+        let some = vec![b'x'; 200 * 1024];
+        let large = vec![b'y'; 4 << 20];
         let rows: &[(u64, &[&[u8]], bool)] = &[
             (1 << 20, &[b""], false),
             (1 << 20, &[b"a", b"b", b""], false),
             (1 << 10, &[b"a", b"b"], true),
-            (8 << 20, &[&large, b"b"], false),
-            (8 << 20, &[&large, &large, b"c", b""], true),
+            (8 << 20, &[&some, b"b"], false),
+            (8 << 20, &[&some, &some, b"c", b""], false),
+            (1 << 20, &[&some, &some, b"c", b""], true),
+            (64 << 20, &[&large, b""], false),
+            (64 << 20, &[&large, b"a", b""], true),
+            (64 << 20, &[&large, b"a", &some, b"b", &some, b"c"], true),
+            (8 << 20, &[&large, &large], true),
         ];
         for (memory, pieces, spilled) in rows {
             let room = Room::new(*memory, folder.path().to_owned());
@@ -197,6 +207,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let room = Room::new(1024, folder.path().to_owned());
         let mut arrival = Arrival::new(&room);
+        assert!(!arrival.may_stay(1024));
         arrival.keep(vec![b'x'; 1024]).await.unwrap();
         let error = arrival.keep(vec![b'x']).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);

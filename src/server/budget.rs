@@ -1,9 +1,10 @@
 //! The memory of all mail in flight (`limits.memory`).
 //!
-//! One part is for mail that still comes in: room there is had at once or not at all, and who gets
-//! none keeps his octets in a file. The other part is for whole mails, which wait for it in the
-//! order of their ends. Nobody waits while he holds room, so there is no deadlock, and a client
-//! that trickles keeps nobody waiting.
+//! One part is for mail that comes in and stays in memory: room there is had at once or not at all,
+//! and who gets none keeps his octets in a file; a large mail leaves half of it to others. The other
+//! part is for what is read from files, which waits for it in the order of the mails' ends. Nobody
+//! waits while he holds room, so there is no deadlock, and a client that trickles keeps nobody
+//! waiting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 const UNIT: u64 = 1024;
-/// The part for mail that still comes in is an eighth, and at most this.
-const ARRIVING: u64 = 16 << 20;
+/// A mail that takes more units leaves half of the part for mail that comes in.
+const LARGE: u32 = 1024;
 /// As much of a mail may be header that is kept decoded and folded beside it
 /// (`limits.header_bytes`).
 const HEADER: u64 = 1 << 20;
@@ -29,7 +30,7 @@ pub(super) struct Budget {
 impl Budget {
     /// A budget of `octets`; whatever is left of a KiB does not count.
     pub(super) fn new(octets: u64) -> Self {
-        let arriving = (octets / 8).min(ARRIVING);
+        let arriving = octets / 2;
         Self {
             octets,
             arriving: Part::new(arriving),
@@ -79,9 +80,19 @@ impl Booking {
             .as_ref()
             .map_or(0, OwnedSemaphorePermit::num_permits);
         let held = u32::try_from(held).unwrap_or(u32::MAX);
-        let more = units(octets).saturating_sub(held);
+        let wanted = units(octets);
+        let more = wanted.saturating_sub(held);
         if more == 0 {
             return true;
+        }
+        let free = self.part.units.available_permits();
+        let left = if wanted > LARGE {
+            self.part.total / 2
+        } else {
+            0
+        };
+        if free < more.saturating_add(left) as usize {
+            return false;
         }
         let Ok(permit) = self.part.units.clone().try_acquire_many_owned(more) else {
             return false;
@@ -124,8 +135,8 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     #[test]
-    fn what_comes_in_has_an_eighth_and_no_wait() {
-        let budget = Budget::new(80 * KIB);
+    fn what_comes_in_has_a_half_and_no_wait() {
+        let budget = Budget::new(20 * KIB);
         let mut one = budget.arriving();
         let mut two = budget.arriving();
         assert!(one.extend(1));
@@ -134,7 +145,23 @@ mod tests {
         assert!(!two.extend(2 * KIB));
         drop(one);
         assert!(two.extend(3 * KIB));
-        assert!(!two.extend(80 * KIB), "more than there ever is");
+        assert!(!two.extend(20 * KIB), "more than there ever is");
+    }
+
+    #[test]
+    fn large_mail_leaves_half_to_others() {
+        let budget = Budget::new(32 * MIB);
+        let mut large: Vec<_> = (0..3).map(|_| budget.arriving()).collect();
+        let taken = large
+            .iter_mut()
+            .map(|one| one.extend(2 * MIB))
+            .collect::<Vec<_>>();
+        assert_eq!(taken, [true, true, false]);
+        let mut small: Vec<_> = (0..9).map(|_| budget.arriving()).collect();
+        let taken = small
+            .iter_mut()
+            .filter_map(|one| one.extend(256 * KIB).then_some(()));
+        assert_eq!(taken.count(), 9);
     }
 
     #[tokio::test]
