@@ -23,8 +23,8 @@ use rustix::io::Errno;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinHandle};
 
-use super::{Accepted, DeliverError, Delivery, Outcome, Recipient};
 use super::lf::LfWriter;
+use super::{Accepted, DeliverError, Delivery, Outcome, Recipient};
 use crate::failpoint::{Point, reach};
 use crate::mail::{Address, edit};
 use crate::smtp::Reply;
@@ -198,8 +198,9 @@ impl Folder {
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = rustix::fs::openat2(&self.tmp, tmp, flags, mode, confined())?;
         let mut file = File::from(fd);
-        let octets = delivery.content.size().saturating_add(CHUNK / 64);
-        let mut lf = LfWriter::new(io::BufWriter::with_capacity(octets.min(CHUNK), &mut file));
+        let octets = usize::try_from(delivery.content.size()).unwrap_or(CHUNK);
+        let room = octets.saturating_add(CHUNK / 64).min(CHUNK);
+        let mut lf = LfWriter::new(io::BufWriter::with_capacity(room, &mut file));
         lf.push(format!("Return-Path: <{}>\r\n", delivery.sender).as_bytes())?;
         lf.push(format!("Delivered-To: {}\r\n", recipient.address).as_bytes())?;
         lf.push(&delivery.content.head)?;
@@ -217,6 +218,9 @@ impl Folder {
             content.header_part(part).into_iter().try_for_each(&mut put)
         })?;
         put(body)?;
+        content
+            .message
+            .each(content.rest(), |piece| lf.push(piece))?;
         lf.finish()?;
         if self.fsync {
             file.sync_all()?;
@@ -389,7 +393,7 @@ mod tests {
 
     use super::*;
     use crate::deliver::Content;
-    use crate::mail::ReversePath;
+    use crate::mail::{ReversePath, octets};
 
     fn delivery(deadline: Duration) -> Delivery {
         let address = Address::parse("taro@example.jp").unwrap();
@@ -482,6 +486,38 @@ mod tests {
         assert_eq!(outcome.unwrap_err().reply.code, 451);
         let left = |name: &str| root.path().join(name).read_dir().unwrap().count();
         assert_eq!((left("tmp"), left("new")), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_mail_that_is_not_in_memory_is_written_the_same() {
+        let raws = [
+            "A: b\r\nReturn-Path: <x>\r\n\r\n.line\r\nand\r\n\r\nmore\r\n",
+            " lead\r\nA: b\r\n\r\nline\r\nwithout an end, long enough for two pieces",
+            "\r\n\r\nA: b\r\n\r\nline\r\n",
+        ];
+        for raw in raws {
+            let message = crate::mail::Message::parse(raw.as_bytes(), &Default::default());
+            let mut written = Vec::new();
+            for octets in [
+                raw.to_owned().into(),
+                octets::tests::stored(raw.as_bytes(), 0),
+            ] {
+                let root = tempfile::tempdir().unwrap();
+                let mut delivery = delivery(Duration::from_secs(60));
+                let head = b"Received: here\r\n".to_vec();
+                delivery.content = Content::new(head, octets, message.body_start);
+                assert_eq!(delivery.content.size(), 16 + raw.len() as u64 + stray(raw));
+                let outcome = maildir(root.path()).deliver(&delivery).await.remove(0);
+                written.push(std::fs::read_to_string(outcome.unwrap().place).unwrap());
+            }
+            assert_eq!(written[0], written[1]);
+            assert!(written[0].ends_with(&raw.replace("\r\n", "\n")[raw.len() / 2..]));
+        }
+    }
+
+    /// Octets of the field before a mail that begins with white space.
+    fn stray(raw: &str) -> u64 {
+        edit::divider([raw.as_bytes()]).len() as u64
     }
 
     proptest! {

@@ -133,7 +133,7 @@ fn write_file(
     entries: &[FileEntry],
     trace: &[u8],
 ) -> Result<(), StoreError> {
-    match store.write_mail(&mail_header(mail, entries.to_vec(), trace), &[&mail.raw]) {
+    match store.write_octets(&mail_header(mail, entries.to_vec(), trace), &mail.raw) {
         Err(StoreError::TooLarge(_)) if entries.len() > 1 => {
             let (some, others) = entries.split_at(entries.len() / 2);
             write_file(store, mail, some, trace)?;

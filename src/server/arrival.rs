@@ -12,12 +12,15 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::budget::{Booking, Budget};
-use crate::mail::buffer;
+use crate::mail::{Fetching, Octets, Stored, buffer};
 
 /// Octets of a mail that are kept in memory while more come, as long as there is room.
 const IN_MEMORY: u64 = 4 << 20;
 /// Octets that are written to a file at once, where there is room to wait for so many.
 const BLOCK: u64 = 256 * 1024;
+/// Octets of a mail in a file that are in memory too: nearly every header block is smaller. A mail
+/// with a larger one is read into memory as a whole.
+const BEGINNING: u64 = 256 * 1024;
 /// What the files leave free on their disk: no more than `MAIL` asks for, or a small disk that takes
 /// small mail would never take large mail.
 const RESERVE: u64 = 32 << 20;
@@ -57,7 +60,52 @@ pub(super) struct Arrival {
     booking: Booking,
 }
 
-/// A whole mail with the memory that is booked for it.
+/// A mail in its file, and what is booked for its beginning in memory.
+#[derive(Debug)]
+struct Spooled {
+    file: Arc<File>,
+    size: u64,
+    budget: Budget,
+    _booking: Booking,
+}
+
+impl Spooled {
+    async fn read(&self, at: u64, length: usize) -> io::Result<Vec<u8>> {
+        let file = self.file.clone();
+        let read = spawn_blocking(move || {
+            let mut octets = buffer(length);
+            octets.resize(length, 0);
+            file.read_exact_at(&mut octets, at).map(|()| octets)
+        });
+        read.await?
+    }
+}
+
+impl Stored for Spooled {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, at: u64, room: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(room, at)
+    }
+
+    fn fetch(&self, at: u64, length: usize) -> Fetching<'_> {
+        Box::pin(async move { self.read(at, length).await.map(Bytes::from) })
+    }
+
+    fn whole(&self) -> Fetching<'_> {
+        Box::pin(async {
+            let booking = self.budget.whole(self.size, PATIENCE).await;
+            let _booking = booking.ok_or(io::ErrorKind::OutOfMemory)?;
+            let length = usize::try_from(self.size).map_err(io::Error::other)?;
+            let octets = self.read(0, length).await?;
+            Ok(Bytes::from_owner(Whole { octets, _booking }))
+        })
+    }
+}
+
+/// Octets with the memory that is booked for them.
 struct Whole {
     octets: Vec<u8>,
     _booking: Booking,
@@ -108,31 +156,36 @@ impl Arrival {
         Ok(())
     }
 
-    /// The whole mail, `rest` being its end. Its memory stays booked until the last clone goes.
+    /// The whole mail, `rest` being its end: in memory, or in its file but for its beginning. What is
+    /// in memory stays booked until the last clone goes.
     ///
     /// # Errors
     /// There is no room, or the file cannot be read.
-    pub(super) async fn whole(mut self, rest: Vec<u8>) -> io::Result<Bytes> {
+    pub(super) async fn whole(mut self, rest: Vec<u8>) -> io::Result<Octets> {
         if self.file.is_none() && self.may_stay(rest.len()) {
-            return Ok(Bytes::from_owner(Whole {
+            return Ok(Octets::from(Bytes::from_owner(Whole {
                 octets: rest,
                 _booking: self.booking,
-            }));
+            })));
         }
         self.keep(rest).await?;
         let Some(file) = self.file else {
-            return Ok(Bytes::new());
+            return Ok(Octets::from(Bytes::new()));
         };
-        let booking = self.room.budget.whole(self.written, PATIENCE).await;
-        let _booking = booking.ok_or(io::ErrorKind::OutOfMemory)?;
-        let len = usize::try_from(self.written).map_err(io::Error::other)?;
-        let read = spawn_blocking(move || {
-            let mut octets = buffer(len);
-            octets.resize(len, 0);
-            file.read_exact_at(&mut octets, 0).map(|()| octets)
+        let beginning = self.written.min(BEGINNING);
+        let booking = self.room.budget.beginning(beginning, PATIENCE).await;
+        let spooled = Arc::new(Spooled {
+            file: Arc::new(file),
+            size: self.written,
+            budget: self.room.budget,
+            _booking: booking.ok_or(io::ErrorKind::OutOfMemory)?,
         });
-        let octets = read.await??;
-        Ok(Bytes::from_owner(Whole { octets, _booking }))
+        let length = usize::try_from(beginning).map_err(io::Error::other)?;
+        let head = spooled.read(0, length).await?;
+        match Octets::stored(head.into(), spooled.clone()) {
+            Some(octets) => Ok(octets),
+            None => spooled.whole().await.map(Octets::from),
+        }
     }
 
     async fn write(&self, file: Option<File>, octets: Vec<u8>) -> io::Result<File> {
@@ -159,7 +212,7 @@ impl Arrival {
 mod tests {
     use super::*;
 
-    async fn arrive(room: &Room, pieces: &[&[u8]]) -> (bool, io::Result<Bytes>) {
+    async fn arrive(room: &Room, pieces: &[&[u8]]) -> (bool, io::Result<Octets>) {
         let mut arrival = Arrival::new(room);
         let mut held = Vec::new();
         let (last, first) = pieces.split_last().unwrap();
@@ -196,7 +249,8 @@ mod tests {
         for (memory, pieces, spilled) in rows {
             let room = Room::new(*memory, folder.path().to_owned());
             let (in_file, raw) = arrive(&room, pieces).await;
-            assert_eq!(raw.unwrap(), pieces.concat());
+            let raw = raw.unwrap();
+            assert_eq!(raw.whole().await.unwrap(), pieces.concat());
             assert_eq!(in_file, *spilled, "{memory} octets of memory");
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         }

@@ -1,9 +1,10 @@
 //! The memory of all mail in flight (`limits.memory`).
 //!
 //! One part is for mail that comes in and stays in memory: room there is had at once or not at all,
-//! and who gets none keeps his octets in a file; a large mail leaves half of it to others. The other
-//! part is for what is read from files, which waits for it in the order of the mails' ends. Nobody
-//! waits while he holds room, so there is no deadlock, and a client that trickles keeps nobody
+//! and who gets none keeps his octets in a file; a large mail leaves half of it to others. The second
+//! part is for the beginnings of the mails in files, the third for those that must be in memory as a
+//! whole: they wait for it in the order of their ends. Who waits holds room in no later part, so
+//! there is no deadlock; and a client that trickles has room in the first only, and keeps nobody
 //! waiting.
 
 use std::sync::Arc;
@@ -24,17 +25,19 @@ const HEADER: u64 = 1 << 20;
 pub(super) struct Budget {
     octets: u64,
     arriving: Part,
+    beginnings: Part,
     whole: Part,
 }
 
 impl Budget {
     /// A budget of `octets`; whatever is left of a KiB does not count.
     pub(super) fn new(octets: u64) -> Self {
-        let arriving = octets / 2;
+        let (arriving, beginnings) = (octets / 2, octets / 8);
         Self {
             octets,
             arriving: Part::new(arriving),
-            whole: Part::new(octets - arriving),
+            beginnings: Part::new(beginnings),
+            whole: Part::new(octets - arriving - beginnings),
         }
     }
 
@@ -54,14 +57,12 @@ impl Budget {
     /// Room for a whole mail that [fits](Self::fits); the largest ones go alone. `None` where
     /// there was none within `patience`.
     pub(super) async fn whole(&self, octets: u64, patience: Duration) -> Option<Booking> {
-        let part = self.whole.clone();
-        let units = units(octets).min(part.total);
-        let acquired = part.units.clone().acquire_many_owned(units);
-        let permit = timeout(patience, acquired).await.ok()?.ok()?;
-        Some(Booking {
-            part,
-            permit: Some(permit),
-        })
+        self.whole.wait(octets, patience).await
+    }
+
+    /// The same for the first `octets` of a mail that lies in a file.
+    pub(super) async fn beginning(&self, octets: u64, patience: Duration) -> Option<Booking> {
+        self.beginnings.wait(octets, patience).await
     }
 }
 
@@ -118,6 +119,16 @@ impl Part {
             units: Arc::new(Semaphore::new(total as usize)),
             total,
         }
+    }
+
+    async fn wait(&self, octets: u64, patience: Duration) -> Option<Booking> {
+        let units = units(octets).min(self.total);
+        let acquired = self.units.clone().acquire_many_owned(units);
+        let permit = timeout(patience, acquired).await.ok()?.ok()?;
+        Some(Booking {
+            part: self.clone(),
+            permit: Some(permit),
+        })
     }
 }
 

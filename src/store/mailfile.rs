@@ -112,6 +112,9 @@ impl MailHeader {
     }
 }
 
+/// Takes the next octets of a body.
+pub(super) type Take<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
+
 /// The folder of mail files.
 #[derive(Debug)]
 pub(crate) struct Mails {
@@ -140,18 +143,22 @@ impl Mails {
     }
 
     /// See [`super::Store::write_mail`].
-    pub(crate) fn write(&self, header: &MailHeader, pieces: &[&[u8]]) -> Result<(), StoreError> {
+    pub(crate) fn write(
+        &self,
+        header: &MailHeader,
+        body_len: u64,
+        each: impl FnOnce(&mut Take<'_>) -> io::Result<()>,
+    ) -> Result<(), StoreError> {
         let Some(first) = header.entries.first() else {
             return Err(StoreError::Conflict(
                 "a mail file needs an entry".to_owned(),
             ));
         };
-        let body_len = pieces.iter().map(|piece| piece.len()).sum();
         let start = encode_start(header, body_len)?;
         let tmp = self.root.join("tmp").join(first.id().as_str());
         // A crash may have left one: a release is tried again under the same id.
         let _ = fs::remove_file(&tmp);
-        let written = write_synced(&tmp, &start, pieces)
+        let written = write_synced(&tmp, &start, each)
             .map_err(|error| StoreError::io(&tmp, error))
             .and_then(|()| {
                 reach(Point::MailFileSynced);
@@ -275,14 +282,14 @@ fn shards() -> impl Iterator<Item = &'static str> {
     (0..SHARDS.len()).map(|at| &SHARDS[at..=at])
 }
 
-fn encode_start(header: &MailHeader, body_len: usize) -> Result<Vec<u8>, StoreError> {
+fn encode_start(header: &MailHeader, body_len: u64) -> Result<Vec<u8>, StoreError> {
     let json =
         serde_json::to_vec(header).map_err(|error| StoreError::Damaged(error.to_string()))?;
     seal_start(&json, body_len)
 }
 
 /// What stands before the body, around a header's JSON.
-pub(super) fn seal_start(json: &[u8], body_len: usize) -> Result<Vec<u8>, StoreError> {
+pub(super) fn seal_start(json: &[u8], body_len: u64) -> Result<Vec<u8>, StoreError> {
     if json.len() > MAX_HEADER {
         return Err(StoreError::TooLarge(format!(
             "a mail file header of {} octets, {MAX_HEADER} are allowed",
@@ -290,7 +297,6 @@ pub(super) fn seal_start(json: &[u8], body_len: usize) -> Result<Vec<u8>, StoreE
         )));
     }
     let header_len = u32::try_from(json.len()).unwrap_or(u32::MAX);
-    let body_len = u64::try_from(body_len).unwrap_or(u64::MAX);
     let mut start = Vec::with_capacity(PREAMBLE + HASH + json.len());
     start.extend_from_slice(MAGIC);
     start.extend_from_slice(&VERSION.to_le_bytes());
@@ -375,7 +381,11 @@ fn header_hash(preamble: &[u8], json: &[u8]) -> blake3::Hash {
     hasher.finalize()
 }
 
-fn write_synced(path: &Path, start: &[u8], pieces: &[&[u8]]) -> io::Result<()> {
+fn write_synced(
+    path: &Path,
+    start: &[u8],
+    each: impl FnOnce(&mut Take<'_>) -> io::Result<()>,
+) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = options
         .write(true)
@@ -383,19 +393,17 @@ fn write_synced(path: &Path, start: &[u8], pieces: &[&[u8]]) -> io::Result<()> {
         .mode(0o600)
         .open(path)?;
     file.write_all(start)?;
-    for piece in pieces {
-        file.write_all(piece)?;
-    }
-    file.write_all(&trailer(pieces))?;
+    let mut hasher = blake3::Hasher::new();
+    each(&mut |piece| {
+        hasher.update(piece);
+        file.write_all(piece)
+    })?;
+    file.write_all(&trailer(&hasher))?;
     file.sync_all()
 }
 
-/// What stands behind the body.
-pub(super) fn trailer(pieces: &[&[u8]]) -> Vec<u8> {
-    let mut hasher = blake3::Hasher::new();
-    for piece in pieces {
-        hasher.update(piece);
-    }
+/// What stands behind the body that the hasher was given.
+pub(super) fn trailer(hasher: &blake3::Hasher) -> Vec<u8> {
     [hasher.finalize().as_bytes().as_slice(), END].concat()
 }
 

@@ -59,7 +59,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use index::{Index, Place};
-use mailfile::Mails;
+use mailfile::{Mails, Take};
+
+use crate::mail::Octets;
 
 /// Space that is given up when sled does not open on a full disk.
 const BALLAST: u64 = 16 << 20;
@@ -169,7 +171,19 @@ impl Store {
     /// [`StoreError::Conflict`] for a header without an entry.
     pub fn write_mail(&self, header: &MailHeader, pieces: &[&[u8]]) -> Result<(), StoreError> {
         self.0.prepared.note_all(header);
-        self.0.mails.write(header, pieces)
+        let size = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let each = |take: &mut Take<'_>| pieces.iter().try_for_each(|piece| take(piece));
+        self.0.mails.write(header, size, each)
+    }
+
+    /// [`Self::write_mail`] of octets that need not be in memory.
+    ///
+    /// # Errors
+    /// As there, and where they cannot be read.
+    pub fn write_octets(&self, header: &MailHeader, octets: &Octets) -> Result<(), StoreError> {
+        self.0.prepared.note_all(header);
+        let each = |take: &mut Take<'_>| octets.each(0, take);
+        self.0.mails.write(header, octets.size(), each)
     }
 
     /// The octets of a mail file, verified.
