@@ -5,17 +5,17 @@ mod decision;
 mod look;
 mod scanners;
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout_at;
 
 use crate::config::{Config, Directory, Lookup, Mailbox, ServerLimits};
 use crate::execute::{self, Executor, Mail, Task};
-use crate::mail::{Address, Bounds, Envelope, Message, ReversePath};
+use crate::mail::{Address, Bounds, Envelope, Message, Octets, ReversePath};
 use crate::policy::{Arrival, Plan, ScanReport, Screening, Stage};
 use crate::server::Handoff;
 use crate::smtp::{Answer, Reply};
@@ -54,10 +54,13 @@ impl Agent {
     }
 
     /// The first look at a mail; a hand-off that is under way already is waited for in between.
-    async fn look(&self, looker: Looker, envelope: Envelope, raw: Bytes) -> Result<Looked, Reply> {
+    async fn look(&self, looker: Looker, envelope: Envelope, raw: Octets) -> Result<Looked, Reply> {
         let (late, at_once) = (looker.late(), looker.clone());
         let looked = off_the_reactor(move || at_once.look(envelope, raw)).await;
-        let opened = match looked.ok_or_else(broken)? {
+        let opened = match looked
+            .ok_or_else(broken)?
+            .map_err(|error| unreadable(&error))?
+        {
             Ok(looked) => return Ok(looked),
             Err(opened) => opened,
         };
@@ -141,7 +144,7 @@ impl Handoff for Agent {
         Ok(())
     }
 
-    async fn message(&self, envelope: Envelope, raw: Bytes) -> Vec<Answer> {
+    async fn message(&self, envelope: Envelope, raw: Octets) -> Vec<Answer> {
         let active = self.active.load_full();
         let recipients = envelope.recipients.len();
         let refuse_all = |reply: Reply| vec![Answer::Refused(reply); recipients];
@@ -197,6 +200,11 @@ fn put(answers: &mut [Option<Answer>], place: usize, answer: Answer) {
 
 fn broken() -> Reply {
     Reply::new(451, 3, 0, "internal error")
+}
+
+fn unreadable(error: &io::Error) -> Reply {
+    tracing::error!(%error, "a mail cannot be read from its file");
+    broken()
 }
 
 fn now() -> i64 {

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 /// Files of one turn; each has some descriptors open until it ends.
 const TURN: usize = 32;
 /// Octets of a file that gets a thread of its own, that no small one waits for it.
-const LARGE: usize = 1 << 20;
+const LARGE: u64 = 1 << 20;
 /// Threads at work at once.
 const THREADS: usize = 32;
 /// After this a file that waits gets another thread: the one at work may hang.
@@ -83,7 +83,7 @@ impl std::fmt::Debug for Turns {
 
 impl Turns {
     /// Puts a file of about so many octets behind those that wait. Within a tokio runtime.
-    pub(crate) fn wait(&self, file: Box<dyn NewFile>, octets: usize) {
+    pub(crate) fn wait(&self, file: Box<dyn NewFile>, octets: u64) {
         let mut queue = self.0.queue();
         let alone = octets > LARGE || !self.0.sharing.load(Ordering::Relaxed);
         if queue.threads == 0 || alone && queue.threads < THREADS {

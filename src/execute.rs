@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
@@ -27,7 +26,7 @@ pub use scanned::{Asked, Scanned};
 use crate::config::{Config, Mailbox};
 use crate::deliver::{Accepted, Content, Delivery, Outcome, Recipient};
 use crate::failpoint::{Point, reach};
-use crate::mail::{Address, Envelope, Message, edit};
+use crate::mail::{Address, Envelope, Message, Octets, edit};
 use crate::policy::{Arrival, AuthReport, Plan, Verdict};
 use crate::relay::Hops;
 use crate::smtp::Reply;
@@ -48,7 +47,7 @@ pub struct Mail {
     /// Its facts.
     pub message: Message,
     /// Its octets, CRLF line ends.
-    pub raw: Bytes,
+    pub raw: Octets,
     /// Unix milliseconds.
     pub received_at: i64,
     /// What sender authentication found.
@@ -215,7 +214,7 @@ impl Executor {
             let mut content = Content::new(head, mail.raw.clone(), mail.message.body_start);
             if !mark.is_empty() {
                 let _reading = self.store.reading(&mail.digest, mail.received_at);
-                content.edit = Some(edit::mark_subject(&mail.raw, &mail.message, mark));
+                content.edit = Some(edit::mark_subject(mail.raw.head(), &mail.message, mark));
             }
             let chosen: Vec<&Task> = indexes
                 .iter()

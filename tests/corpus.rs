@@ -10,10 +10,15 @@
     reason = "a test fails by panicking"
 )]
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
 
-use sekimori::mail::{Bounds, FromField, Message, Piece, SubjectField, cleaned, parts};
+use bytes::Bytes;
+use sekimori::mail::{
+    Bounds, Fetching, FromField, Message, Octets, Piece, Stored, SubjectField, cleaned, parts,
+};
+use sekimori::store::MailDigest;
 use serde_json::Value;
 
 /// Facts that come out differently on purpose: the mail, the fact, the reason.
@@ -48,6 +53,69 @@ fn every_strict_fact_comes_out_the_same() {
     if corpus.whole {
         assert_eq!(met.len(), EXCEPTIONS.len(), "exceptions that name no line");
     }
+}
+
+/// What is not in memory; read in pieces of its own size.
+#[derive(Debug)]
+struct Elsewhere(Vec<u8>);
+
+impl Stored for Elsewhere {
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&self, at: u64, room: &mut [u8]) -> io::Result<()> {
+        let at = usize::try_from(at).unwrap();
+        room.copy_from_slice(&self.0[at..at + room.len()]);
+        Ok(())
+    }
+
+    fn fetch(&self, at: u64, length: usize) -> Fetching<'_> {
+        let mut room = vec![0; length];
+        let read = self.read_at(at, &mut room);
+        Box::pin(std::future::ready(read.map(|()| room.into())))
+    }
+
+    fn whole(&self) -> Fetching<'_> {
+        self.fetch(0, self.0.len())
+    }
+}
+
+/// No CR or LF stands alone, as in all that comes over SMTP.
+fn is_of_the_wire(raw: &[u8]) -> bool {
+    let ends = memchr::memmem::find_iter(raw, b"\r\n").count();
+    memchr::memchr2_iter(b'\r', b'\n', raw).count() == 2 * ends
+}
+
+/// Wherever the header block ends, the rest may lie elsewhere.
+#[test]
+fn a_mail_that_is_not_in_memory_reads_the_same() {
+    let corpus = Corpus::open();
+    let mut stored = 0;
+    for line in &corpus.lines {
+        let raw = corpus.raw(line);
+        let parsed = Message::parse(&raw, &Bounds::default());
+        let all: Arc<dyn Stored> = Arc::new(Elsewhere(raw.clone()));
+        for more in [1, 2, 3, 100, 1001] {
+            let head = raw.get(..parsed.body_start + more).unwrap_or(&raw);
+            let Some(octets) = Octets::stored(Bytes::copy_from_slice(head), all.clone()) else {
+                continue;
+            };
+            stored += 1;
+            let read = Message::read(&octets, &Bounds::default()).unwrap();
+            assert_eq!(
+                format!("{read:?}"),
+                format!("{parsed:?}"),
+                "{}",
+                line["path"]
+            );
+            if is_of_the_wire(&raw) {
+                let digest = MailDigest::read(&octets).unwrap();
+                assert_eq!(digest, MailDigest::of(&raw), "{}", line["path"]);
+            }
+        }
+    }
+    assert!(stored > corpus.lines.len(), "only {stored} mails");
 }
 
 #[test]

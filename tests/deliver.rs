@@ -58,7 +58,7 @@ fn delivery(recipients: &[&str]) -> Delivery {
 
 fn content(header: &str, body: &str) -> Content {
     let message = [header, body].concat().into_bytes();
-    Content::new(b"Received: here\r\n".to_vec(), message.into(), header.len())
+    Content::new(b"Received: here\r\n".to_vec(), message, header.len())
 }
 
 /// What a scripted server does next.
@@ -792,7 +792,7 @@ async fn a_maildir_gets_the_mark_and_one_return_path() {
             ""
         };
         delivery.content = content(header, body);
-        let raw = delivery.content.message.clone();
+        let raw = delivery.content.message.head().clone();
         let message = Message::parse(&raw, &Bounds::default());
         delivery.content.edit = Some(edit::mark_subject(&raw, &message, "[spam]"));
         let outcomes = maildir(root.path()).deliver(&delivery).await;

@@ -127,7 +127,7 @@ fn reports(cure: Option<Cure>, count: usize) -> Vec<Vec<u8>> {
                 },
             },
             message: Message::parse(RAW.as_bytes(), &Bounds::default()),
-            raw: Bytes::from_static(RAW.as_bytes()),
+            raw: Bytes::from_static(RAW.as_bytes()).into(),
             received_at: NOW,
             auth: AuthReport::default(),
             deadline: Instant::now() + Duration::from_secs(60),

@@ -17,8 +17,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use sekimori::mail::{Address, Envelope, Protocol, ReversePath};
+use sekimori::mail::{Address, Envelope, Octets, Protocol, ReversePath};
 use sekimori::server::{Handoff, ListenerSettings, Server, Timeouts};
 use sekimori::smtp::{
     Answer, BareNewline, Limits, ListenAddress, Reply, ReplyParser, ServerReply, wire_data,
@@ -56,7 +55,7 @@ impl Handoff for Recorder {
         }
     }
 
-    async fn message(&self, envelope: Envelope, raw: Bytes) -> Vec<Answer> {
+    async fn message(&self, envelope: Envelope, raw: Octets) -> Vec<Answer> {
         let mut answers = Vec::new();
         for address in &envelope.recipients {
             answers.push(match address.local() {
@@ -73,7 +72,8 @@ impl Handoff for Recorder {
             });
         }
         // A clone of `raw` would keep its memory booked.
-        self.taken.lock().unwrap().push((envelope, raw.to_vec()));
+        let raw = raw.whole().await.unwrap().to_vec();
+        self.taken.lock().unwrap().push((envelope, raw));
         answers
     }
 }

@@ -111,9 +111,9 @@ fn converse(options: u8, pieces: &[&[u8]], keep: Keep) -> Said {
             && let Some(octets) = session.take_data()
         {
             kept.extend(octets);
-            assert_eq!(session.memory(), 0);
+            assert_eq!(session.held_data().unwrap_or_default(), 0);
         }
-        assert!(session.memory() <= 2 * LIMITS.message_size as usize);
+        assert!(session.held_data().unwrap_or_default() <= LIMITS.message_size as usize);
         output.extend(session.take_output());
     }
     check_replies(&output, taken, events.last() == Some(&Event::Close));

@@ -64,7 +64,7 @@ pub(super) fn first(
     if scanners.must_ask(wanted) {
         return First::Screened(screened, wanted);
     }
-    let readable = (!mail.unread).then_some(mail.raw.as_ref());
+    let readable = (!mail.unread).then_some(mail.raw.head().as_ref());
     let scanned = scanners.upstream(readable, mail.envelope.client.trusted);
     First::Decided(decide_all(mail, shares, screened, &Arc::new(scanned)))
 }

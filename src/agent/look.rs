@@ -2,17 +2,16 @@
 //! answered, and the decision of all others as far as it needs no scanner. All of it may block.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use bytes::Bytes;
 
 use super::decision::{First, first};
 use super::{Active, bounds, known, now};
 use crate::config::{Config, Directory, Mailbox};
 use crate::execute::{self, Mail};
 use crate::failpoint::strike;
-use crate::mail::{Address, Envelope, Message};
+use crate::mail::{Address, Envelope, Message, Octets};
 use crate::policy::{AuthReport, Stage, Verdict};
 use crate::smtp::{Answer, Reply};
 use crate::store::{HandoffKey, InflightGuard, MailDigest, Store};
@@ -64,9 +63,16 @@ impl Looker {
         self.began + self.active.config.server.timeouts.final_reply
     }
 
-    /// As far as one gets without waiting: `Err` where an identical hand-off is under way.
-    pub(super) fn look(&self, envelope: Envelope, raw: Bytes) -> Result<Looked, Opened> {
-        let read = read(&self.store, &self.active.config, raw);
+    /// As far as one gets without waiting: inner `Err` where an identical hand-off is under way.
+    ///
+    /// # Errors
+    /// The mail cannot be read.
+    pub(super) fn look(
+        &self,
+        envelope: Envelope,
+        raw: Octets,
+    ) -> io::Result<Result<Looked, Opened>> {
+        let read = read(&self.store, &self.active.config, raw)?;
         let (shares, routes) = shares(&self.active.directory, &envelope, &read.digest);
         let opened = Opened {
             envelope,
@@ -75,8 +81,8 @@ impl Looker {
             routes,
         };
         match self.store.try_begin_all(&opened.keys()) {
-            Some(under_way) => Ok(self.look_on(opened, under_way)),
-            None => Err(opened),
+            Some(under_way) => Ok(Ok(self.look_on(opened, under_way))),
+            None => Ok(Err(opened)),
         }
     }
 
@@ -144,32 +150,32 @@ impl Opened {
 struct Read {
     message: Message,
     digest: MailDigest,
-    raw: Bytes,
+    raw: Octets,
     unread: bool,
 }
 
 /// Reads a mail, marked as being read. One that crashed us too often is left unread; its digest is
 /// taken by code without recursion or allocation of its making.
-fn read(store: &Store, config: &Config, raw: Bytes) -> Read {
-    let (digest, now) = (MailDigest::of(&raw), now());
+fn read(store: &Store, config: &Config, raw: Octets) -> io::Result<Read> {
+    let (digest, now) = (MailDigest::read(&raw)?, now());
     let unread = store.is_poison(&digest, now);
     let message = if unread {
         tracing::error!(
-            size = raw.len(),
+            size = raw.size(),
             "this mail crashed us before: it is delivered unread"
         );
-        Message::unread(&raw)
+        Message::unread(raw.size())
     } else {
         let _reading = store.reading(&digest, now);
-        strike(&raw);
-        Message::parse(&raw, &bounds(&config.server.limits))
+        strike(raw.head());
+        Message::read(&raw, &bounds(&config.server.limits))?
     };
-    Read {
+    Ok(Read {
         message,
         digest,
         raw,
         unread,
-    }
+    })
 }
 
 /// Each mailbox among the recipients once, in order of first appearance, and for each recipient the

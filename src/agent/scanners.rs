@@ -5,13 +5,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tokio::time::timeout_at;
 
 use crate::config::{self, Engine};
 use crate::execute::{Asked, Scanned};
-use crate::mail::{Bounds, Envelope, Message, edit};
+use crate::mail::{Bounds, Envelope, Message, Octets, edit};
 use crate::policy::{ScanReport, Score, Screening, SpamScan, VirusScan};
 use crate::scan::{
-    self, Clamd, Controller, Rspamd, ScanError, SpamFinding, Spamd, State, Upstream, VirusFinding,
+    self, Clamd, Controller, Cure, Remains, Rspamd, ScanError, SpamFinding, Spamd, State, Upstream,
+    VirusFinding,
 };
 
 /// clamd looks 17 levels deep (`MaxRecursion`) and calls clean what is deeper. Archives nest too, so
@@ -50,7 +52,7 @@ pub struct Question<'a> {
     /// Its facts.
     pub message: &'a Message,
     /// Its octets.
-    pub raw: &'a Bytes,
+    pub raw: &'a Octets,
     /// Within which its parts are looked at; `None` = nobody looks into it.
     pub bounds: Option<&'a Bounds>,
     /// Our own name (`server.hostname`).
@@ -185,7 +187,7 @@ impl Scanners {
             timeout: self.settings.spam.timeout,
         };
         let deadline = Instant::now() + settings.timeout;
-        let pieces = [raw.clone()];
+        let pieces = [raw.clone().into()];
         let mail = scan::Mail::of(&pieces);
         let taught = match &self.settings.spam.engine {
             Engine::Rspamd(_) => {
@@ -201,7 +203,7 @@ impl Scanners {
     /// Asks both at the same time, until `deadline` at most.
     pub async fn ask(&self, mail: &Question<'_>, wanted: Wanted, deadline: Instant) -> Scanned {
         let trusted = mail.envelope.client.trusted;
-        let readable = mail.bounds.map(|_| mail.raw.as_ref());
+        let readable = mail.bounds.map(|_| mail.raw.head().as_ref());
         let mut scanned = self.upstream(readable, trusted);
         let virus = async {
             match self.virus.as_ref().filter(|_| wanted.virus) {
@@ -242,7 +244,13 @@ impl Scanners {
             (&scanned.report.virus, &self.virus, mail.bounds)
         {
             let scan = |pieces| scan_pieces(clamd, pieces, deadline);
-            scanned.cure = Some(scan::cure(mail.raw, &trace(mail), bounds, scan).await);
+            scanned.cure = Some(match in_memory(mail, deadline).await {
+                Some(raw) => scan::cure(&raw, &trace(mail), bounds, scan).await,
+                None => Cure {
+                    parts: Vec::new(),
+                    remains: Remains::Nothing,
+                },
+            });
         }
         scanned
     }
@@ -280,11 +288,12 @@ async fn virus_scan(
     mail: &Question<'_>,
     deadline: Instant,
 ) -> Result<VirusFinding, ScanError> {
-    let whole = [trace(mail), divider(mail), mail.raw.clone()];
+    let whole = [trace(mail).into(), divider(mail).into(), mail.raw.clone()];
     let mut found = clamd.scan(&scan::Mail::of(&whole), deadline).await?;
     if let (None, Some(bounds), true) = (&found.virus, mail.bounds, mail.message.depth > DEEP) {
         let scan = |pieces| scan_pieces(clamd, pieces, deadline);
-        found.virus = scan::in_parts(mail.raw, &trace(mail), bounds, scan).await?;
+        let raw = in_memory(mail, deadline).await.ok_or(ScanError::Ours)?;
+        found.virus = scan::in_parts(&raw, &trace(mail), bounds, scan).await?;
     }
     Ok(found)
 }
@@ -294,8 +303,17 @@ async fn scan_pieces(
     pieces: Vec<Bytes>,
     deadline: Instant,
 ) -> Result<Option<String>, ScanError> {
+    let pieces: Vec<Octets> = pieces.into_iter().map(Octets::from).collect();
     let found = clamd.scan(&scan::Mail::of(&pieces), deadline).await?;
     Ok(found.virus)
+}
+
+/// The whole mail, to be taken apart.
+async fn in_memory(mail: &Question<'_>, deadline: Instant) -> Option<Bytes> {
+    let whole = timeout_at(deadline.into(), mail.raw.whole()).await;
+    let whole = whole.unwrap_or_else(|late| Err(late.into()));
+    let failed = |error: &_| tracing::warn!(id = mail.name, %error, "a mail was not taken apart");
+    whole.inspect_err(failed).ok()
 }
 
 fn too_large(mail: &Question<'_>, scanner: &config::Scanner) -> bool {
@@ -308,7 +326,7 @@ fn trace(mail: &Question<'_>) -> Bytes {
 }
 
 fn divider(mail: &Question<'_>) -> Bytes {
-    Bytes::from_static(edit::divider([mail.raw.as_ref()]))
+    Bytes::from_static(edit::divider([mail.raw.head().as_ref()]))
 }
 
 fn asked<T>(scanner: &'static str, mail: &Question<'_>, answer: Result<T, ScanError>) -> Asked<T> {

@@ -90,7 +90,7 @@ impl DryRun {
         let question = Question {
             envelope: &envelope,
             message: trial.message,
-            raw,
+            raw: &raw.clone().into(),
             bounds: Some(&agent::bounds(&self.config.server.limits)),
             hostname: &self.config.server.hostname,
             name: "explain",

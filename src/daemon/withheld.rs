@@ -58,7 +58,7 @@ impl Shared {
             // Only trusted clients hand mail over, so that the field of a scanner before us counts.
             envelope: &Envelope::local(ReversePath::Null, owner, true),
             message: &message,
-            raw: &raw,
+            raw: &raw.into(),
             bounds: Some(&agent::bounds(&config.server.limits)),
             hostname: &config.server.hostname,
             name: &id.to_string(),

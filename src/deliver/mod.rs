@@ -10,6 +10,7 @@ mod client;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod hop;
+mod lf;
 pub mod loops;
 pub mod maildir;
 pub mod pool;
@@ -21,10 +22,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use crate::mail::edit::{self, Splice};
-use crate::mail::{Address, ReversePath};
+use crate::mail::{Address, Octets, ReversePath};
 use crate::smtp::Reply;
 
 pub use hop::{Auth, Endpoint, HopSettings, Mechanism, Protocol, Tls};
@@ -40,18 +39,18 @@ pub struct Content {
     /// An edit of `message[..body_start]` (the subject mark); `None` = as received.
     pub edit: Option<Splice>,
     /// The message as received.
-    pub message: Bytes,
+    pub message: Octets,
     /// [`Message::body_start`](crate::mail::Message::body_start).
     pub body_start: usize,
 }
 
 impl Content {
     /// The message as it is, behind `head`.
-    pub fn new(head: Vec<u8>, message: Bytes, body_start: usize) -> Self {
+    pub fn new(head: Vec<u8>, message: impl Into<Octets>, body_start: usize) -> Self {
         Self {
             head,
             edit: None,
-            message,
+            message: message.into(),
             body_start,
         }
     }
@@ -77,14 +76,9 @@ impl Content {
         }
     }
 
-    /// The octets behind the header block.
-    pub fn body(&self) -> &[u8] {
-        self.split().1
-    }
-
-    /// All of it, in order.
+    /// All of it in order, up to where [`Self::rest`] begins.
     pub fn pieces(&self) -> [&[u8]; 6] {
-        let ([before, edited, after], body) = (self.header(), self.body());
+        let ([before, edited, after], body) = (self.header(), self.split().1);
         let divider = match self.head.is_empty() {
             true => b"",
             false => edit::divider([before, edited, after, body]),
@@ -93,13 +87,20 @@ impl Content {
     }
 
     /// Octets of all of it (the `SIZE` of RFC 1870: CRLF counted, stuffed dots not).
-    pub fn size(&self) -> usize {
-        self.pieces().iter().map(|piece| piece.len()).sum()
+    pub fn size(&self) -> u64 {
+        let in_memory: usize = self.pieces().iter().map(|piece| piece.len()).sum();
+        in_memory as u64 + self.message.size().saturating_sub(self.rest())
     }
 
+    /// Where those octets of the message begin that are not in memory.
+    fn rest(&self) -> u64 {
+        self.message.head().len() as u64
+    }
+
+    /// The header block, and what is in memory of the body: its first octet always.
     fn split(&self) -> (&[u8], &[u8]) {
-        self.message
-            .split_at(self.body_start.min(self.message.len()))
+        let head = self.message.head();
+        head.split_at(self.body_start.min(head.len()))
     }
 }
 

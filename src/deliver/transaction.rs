@@ -8,6 +8,7 @@
 //! local part beyond ASCII) is refused with `5.6.7` where the next hop lacks it.
 
 use std::fmt::Write as _;
+use std::io;
 
 use super::client::{Connection, LAST_WORDS, Patience, Waiting, out_of_step};
 use super::hop::Protocol;
@@ -49,7 +50,9 @@ impl Connection {
         patience: Patience,
         outcomes: &mut [Option<Outcome>],
     ) -> Result<(), DeliverError> {
-        let (mail, recipients) = match self.commands(delivery, outcomes) {
+        let is_8bit = self.offers.eight_bit
+            && (delivery.eight_bit || !is_ascii_body(&delivery.content).await?);
+        let (mail, recipients) = match self.commands(delivery, is_8bit, outcomes) {
             Ok(commands) => commands,
             Err(error) => {
                 settle(outcomes, &Err(error));
@@ -92,6 +95,7 @@ impl Connection {
     fn commands(
         &self,
         delivery: &Delivery,
+        is_8bit: bool,
         outcomes: &mut [Option<Outcome>],
     ) -> Result<(String, Vec<(usize, String)>), DeliverError> {
         let content = &delivery.content;
@@ -116,9 +120,7 @@ impl Connection {
         if self.offers.size {
             let _ = write!(mail, " SIZE={}", content.size());
         }
-        if self.offers.eight_bit
-            && (delivery.eight_bit || header_utf8 || !content.body().is_ascii())
-        {
+        if self.offers.eight_bit && (is_8bit || header_utf8) {
             mail.push_str(" BODY=8BITMIME");
         }
         if self.offers.smtputf8 && (needs_utf8 || delivery.smtputf8) {
@@ -228,21 +230,43 @@ impl Connection {
         let mut writer = Writer::new();
         let mut wire = Vec::with_capacity(CHUNK + CHUNK / 8);
         for piece in content.pieces() {
-            for chunk in piece.chunks(CHUNK / 2) {
-                writer.push(chunk, &mut wire).map_err(stray)?;
-                if wire.len() >= CHUNK / 2 {
-                    if let Err(error) = self.write("the data", &wire, patience).await {
-                        return Err(self.last_words().await.unwrap_or(error));
-                    }
-                    wire.clear();
-                }
-            }
+            self.piece(piece, &mut writer, &mut wire, patience).await?;
+        }
+        let mut at = content.rest();
+        while at < content.message.size() {
+            let piece = content
+                .message
+                .fetch(at)
+                .await
+                .map_err(|error| unreadable(&error))?;
+            self.piece(&piece, &mut writer, &mut wire, patience).await?;
+            at = at.saturating_add(piece.len() as u64);
         }
         writer.finish(&mut wire).map_err(stray)?;
         match self.write("the end of the data", &wire, patience).await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.last_words().await.unwrap_or(ambiguous(error))),
         }
+    }
+
+    /// Sends some of the message, but for a remainder that is left in `wire`.
+    async fn piece(
+        &mut self,
+        piece: &[u8],
+        writer: &mut Writer,
+        wire: &mut Vec<u8>,
+        patience: Patience,
+    ) -> Result<(), DeliverError> {
+        for chunk in piece.chunks(CHUNK / 2) {
+            writer.push(chunk, wire).map_err(stray)?;
+            if wire.len() >= CHUNK / 2 {
+                if let Err(error) = self.write("the data", wire, patience).await {
+                    return Err(self.last_words().await.unwrap_or(error));
+                }
+                wire.clear();
+            }
+        }
+        Ok(())
     }
 
     /// A next hop that hangs up in the middle of the data has often said why.
@@ -295,6 +319,27 @@ impl Connection {
             repeated: false,
         })
     }
+}
+
+/// The mail was in a file that cannot be read.
+fn unreadable(error: &io::Error) -> DeliverError {
+    let reply = Reply::new(451, 3, 0, "the mail cannot be read now");
+    DeliverError::new(reply, format!("reading the mail: {error}"))
+}
+
+async fn is_ascii_body(content: &Content) -> Result<bool, DeliverError> {
+    let mut at = content.rest();
+    let mut is_ascii = content.split().1.is_ascii();
+    while is_ascii && at < content.message.size() {
+        let piece = content
+            .message
+            .fetch(at)
+            .await
+            .map_err(|error| unreadable(&error))?;
+        is_ascii = piece.is_ascii();
+        at = at.saturating_add(piece.len() as u64);
+    }
+    Ok(is_ascii)
 }
 
 fn fill(outcomes: &mut [Option<Outcome>], index: usize, outcome: Outcome) {
@@ -373,6 +418,49 @@ mod tests {
             eight_bit: false,
             deadline: None,
             under_way: None,
+        }
+    }
+
+    /// What a next hop gets after its `354`.
+    async fn sent(content: Content) -> String {
+        let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
+        theirs
+            .write_all(b"250 ok\r\n250 ok\r\n354 go\r\n250 ok\r\n")
+            .await
+            .unwrap();
+        theirs.shutdown().await.unwrap();
+        let mut connection = Connection::over(Box::new(ours), hop(Protocol::Lmtp));
+        connection.offers.eight_bit = true;
+        let patience = Patience {
+            step: Duration::from_secs(5),
+            until: None,
+        };
+        let delivery = Delivery {
+            content,
+            ..delivery(1)
+        };
+        connection.transact(&delivery, patience).await[0]
+            .as_ref()
+            .unwrap();
+        drop(connection);
+        let mut said = String::new();
+        theirs.read_to_string(&mut said).await.unwrap();
+        said
+    }
+
+    #[tokio::test]
+    async fn a_mail_that_is_not_in_memory_is_sent_the_same() {
+        for raw in [
+            "A: b\r\n\r\n.line\r\n..\r\n.\r\nmore than one piece of it\r\n",
+            "A: b\r\n\r\nline\r\nsome more text without an end and with é",
+        ] {
+            let octets = crate::mail::octets::tests::stored(raw.as_bytes(), 0);
+            assert!(octets.head().len() < raw.len());
+            let head = b"Received: here\r\n".to_vec();
+            let elsewhere = sent(Content::new(head.clone(), octets, 8)).await;
+            let in_memory = sent(Content::new(head, raw.to_owned(), 8)).await;
+            assert_eq!(elsewhere, in_memory);
+            assert_eq!(elsewhere.contains("BODY=8BITMIME"), !raw.is_ascii());
         }
     }
 

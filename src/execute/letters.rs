@@ -61,7 +61,8 @@ pub(super) fn virus_report(
     held: Option<&QuarantineEntry>,
 ) -> Vec<Bytes> {
     let draft = Draft::new(&mail.config, &task.mailbox, id, mail.received_at);
-    let header = mail.raw.get(..mail.message.body_start).unwrap_or(&mail.raw);
+    let head = mail.raw.head();
+    let header = head.get(..mail.message.body_start).unwrap_or(head);
     let original = original(task, mail);
     let held = held.map(|held| held_entry(held, &task.mailbox.timezone, false));
     let kept = held.as_ref().map(|held| Kept {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::replies::Replies;
 use super::{Effects, Executor, Mail, Task, mail_header, store_reply};
+use crate::mail::Octets;
 use crate::smtp::Reply;
 use crate::store::{Draft, FileEntry, Store, StoreError, blocking};
 
@@ -208,7 +209,10 @@ fn letters(
         .map_or(&[] as &[_], |effects| &effects.letters);
     for letter in letters {
         let header = mail_header(mail, vec![letter.entry()], &[]);
-        let draft = store.draft(&header, letter.pieces.clone())?;
+        let draft = store.draft(
+            &header,
+            letter.pieces.iter().cloned().map(Octets::from).collect(),
+        )?;
         let of = Of::Letter(place);
         files.push(NewFile { draft, of });
     }

@@ -11,7 +11,7 @@ use super::{Bounds, Exceeded, address, mailbox, words};
 
 const MIME_PREFIX: &[u8] = b"Content-";
 /// `Content-` fields that are read of a part.
-const MAX_MIME_FIELDS: usize = 100;
+pub(super) const MAX_MIME_FIELDS: usize = 100;
 /// Octets of one MIME field that are read: mail-parser's time grows with the square of the number
 /// of parameters.
 pub(super) const MAX_MIME_FIELD: usize = 4096;
@@ -34,6 +34,11 @@ pub struct Header {
 }
 
 impl Header {
+    #[cfg(test)]
+    pub(super) fn of(fields: Vec<Field>) -> Self {
+        Self { fields }
+    }
+
     /// All fields in order.
     pub fn fields(&self) -> &[Field] {
         &self.fields
@@ -87,19 +92,34 @@ pub(super) fn scan(raw: &[u8], bounds: &Bounds) -> Scan {
     scan_from(raw, preamble(raw), bounds)
 }
 
+/// The header block ends in these octets, whatever follows them.
+pub(super) fn is_closed(head: &[u8]) -> bool {
+    let (start, seen) = opening(head);
+    seen < head.len() && each_field(head, start, |_| {}) < head.len()
+}
+
 /// The `Content-` fields of a part's header, which ends with its last octet. Little is copied,
 /// however large the header is.
 pub(super) fn block(raw: &[u8]) -> Header {
     let mut fields = Vec::new();
     each_field(raw, 0, |mut found| {
         let name = raw.get(found.name.clone()).unwrap_or_default();
-        let start = name.get(..MIME_PREFIX.len()).unwrap_or_default();
-        if start.eq_ignore_ascii_case(MIME_PREFIX) && fields.len() < MAX_MIME_FIELDS {
+        if begins_as_content(name) && fields.len() < MAX_MIME_FIELDS {
             found.value.end = found.value.end.min(found.value.start + MAX_MIME_FIELD);
             fields.push(found.field(raw));
         }
     });
     Header { fields }
+}
+
+/// A field of a part begins with this line, and is one of those that [`block`] reads.
+pub(super) fn is_content_field(line: &[u8]) -> bool {
+    begins_as_content(line) && colon(line).is_some()
+}
+
+fn begins_as_content(name: &[u8]) -> bool {
+    let start = name.get(..MIME_PREFIX.len()).unwrap_or_default();
+    start.eq_ignore_ascii_case(MIME_PREFIX)
 }
 
 /// Gives the places of a header block without its fields of that name to `keep`, up to its first error.
@@ -121,11 +141,7 @@ pub(super) fn without_content<E>(
     block: &[u8],
     keep: impl FnMut(Range<usize>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let of_content = |name: &[u8]| {
-        let start = name.get(..MIME_PREFIX.len()).unwrap_or_default();
-        start.eq_ignore_ascii_case(MIME_PREFIX)
-    };
-    without_fields(block, 0, of_content, keep)
+    without_fields(block, 0, begins_as_content, keep)
 }
 
 fn without_fields<E>(
@@ -240,6 +256,11 @@ fn bound(fields: usize, octets: usize, bounds: &Bounds) -> Option<Exceeded> {
 /// Where the first field begins: behind a byte order mark, an mbox `From ` line, and blank lines
 /// that a field follows.
 pub(super) fn preamble(raw: &[u8]) -> usize {
+    opening(raw).0
+}
+
+/// The same, and how far one must look to know.
+fn opening(raw: &[u8]) -> (usize, usize) {
     let mut start = if raw.starts_with(b"\xEF\xBB\xBF") {
         3
     } else {
@@ -256,13 +277,14 @@ pub(super) fn preamble(raw: &[u8]) -> usize {
     for line in Lines::new(raw, start) {
         let content = raw.get(line.content.clone()).unwrap_or_default();
         if !content.trim_ascii().is_empty() {
-            return match colon(content) {
+            let first = match colon(content) {
                 Some(_) => line.content.start,
                 None => start,
             };
+            return (first, line.end);
         }
     }
-    start
+    (start, raw.len())
 }
 
 /// The place of the colon behind a field name (RFC 5322 2.2: printable ASCII; 8-bit is tolerated).

@@ -1,5 +1,6 @@
 //! A message parsed once: the facts that rules look at.
 
+use std::io;
 use std::sync::LazyLock;
 
 use mail_parser::{ContentType, HeaderName, MessageParser, MimeHeaders as _};
@@ -7,9 +8,9 @@ use mail_parser::{ContentType, HeaderName, MessageParser, MimeHeaders as _};
 use super::charset::Charset;
 use super::header::MAX_MIME_FIELD;
 use super::mailbox::{self, MAX_ADDRESSES, Mailbox};
-use super::prescan::{self, Kind};
+use super::prescan::{Kind, Walk};
 use super::transfer::Encoding;
-use super::{Bounds, Exceeded, Folded, Header, address, fold, header, words};
+use super::{Bounds, Exceeded, Folded, Header, Octets, address, fold, header, words};
 
 /// Longer ones are not used: RFC 5322 2.1.1's line.
 const MAX_MESSAGE_ID: usize = 998;
@@ -85,40 +86,61 @@ pub struct Message {
 impl Message {
     /// Reads a message. Never fails; it finds less in a mail that is broken or beyond `bounds`.
     pub fn parse(raw: &[u8], bounds: &Bounds) -> Self {
-        let header::Scan {
-            header,
-            body_start,
-            mut exceeded,
-        } = header::scan(raw, bounds);
-        let (mut attachment, mut depth) = (false, 0);
-        if exceeded.is_none() {
-            let mut read = |header: &Header, in_digest: bool| {
-                let part = Part::read(header, in_digest);
-                attachment |= part.attachment;
-                part.kind
-            };
-            match prescan::walk(raw, &header, body_start, bounds, &mut read) {
-                Ok(nested) => depth = nested,
-                Err(bound) => exceeded = Some(bound),
+        let scan = header::scan(raw, bounds);
+        let body = raw.get(scan.body_start..).unwrap_or_default();
+        let parts = Parts::read(&scan, bounds, |walk| walk.feed(body));
+        Self::found(scan, parts, raw.len() as u64)
+    }
+
+    /// The same of a message that need not be in memory. It may block.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(octets: &Octets, bounds: &Bounds) -> io::Result<Self> {
+        let scan = header::scan(octets.head(), bounds);
+        let mut unread = None;
+        let parts = Parts::read(&scan, bounds, |walk| {
+            let mut at = scan.body_start as u64;
+            while at < octets.size() && !walk.is_over() {
+                match octets.piece(at) {
+                    Ok(piece) => {
+                        at = at.saturating_add(piece.len() as u64);
+                        walk.feed(&piece)?;
+                    }
+                    Err(error) => {
+                        unread = Some(error);
+                        break;
+                    }
+                }
             }
+            Ok(())
+        });
+        match unread {
+            Some(error) => Err(error),
+            None => Ok(Self::found(scan, parts, octets.size())),
         }
+    }
+
+    fn found(scan: header::Scan, parts: Parts, size: u64) -> Self {
+        let header::Scan {
+            header, body_start, ..
+        } = scan;
         let declared = declared_charset(&header);
         Self {
             from: from(&header, declared),
             from_text: from_text(&header, declared),
             subject: subject(&header, declared),
-            attachment: attachment && exceeded.is_none(),
-            depth,
-            size: u64::try_from(raw.len()).unwrap_or(u64::MAX),
+            attachment: parts.attachment && parts.exceeded.is_none(),
+            depth: parts.depth,
+            size,
             header,
             body_start,
-            exceeded,
+            exceeded: parts.exceeded,
         }
     }
 
-    /// A message that nobody looked into, as if it had no header.
-    pub fn unread(raw: &[u8]) -> Self {
-        let size = u64::try_from(raw.len()).unwrap_or(u64::MAX);
+    /// A message of this size that nobody looked into, as if it had no header.
+    pub fn unread(size: u64) -> Self {
         Self::known(FromField::Missing, SubjectField::Missing, false, size)
     }
 
@@ -155,6 +177,49 @@ impl Message {
             .bytes()
             .all(|octet| octet.is_ascii_graphic() && octet != b'<');
         (printable && inner.contains('@') && id.len() <= MAX_MESSAGE_ID).then(|| id.to_owned())
+    }
+}
+
+/// What the parts of a message say of it.
+#[derive(Default, Clone, Copy)]
+struct Parts {
+    attachment: bool,
+    depth: usize,
+    /// Of the header or of the parts.
+    exceeded: Option<Exceeded>,
+}
+
+impl Parts {
+    /// Walks the body that `feed` gives, if the header is within its bounds.
+    fn read(
+        scan: &header::Scan,
+        bounds: &Bounds,
+        feed: impl FnOnce(&mut Walk<'_, &mut dyn FnMut(&Header, bool) -> Kind>) -> Result<(), Exceeded>,
+    ) -> Self {
+        let mut parts = Self {
+            exceeded: scan.exceeded,
+            ..Self::default()
+        };
+        if parts.exceeded.is_some() {
+            return parts;
+        }
+        let mut read: &mut dyn FnMut(&Header, bool) -> Kind = &mut |header, in_digest| {
+            let part = Part::read(header, in_digest);
+            parts.attachment |= part.attachment;
+            part.kind
+        };
+        let walked =
+            Walk::new(&scan.header, scan.body_start, bounds, &mut read).and_then(|mut walk| {
+                if !walk.is_over() {
+                    feed(&mut walk)?;
+                }
+                walk.finish()
+            });
+        match walked {
+            Ok(nested) => parts.depth = nested,
+            Err(bound) => parts.exceeded = Some(bound),
+        }
+        parts
     }
 }
 

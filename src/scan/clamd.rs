@@ -11,13 +11,14 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 
 use super::error::name;
 use super::gate::{Gate, Patience};
-use super::wire::{self, Fault, Idle, Wire};
+use super::wire::{self, Fault, Idle, Source, Wire};
 use super::{Mail, ScanError, Settings, State, VirusFinding};
+use crate::mail::Octets;
 
 /// clamd may close a session that is silent for its `CommandReadTimeout`, 30 s (1.4 does not).
 const IDLE: Duration = Duration::from_secs(25);
@@ -165,16 +166,19 @@ impl Session {
 async fn send(
     writer: &mut (impl AsyncWrite + Unpin),
     first: u32,
-    pieces: &[Bytes],
+    pieces: &[Octets],
 ) -> io::Result<()> {
     if first == 1 {
         writer.write_all(b"zIDSESSION\0").await?;
     }
     writer.write_all(b"zVERSION\0zINSTREAM\0").await?;
-    for chunk in pieces.iter().flat_map(|piece| piece.chunks(CHUNK)) {
-        let length = u32::try_from(chunk.len()).map_err(io::Error::other)?;
-        let length = length.to_be_bytes();
-        writer.write_all_buf(&mut length.chain(chunk)).await?;
+    let mut source = Source::new(pieces);
+    while let Some(octets) = source.next().await? {
+        for chunk in octets.chunks(CHUNK) {
+            let length = u32::try_from(chunk.len()).map_err(io::Error::other)?;
+            let length = length.to_be_bytes();
+            writer.write_all_buf(&mut length.chain(chunk)).await?;
+        }
     }
     writer.write_all(&[0; 4]).await?;
     writer.flush().await

@@ -24,9 +24,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::mail::is_harmful;
+use crate::mail::{Octets, is_harmful};
 
 pub use clamd::Clamd;
 pub use cure::{Cure, Remains, cure, in_parts};
@@ -75,7 +73,7 @@ pub struct Settings {
 }
 
 /// One mail as the engines see it. `pieces` are its octets in order, CRLF line ends; they are sent
-/// as they lie, nothing is copied.
+/// as they lie, and read as they are sent where they are not in memory.
 ///
 /// For clamd the first piece is to be a field such as `Received:` of our own: it takes a stream for a
 /// mail, and so looks into its parts, only when it begins with (or soon has) a field name that it
@@ -83,7 +81,7 @@ pub struct Settings {
 #[derive(Debug, Clone, Copy)]
 pub struct Mail<'a> {
     /// The octets.
-    pub pieces: &'a [Bytes],
+    pub pieces: &'a [Octets],
     /// The reverse path without brackets; empty for the null reverse path.
     pub sender: &'a str,
     /// The forward paths without brackets.
@@ -98,7 +96,7 @@ pub struct Mail<'a> {
 
 impl<'a> Mail<'a> {
     /// Octets alone, where the engine wants to know nothing else.
-    pub fn of(pieces: &'a [Bytes]) -> Self {
+    pub fn of(pieces: &'a [Octets]) -> Self {
         Self {
             pieces,
             sender: "",
@@ -111,7 +109,7 @@ impl<'a> Mail<'a> {
 
     /// All octets.
     pub(crate) fn size(&self) -> u64 {
-        self.pieces.iter().map(|piece| piece.len() as u64).sum()
+        self.pieces.iter().map(Octets::size).sum()
     }
 }
 

@@ -4,13 +4,13 @@
 use std::io;
 use std::time::Instant;
 
-use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::error::name;
 use super::gate::{Gate, Patience};
-use super::wire::{self, Fault};
+use super::wire::{self, Fault, Source};
 use super::{Learned, MAX_SYMBOLS, Mail, ScanError, Settings, SpamFinding, State, Symbol};
+use crate::mail::Octets;
 
 /// Octets of an answer; all rules of SpamAssassin together are a third of that.
 const MAX_REPLY: usize = 64 * 1024;
@@ -85,11 +85,12 @@ async fn ask<T>(
 async fn send(
     writer: &mut (impl AsyncWrite + Unpin),
     head: &[u8],
-    pieces: &[Bytes],
+    pieces: &[Octets],
 ) -> io::Result<()> {
     writer.write_all(head).await?;
-    for piece in pieces {
-        writer.write_all(piece).await?;
+    let mut source = Source::new(pieces);
+    while let Some(octets) = source.next().await? {
+        writer.write_all(&octets).await?;
     }
     writer.flush().await
 }

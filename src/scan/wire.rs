@@ -7,12 +7,14 @@ use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::error::shown;
 use super::gate::Patience;
 use super::{Endpoint, ScanError};
+use crate::mail::Octets;
 
 /// How long an answer is waited for after the write has failed: it says why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -40,6 +42,35 @@ pub(super) async fn connect(patience: Patience<'_>) -> Result<Box<dyn Wire>, Sca
         Ok(stream)
     };
     patience.wait(CONNECTING, connecting).await
+}
+
+/// The octets of a mail, read as they are sent.
+pub(super) struct Source<'a> {
+    left: &'a [Octets],
+    /// Octets of the first one that were read.
+    at: u64,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(pieces: &'a [Octets]) -> Self {
+        Self {
+            left: pieces,
+            at: 0,
+        }
+    }
+
+    /// The next ones; `None` at the end.
+    pub(super) async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        while let Some((first, left)) = self.left.split_first() {
+            if self.at < first.size() {
+                let octets = first.fetch(self.at).await?;
+                self.at = self.at.saturating_add(octets.len() as u64);
+                return Ok(Some(octets));
+            }
+            (self.left, self.at) = (left, 0);
+        }
+        Ok(None)
+    }
 }
 
 /// What a request came to.

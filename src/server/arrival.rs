@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::mem;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,10 +12,15 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::budget::{Booking, Budget};
-use crate::mail::buffer;
+use crate::mail::{Fetching, Octets, Stored, buffer};
 
-/// Octets of a mail that are kept in memory while more come.
-const IN_MEMORY: u64 = 256 * 1024;
+/// Octets of a mail that are kept in memory while more come, as long as there is room.
+const IN_MEMORY: u64 = 4 << 20;
+/// Octets that are written to a file at once, where there is room to wait for so many.
+const BLOCK: u64 = 256 * 1024;
+/// Octets of a mail in a file that are in memory too: nearly every header block is smaller. A mail
+/// with a larger one is read into memory as a whole.
+const BEGINNING: u64 = 256 * 1024;
 /// What the files leave free on their disk: no more than `MAIL` asks for, or a small disk that takes
 /// small mail would never take large mail.
 const RESERVE: u64 = 32 << 20;
@@ -48,17 +52,60 @@ impl Room {
 #[derive(Debug)]
 pub(super) struct Arrival {
     room: Room,
-    len: u64,
-    kept: Kept,
+    /// Where its first octets are, once they are more than may stay in memory.
+    file: Option<File>,
+    /// How many they are.
+    written: u64,
+    /// For those that are in memory.
+    booking: Booking,
 }
 
+/// A mail in its file, and what is booked for its beginning in memory.
 #[derive(Debug)]
-enum Kept {
-    Memory(Vec<u8>, Booking),
-    File(File),
+struct Spooled {
+    file: Arc<File>,
+    size: u64,
+    budget: Budget,
+    _booking: Booking,
 }
 
-/// A whole mail with the memory that is booked for it.
+impl Spooled {
+    async fn read(&self, at: u64, length: usize) -> io::Result<Vec<u8>> {
+        let file = self.file.clone();
+        let read = spawn_blocking(move || {
+            let mut octets = buffer(length);
+            octets.resize(length, 0);
+            file.read_exact_at(&mut octets, at).map(|()| octets)
+        });
+        read.await?
+    }
+}
+
+impl Stored for Spooled {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, at: u64, room: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(room, at)
+    }
+
+    fn fetch(&self, at: u64, length: usize) -> Fetching<'_> {
+        Box::pin(async move { self.read(at, length).await.map(Bytes::from) })
+    }
+
+    fn whole(&self) -> Fetching<'_> {
+        Box::pin(async {
+            let booking = self.budget.whole(self.size, PATIENCE).await;
+            let _booking = booking.ok_or(io::ErrorKind::OutOfMemory)?;
+            let length = usize::try_from(self.size).map_err(io::Error::other)?;
+            let octets = self.read(0, length).await?;
+            Ok(Bytes::from_owner(Whole { octets, _booking }))
+        })
+    }
+}
+
+/// Octets with the memory that is booked for them.
 struct Whole {
     octets: Vec<u8>,
     _booking: Booking,
@@ -74,13 +121,24 @@ impl Arrival {
     /// A mail of which nothing has come.
     pub(super) fn new(room: &Room) -> Self {
         Self {
+            booking: room.budget.arriving(),
             room: room.clone(),
-            len: 0,
-            kept: Kept::Memory(Vec::new(), room.budget.arriving()),
+            file: None,
+            written: 0,
         }
     }
 
-    /// Takes the next octets.
+    /// Whether this many octets, all that have come and were not [kept](Self::keep), may stay where
+    /// they are: they are booked then.
+    pub(super) fn may_stay(&mut self, octets: usize) -> bool {
+        let most = match self.file {
+            None => IN_MEMORY,
+            Some(_) => BLOCK - 1,
+        };
+        octets as u64 <= most && self.booking.extend(octets as u64)
+    }
+
+    /// Writes the next octets to the file.
     ///
     /// # Errors
     /// There is no room for a mail of this size, on the disk or ever.
@@ -88,52 +146,46 @@ impl Arrival {
         if octets.is_empty() {
             return Ok(());
         }
-        self.len += octets.len() as u64;
-        if !self.room.budget.fits(self.len) {
+        self.written += octets.len() as u64;
+        if !self.room.budget.fits(self.written) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        let nothing = Kept::Memory(Vec::new(), self.room.budget.arriving());
-        self.kept = match mem::replace(&mut self.kept, nothing) {
-            Kept::Memory(mut held, mut booking) => {
-                let stays = self.len <= IN_MEMORY && booking.extend(self.len);
-                if held.is_empty() {
-                    held = octets;
-                } else {
-                    held.extend_from_slice(&octets);
-                }
-                if stays {
-                    Kept::Memory(held, booking)
-                } else {
-                    Kept::File(self.write(None, held).await?)
-                }
-            }
-            Kept::File(file) => Kept::File(self.write(Some(file), octets).await?),
-        };
+        let file = self.file.take();
+        self.file = Some(self.write(file, octets).await?);
+        self.booking = self.room.budget.arriving();
         Ok(())
     }
 
-    /// The whole mail, `rest` being its end. Its memory stays booked until the last clone goes.
+    /// The whole mail, `rest` being its end: in memory, or in its file but for its beginning. What is
+    /// in memory stays booked until the last clone goes.
     ///
     /// # Errors
     /// There is no room, or the file cannot be read.
-    pub(super) async fn whole(mut self, rest: Vec<u8>) -> io::Result<Bytes> {
+    pub(super) async fn whole(mut self, rest: Vec<u8>) -> io::Result<Octets> {
+        if self.file.is_none() && self.may_stay(rest.len()) {
+            return Ok(Octets::from(Bytes::from_owner(Whole {
+                octets: rest,
+                _booking: self.booking,
+            })));
+        }
         self.keep(rest).await?;
-        let whole = match self.kept {
-            Kept::Memory(octets, _booking) => Whole { octets, _booking },
-            Kept::File(file) => {
-                let booking = self.room.budget.whole(self.len, PATIENCE).await;
-                let _booking = booking.ok_or(io::ErrorKind::OutOfMemory)?;
-                let len = usize::try_from(self.len).map_err(io::Error::other)?;
-                let read = spawn_blocking(move || {
-                    let mut octets = buffer(len);
-                    octets.resize(len, 0);
-                    file.read_exact_at(&mut octets, 0).map(|()| octets)
-                });
-                let octets = read.await??;
-                Whole { octets, _booking }
-            }
+        let Some(file) = self.file else {
+            return Ok(Octets::from(Bytes::new()));
         };
-        Ok(Bytes::from_owner(whole))
+        let beginning = self.written.min(BEGINNING);
+        let booking = self.room.budget.beginning(beginning, PATIENCE).await;
+        let spooled = Arc::new(Spooled {
+            file: Arc::new(file),
+            size: self.written,
+            budget: self.room.budget,
+            _booking: booking.ok_or(io::ErrorKind::OutOfMemory)?,
+        });
+        let length = usize::try_from(beginning).map_err(io::Error::other)?;
+        let head = spooled.read(0, length).await?;
+        match Octets::stored(head.into(), spooled.clone()) {
+            Some(octets) => Ok(octets),
+            None => spooled.whole().await.map(Octets::from),
+        }
     }
 
     async fn write(&self, file: Option<File>, octets: Vec<u8>) -> io::Result<File> {
@@ -160,33 +212,45 @@ impl Arrival {
 mod tests {
     use super::*;
 
-    async fn arrive(room: &Room, pieces: &[&[u8]]) -> (bool, io::Result<Bytes>) {
+    async fn arrive(room: &Room, pieces: &[&[u8]]) -> (bool, io::Result<Octets>) {
         let mut arrival = Arrival::new(room);
+        let mut held = Vec::new();
         let (last, first) = pieces.split_last().unwrap();
         for piece in first {
-            if let Err(error) = arrival.keep(piece.to_vec()).await {
+            held.extend_from_slice(piece);
+            if !arrival.may_stay(held.len())
+                && let Err(error) = arrival.keep(std::mem::take(&mut held)).await
+            {
                 return (false, Err(error));
             }
         }
-        let in_file = matches!(arrival.kept, Kept::File(_));
-        (in_file, arrival.whole(last.to_vec()).await)
+        held.extend_from_slice(last);
+        let in_file = arrival.file.is_some();
+        (in_file, arrival.whole(held).await)
     }
 
     #[tokio::test]
     async fn a_mail_is_the_same_from_memory_and_from_a_file() {
         let folder = tempfile::tempdir().unwrap();
-        let large = vec![b'x'; 200 * 1024];
+        let some = vec![b'x'; 200 * 1024];
+        let large = vec![b'y'; 4 << 20];
         let rows: &[(u64, &[&[u8]], bool)] = &[
             (1 << 20, &[b""], false),
             (1 << 20, &[b"a", b"b", b""], false),
             (1 << 10, &[b"a", b"b"], true),
-            (8 << 20, &[&large, b"b"], false),
-            (8 << 20, &[&large, &large, b"c", b""], true),
+            (8 << 20, &[&some, b"b"], false),
+            (8 << 20, &[&some, &some, b"c", b""], false),
+            (1 << 20, &[&some, &some, b"c", b""], true),
+            (64 << 20, &[&large, b""], false),
+            (64 << 20, &[&large, b"a", b""], true),
+            (64 << 20, &[&large, b"a", &some, b"b", &some, b"c"], true),
+            (8 << 20, &[&large, &large], true),
         ];
         for (memory, pieces, spilled) in rows {
             let room = Room::new(*memory, folder.path().to_owned());
             let (in_file, raw) = arrive(&room, pieces).await;
-            assert_eq!(raw.unwrap(), pieces.concat());
+            let raw = raw.unwrap();
+            assert_eq!(raw.whole().await.unwrap(), pieces.concat());
             assert_eq!(in_file, *spilled, "{memory} octets of memory");
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         }
@@ -197,6 +261,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let room = Room::new(1024, folder.path().to_owned());
         let mut arrival = Arrival::new(&room);
+        assert!(!arrival.may_stay(1024));
         arrival.keep(vec![b'x'; 1024]).await.unwrap();
         let error = arrival.keep(vec![b'x']).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);

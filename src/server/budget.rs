@@ -1,9 +1,11 @@
 //! The memory of all mail in flight (`limits.memory`).
 //!
-//! One part is for mail that still comes in: room there is had at once or not at all, and who gets
-//! none keeps his octets in a file. The other part is for whole mails, which wait for it in the
-//! order of their ends. Nobody waits while he holds room, so there is no deadlock, and a client
-//! that trickles keeps nobody waiting.
+//! One part is for mail that comes in and stays in memory: room there is had at once or not at all,
+//! and who gets none keeps his octets in a file; a large mail leaves half of it to others. The second
+//! part is for the beginnings of the mails in files, the third for those that must be in memory as a
+//! whole: they wait for it in the order of their ends. Who waits holds room in no later part, so
+//! there is no deadlock; and a client that trickles has room in the first only, and keeps nobody
+//! waiting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 const UNIT: u64 = 1024;
-/// The part for mail that still comes in is an eighth, and at most this.
-const ARRIVING: u64 = 16 << 20;
+/// A mail that takes more units leaves half of the part for mail that comes in.
+const LARGE: u32 = 1024;
 /// As much of a mail may be header that is kept decoded and folded beside it
 /// (`limits.header_bytes`).
 const HEADER: u64 = 1 << 20;
@@ -23,17 +25,19 @@ const HEADER: u64 = 1 << 20;
 pub(super) struct Budget {
     octets: u64,
     arriving: Part,
+    beginnings: Part,
     whole: Part,
 }
 
 impl Budget {
     /// A budget of `octets`; whatever is left of a KiB does not count.
     pub(super) fn new(octets: u64) -> Self {
-        let arriving = (octets / 8).min(ARRIVING);
+        let (arriving, beginnings) = (octets / 2, octets / 8);
         Self {
             octets,
             arriving: Part::new(arriving),
-            whole: Part::new(octets - arriving),
+            beginnings: Part::new(beginnings),
+            whole: Part::new(octets - arriving - beginnings),
         }
     }
 
@@ -53,14 +57,12 @@ impl Budget {
     /// Room for a whole mail that [fits](Self::fits); the largest ones go alone. `None` where
     /// there was none within `patience`.
     pub(super) async fn whole(&self, octets: u64, patience: Duration) -> Option<Booking> {
-        let part = self.whole.clone();
-        let units = units(octets).min(part.total);
-        let acquired = part.units.clone().acquire_many_owned(units);
-        let permit = timeout(patience, acquired).await.ok()?.ok()?;
-        Some(Booking {
-            part,
-            permit: Some(permit),
-        })
+        self.whole.wait(octets, patience).await
+    }
+
+    /// The same for the first `octets` of a mail that lies in a file.
+    pub(super) async fn beginning(&self, octets: u64, patience: Duration) -> Option<Booking> {
+        self.beginnings.wait(octets, patience).await
     }
 }
 
@@ -79,9 +81,19 @@ impl Booking {
             .as_ref()
             .map_or(0, OwnedSemaphorePermit::num_permits);
         let held = u32::try_from(held).unwrap_or(u32::MAX);
-        let more = units(octets).saturating_sub(held);
+        let wanted = units(octets);
+        let more = wanted.saturating_sub(held);
         if more == 0 {
             return true;
+        }
+        let free = self.part.units.available_permits();
+        let left = if wanted > LARGE {
+            self.part.total / 2
+        } else {
+            0
+        };
+        if free < more.saturating_add(left) as usize {
+            return false;
         }
         let Ok(permit) = self.part.units.clone().try_acquire_many_owned(more) else {
             return false;
@@ -108,6 +120,16 @@ impl Part {
             total,
         }
     }
+
+    async fn wait(&self, octets: u64, patience: Duration) -> Option<Booking> {
+        let units = units(octets).min(self.total);
+        let acquired = self.units.clone().acquire_many_owned(units);
+        let permit = timeout(patience, acquired).await.ok()?.ok()?;
+        Some(Booking {
+            part: self.clone(),
+            permit: Some(permit),
+        })
+    }
 }
 
 /// What a mail of `octets` takes while it is carried out: itself, and its header twice more.
@@ -124,8 +146,8 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     #[test]
-    fn what_comes_in_has_an_eighth_and_no_wait() {
-        let budget = Budget::new(80 * KIB);
+    fn what_comes_in_has_a_half_and_no_wait() {
+        let budget = Budget::new(20 * KIB);
         let mut one = budget.arriving();
         let mut two = budget.arriving();
         assert!(one.extend(1));
@@ -134,7 +156,23 @@ mod tests {
         assert!(!two.extend(2 * KIB));
         drop(one);
         assert!(two.extend(3 * KIB));
-        assert!(!two.extend(80 * KIB), "more than there ever is");
+        assert!(!two.extend(20 * KIB), "more than there ever is");
+    }
+
+    #[test]
+    fn large_mail_leaves_half_to_others() {
+        let budget = Budget::new(32 * MIB);
+        let mut large: Vec<_> = (0..3).map(|_| budget.arriving()).collect();
+        let taken = large
+            .iter_mut()
+            .map(|one| one.extend(2 * MIB))
+            .collect::<Vec<_>>();
+        assert_eq!(taken, [true, true, false]);
+        let mut small: Vec<_> = (0..9).map(|_| budget.arriving()).collect();
+        let taken = small
+            .iter_mut()
+            .filter_map(|one| one.extend(256 * KIB).then_some(()));
+        assert_eq!(taken.count(), 9);
     }
 
     #[tokio::test]

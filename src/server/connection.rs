@@ -1,16 +1,17 @@
 //! One connection: octets between a stream and a session, with the clock, the memory budget, TLS and
 //! the hand-off.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::{io, mem};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
@@ -22,8 +23,8 @@ use crate::mail::{Client, Envelope};
 use crate::smtp::{Answer, DataFault, Event, Reply, Session, SessionSettings};
 
 /// Octets of data read at a time.
-const DATA_PIECE: usize = 16 * 1024;
-/// Octets of commands read at a time: what a connection costs that sends nothing.
+const DATA_PIECE: usize = 128 * 1024;
+/// Octets of commands read at a time: what is kept of a client that does not wait for answers.
 const COMMAND_PIECE: usize = 2 * 1024;
 /// A mail must come at 500 octets a second at least, after its first `data_block`.
 const TIME_PER_OCTET: Duration = Duration::from_millis(2);
@@ -31,6 +32,11 @@ const TIME_PER_OCTET: Duration = Duration::from_millis(2);
 const HASTE: u32 = 10;
 /// After our last word: what the client still sends is read so that it can read our reply.
 const LINGER: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// What was read, until the session has it: a connection that sends nothing needs no room.
+    static PIECE: RefCell<Vec<u8>> = RefCell::new(vec![0; DATA_PIECE]);
+}
 
 /// What the connections of all listeners share.
 #[derive(Debug)]
@@ -126,7 +132,8 @@ struct Data {
 }
 
 enum Read {
-    Octets(usize),
+    /// The session has them.
+    Octets,
     End,
     Late,
     Stopping,
@@ -134,7 +141,6 @@ enum Read {
 
 impl<H: Handoff> Connection<H> {
     async fn run(&mut self) -> io::Result<()> {
-        let mut piece = Vec::new();
         loop {
             while let Some(event) = self.session.next_event() {
                 if event == Event::Close {
@@ -149,20 +155,10 @@ impl<H: Handoff> Connection<H> {
                 self.session.close(&Reply::new(421, 3, 2, "shutting down"));
                 continue;
             }
-            let wanted = match self.data {
-                Some(_) => DATA_PIECE,
-                None => COMMAND_PIECE,
-            };
-            if piece.len() != wanted {
-                piece = vec![0; wanted];
-            }
-            match self.read(&mut piece, stopping).await? {
-                Read::Octets(count) => {
-                    self.session.feed(piece.get(..count).unwrap_or_default());
-                }
+            match self.read(stopping).await? {
+                Read::Octets | Read::Stopping => {}
                 Read::End => return Ok(()),
                 Read::Late => self.session.close(&Reply::new(421, 4, 2, "timeout")),
-                Read::Stopping => {}
             }
         }
     }
@@ -259,19 +255,20 @@ impl<H: Handoff> Connection<H> {
             return;
         }
         let now = Instant::now();
-        let octets = self.session.take_data();
         let data = self.data.get_or_insert_with(|| Data {
             began: now,
             octets: 0,
             arrival: Some(Arrival::new(&self.room)),
         });
-        let kept = match (octets, &mut data.arrival) {
-            (Some(octets), Some(arrival)) => arrival.keep(octets).await,
-            _ => {
-                data.arrival = None;
-                return;
-            }
+        let (Some(held), Some(arrival)) = (self.session.held_data(), &mut data.arrival) else {
+            data.arrival = None;
+            return;
         };
+        if arrival.may_stay(held) {
+            return;
+        }
+        let octets = self.session.take_data().unwrap_or_default();
+        let kept = arrival.keep(octets).await;
         data.began += now.elapsed();
         if let Err(error) = kept {
             data.arrival = None;
@@ -304,13 +301,18 @@ impl<H: Handoff> Connection<H> {
         Ok(())
     }
 
-    async fn read(&mut self, piece: &mut [u8], stopping: bool) -> io::Result<Read> {
+    async fn read(&mut self, stopping: bool) -> io::Result<Read> {
         let begun = Instant::now();
+        let most = match self.data {
+            Some(_) => DATA_PIECE,
+            None => COMMAND_PIECE,
+        };
         loop {
             let deadline = self.deadline(begun);
             // The load may change while the client is silent.
             let look = Instant::now() + self.settings.timeouts.command / HASTE;
-            let read = timeout_at(deadline.min(look), self.stream.read(piece));
+            let fed = feed(&mut self.stream, &mut self.session, most);
+            let read = timeout_at(deadline.min(look), fed);
             return tokio::select! {
                 read = read => match read {
                     Err(_) if Instant::now() < self.deadline(begun) => continue,
@@ -320,7 +322,7 @@ impl<H: Handoff> Connection<H> {
                         if let Some(data) = &mut self.data {
                             data.octets += count as u64;
                         }
-                        Ok(Read::Octets(count))
+                        Ok(Read::Octets)
                     }
                     Ok(Err(error)) => Err(error),
                 },
@@ -354,6 +356,20 @@ impl<H: Handoff> Connection<H> {
         let _ = timeout(LINGER, leave).await;
         Ok(())
     }
+}
+
+/// Reads what is there once something is, at most that many octets, and feeds the session. How many
+/// they were.
+async fn feed(stream: &mut Box<dyn Wire>, session: &mut Session, most: usize) -> io::Result<usize> {
+    poll_fn(|context| {
+        PIECE.with_borrow_mut(|piece| {
+            let mut read = ReadBuf::new(piece.get_mut(..most).unwrap_or_default());
+            ready!(Pin::new(&mut *stream).poll_read(context, &mut read))?;
+            session.feed(read.filled());
+            Poll::Ready(Ok(read.filled().len()))
+        })
+    })
+    .await
 }
 
 /// How long a mail may still take that has taken `elapsed` for `octets`.

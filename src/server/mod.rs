@@ -14,7 +14,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -23,7 +22,7 @@ use arrival::Room;
 use connection::Shared;
 use listener::Listener;
 
-use crate::mail::{Address, Envelope, ReversePath};
+use crate::mail::{Address, Envelope, Octets, ReversePath};
 use crate::smtp::{Answer, ListenAddress, Reply};
 
 pub use settings::{ListenerSettings, Timeouts};
@@ -51,7 +50,7 @@ pub trait Handoff: Send + Sync + 'static {
     /// takes longer than `timeouts.final_reply` and [`Handoff::overtime`]; the client is then told
     /// `451 4.4.5`. The memory of `raw` counts as taken until its last clone is dropped; a copy of
     /// it counts nowhere.
-    fn message(&self, envelope: Envelope, raw: Bytes) -> impl Future<Output = Vec<Answer>> + Send;
+    fn message(&self, envelope: Envelope, raw: Octets) -> impl Future<Output = Vec<Answer>> + Send;
 
     /// For an implementation that keeps `timeouts.final_reply` itself and must not be dropped in
     /// its last step.

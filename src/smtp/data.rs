@@ -8,6 +8,8 @@ use std::mem;
 
 use memchr::memchr2;
 
+use crate::mail::buffer;
+
 /// What a CR or LF that stands alone in the data does (`bare_newline`). It never ends the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BareNewline {
@@ -31,6 +33,8 @@ pub enum DataFault {
 }
 
 const FIRST_OCTETS: usize = 4096;
+/// What holds more has a mapping of its own.
+const LARGE: usize = 512 * 1024;
 
 /// Reads one mail's data.
 #[derive(Debug)]
@@ -76,20 +80,12 @@ impl DataReader {
         while self.state != State::End {
             let rest = octets.get(taken..).unwrap_or_default();
             let Some(&octet) = rest.first() else { break };
-            // Nearly all of a mail: the rest of a line, or a line without a dot in front, kept at once.
-            if self.state == State::Line || (self.state == State::LineStart && octet != b'.') {
-                let text = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
-                let (text, end) = rest.split_at(text);
-                let (plain, next) = match end {
-                    [b'\r', b'\n', ..] => (text.len() + 2, State::LineStart),
-                    _ => (text.len(), State::Line),
-                };
-                if plain > 0 {
-                    self.keep(rest.get(..plain).unwrap_or_default());
-                    self.state = next;
-                    taken += plain;
-                    continue;
-                }
+            let (plain, next) = plain(rest, self.state);
+            if plain > 0 {
+                self.keep(rest.get(..plain).unwrap_or_default());
+                self.state = next;
+                taken += plain;
+                continue;
             }
             self.state = self.step(octet);
             taken += 1;
@@ -112,9 +108,9 @@ impl DataReader {
         Some(mem::take(&mut self.raw))
     }
 
-    /// Octets of memory that the data holds.
-    pub fn memory(&self) -> usize {
-        self.raw.capacity()
+    /// How many octets [`DataReader::take`] would give; `None` once the mail is refused.
+    pub fn held(&self) -> Option<usize> {
+        self.fault.is_none().then_some(self.raw.len())
     }
 
     /// Frees the memory; the rest is read and thrown away.
@@ -179,18 +175,49 @@ impl DataReader {
         if self.taken + (self.raw.len() + octets.len()) as u64 > self.limit {
             return self.fail(DataFault::TooBig);
         }
-        // Grows by a quarter: what is held stays close to what has come.
         if self.raw.capacity() - self.raw.len() < octets.len() {
-            let more = octets.len().max(self.raw.len() / 4).max(FIRST_OCTETS);
-            self.raw.reserve_exact(more);
+            self.grow(octets.len());
         }
         self.raw.extend_from_slice(octets);
+    }
+
+    /// To twice as much, of which only what is filled takes memory where it is large.
+    fn grow(&mut self, by: usize) {
+        let more = by.max(self.raw.len()).max(FIRST_OCTETS);
+        if self.raw.len() + more <= LARGE {
+            return self.raw.reserve_exact(more);
+        }
+        let mut grown = buffer(self.raw.len() + more);
+        grown.extend_from_slice(&self.raw);
+        self.raw = grown;
     }
 
     fn fail(&mut self, fault: DataFault) {
         self.fault.get_or_insert(fault);
         self.raw = Vec::new();
     }
+}
+
+/// How many of the octets can be kept at once, and what state they lead to: all of them up to a dot
+/// at the start of a line, a CR at the end, or a CR or LF that stands alone.
+fn plain(octets: &[u8], mut state: State) -> (usize, State) {
+    let mut at = 0;
+    while matches!(state, State::Line | State::LineStart) {
+        let rest = octets.get(at..).unwrap_or_default();
+        if rest.is_empty() || (state == State::LineStart && rest.starts_with(b".")) {
+            break;
+        }
+        let text = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+        at += text;
+        if text > 0 {
+            state = State::Line;
+        }
+        match rest.get(text..) {
+            Some([b'\r', b'\n', ..]) => (at, state) = (at + 2, State::LineStart),
+            _ => break,
+        }
+    }
+    (at, state)
 }
 
 #[cfg(test)]
@@ -275,7 +302,7 @@ mod tests {
             assert_eq!(reader.feed(octets), octets.len());
             assert!(reader.is_done());
             if !fits {
-                assert_eq!(reader.memory(), 0);
+                assert_eq!(reader.held(), None);
                 assert_eq!(reader.finish(), Err(DataFault::TooBig));
             } else {
                 assert!(reader.finish().is_ok());
@@ -315,7 +342,7 @@ mod tests {
             let mut reader = DataReader::new(BareNewline::Normalize, 20);
             reader.feed(head);
             let taken = reader.take();
-            prop_assert_eq!(reader.memory(), 0);
+            prop_assert_eq!(reader.held(), taken.is_some().then_some(0));
             reader.feed(tail);
             let mut whole = DataReader::new(BareNewline::Normalize, 20);
             whole.feed(&octets);

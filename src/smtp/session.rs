@@ -147,8 +147,13 @@ impl Session {
     /// Takes octets as they were read. Call it when [`Session::next_event`] gave `None` and no
     /// event is unanswered.
     pub fn feed(&mut self, octets: &[u8]) {
+        let mut taken = 0;
+        if self.input.is_empty() && matches!(self.phase, Phase::Data(_)) {
+            taken = self.step(octets).unwrap_or_default();
+        }
         if !matches!(self.phase, Phase::Closed) {
-            self.input.extend_from_slice(octets);
+            let rest = octets.get(taken..).unwrap_or_default();
+            self.input.extend_from_slice(rest);
         }
     }
 
@@ -291,11 +296,11 @@ impl Session {
             && self.input.is_empty()
     }
 
-    /// Octets of memory that the mail being read holds.
-    pub fn memory(&self) -> usize {
+    /// How many octets [`Session::take_data`] would give; `None` where it gives none.
+    pub fn held_data(&self) -> Option<usize> {
         match &self.phase {
-            Phase::Data(reader) => reader.memory(),
-            _ => 0,
+            Phase::Data(reader) => reader.held(),
+            _ => None,
         }
     }
 

@@ -10,13 +10,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::StoreError;
 use super::mailfile::trailer;
 use crate::durable::{NewFile, Synced};
 use crate::failpoint::{Point, reach};
+use crate::mail::Octets;
 
 /// How it ended; the other end of [`Draft::told`].
 pub(super) type Ended = oneshot::Receiver<Result<(), StoreError>>;
@@ -26,7 +26,7 @@ pub(crate) struct Draft {
     tmp: PathBuf,
     /// All up to the body.
     start: Vec<u8>,
-    pieces: Vec<Bytes>,
+    pieces: Vec<Octets>,
     /// Its names, one for each entry.
     links: Vec<PathBuf>,
     /// How many of them it has.
@@ -42,7 +42,7 @@ impl Draft {
     pub(super) fn new(
         tmp: PathBuf,
         start: Vec<u8>,
-        pieces: Vec<Bytes>,
+        pieces: Vec<Octets>,
         links: Vec<PathBuf>,
     ) -> Self {
         Self {
@@ -59,8 +59,8 @@ impl Draft {
     }
 
     /// Octets of its body.
-    pub(super) fn octets(&self) -> usize {
-        self.pieces.iter().map(Bytes::len).sum()
+    pub(super) fn octets(&self) -> u64 {
+        self.pieces.iter().map(Octets::size).sum()
     }
 
     /// Where its end will be told.
@@ -77,10 +77,14 @@ impl Draft {
         let options = options.write(true).create_new(true).mode(0o600);
         let mut file = options.open(&self.tmp)?;
         file.write_all(&self.start)?;
+        let mut hasher = blake3::Hasher::new();
         for piece in &self.pieces {
-            file.write_all(piece)?;
+            piece.each(0, |octets| {
+                hasher.update(octets);
+                file.write_all(octets)
+            })?;
         }
-        file.write_all(&trailer(&self.pieces))?;
+        file.write_all(&trailer(&hasher))?;
         Ok(file)
     }
 

@@ -28,8 +28,10 @@ pub fn seal(json: &[u8]) -> Vec<u8> {
 
 /// The mail file whose header's JSON this is.
 pub fn seal_file(json: &[u8], body: &[u8]) -> Result<Vec<u8>, StoreError> {
-    let start = mailfile::seal_start(json, body.len())?;
-    Ok([start.as_slice(), body, &mailfile::trailer(&[body])].concat())
+    let start = mailfile::seal_start(json, body.len() as u64)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(body);
+    Ok([start.as_slice(), body, &mailfile::trailer(&hasher)].concat())
 }
 
 /// Header and body of a mail file.

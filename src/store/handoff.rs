@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use serde::{Deserialize, Serialize};
+
+use crate::mail::Octets;
 
 /// Header fields that a delivering MTA writes anew at each try.
 const VOLATILE: [&str; 5] = [
@@ -27,24 +30,42 @@ impl MailDigest {
     /// Hashes `raw` without the volatile fields that stand above the first `Received` field.
     /// Linear in the length of `raw`.
     pub fn of(raw: &[u8]) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        let mut rest = raw;
-        while let Some((field, after)) = next_field(rest) {
-            if has_name(field, "Received") {
-                break;
-            }
-            if !VOLATILE.iter().any(|name| has_name(field, name)) {
-                hasher.update(field);
-            }
-            rest = after;
-        }
-        hasher.update(rest);
-        Self(*hasher.finalize().as_bytes())
+        Self(*hasher_of(raw).finalize().as_bytes())
+    }
+
+    /// The same of octets that need not be in memory. It may block.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn read(octets: &Octets) -> io::Result<Self> {
+        let mut hasher = hasher_of(octets.head());
+        octets.each(octets.head().len() as u64, |piece| {
+            hasher.update(piece);
+            Ok(())
+        })?;
+        Ok(Self(*hasher.finalize().as_bytes()))
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+}
+
+/// Has been given `raw`, whose header block is whole, but for the volatile fields.
+fn hasher_of(raw: &[u8]) -> blake3::Hasher {
+    let mut hasher = blake3::Hasher::new();
+    let mut rest = raw;
+    while let Some((field, after)) = next_field(rest) {
+        if has_name(field, "Received") {
+            break;
+        }
+        if !VOLATILE.iter().any(|name| has_name(field, name)) {
+            hasher.update(field);
+        }
+        rest = after;
+    }
+    hasher.update(rest);
+    hasher
 }
 
 /// The name of one hand-off of one mail to one mailbox: the same over the MTA's retries, new for a
@@ -276,6 +297,17 @@ mod tests {
         #[test]
         fn any_octets_have_a_digest(raw in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert_eq!(MailDigest::of(&raw), MailDigest::of(&raw));
+        }
+
+        #[test]
+        fn a_digest_is_the_same_from_elsewhere(
+            top in "((Received|Return-Path|Delivered-To|X-A): [a-z]{0,4}\r\n( x\r\n)?){0,5}",
+            body in "(x|\r\n|Return-Path: y\r\n){0,12}",
+            least in 0_usize..60,
+        ) {
+            let raw = [top.as_bytes(), b"\r\n", body.as_bytes()].concat();
+            let octets = crate::mail::octets::tests::stored(&raw, least);
+            prop_assert_eq!(MailDigest::read(&octets).unwrap(), MailDigest::of(&raw));
         }
 
         #[test]

@@ -10,12 +10,11 @@ use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::draft::Draft;
 use super::{HandoffKey, Id, OutgoingItem, QuarantineEntry, StoreError};
-use crate::mail::buffer;
+use crate::mail::{Octets, buffer};
 
 const MAGIC: &[u8; 8] = b"SKMRMAIL";
 const END: &[u8; 8] = b"SKMREND\n";
@@ -143,14 +142,14 @@ impl Mails {
     pub(crate) fn draft(
         &self,
         header: &MailHeader,
-        pieces: Vec<Bytes>,
+        pieces: Vec<Octets>,
     ) -> Result<Draft, StoreError> {
         let Some(first) = header.entries.first() else {
             return Err(StoreError::Conflict(
                 "a mail file needs an entry".to_owned(),
             ));
         };
-        let body_len = pieces.iter().map(Bytes::len).sum();
+        let body_len = pieces.iter().map(Octets::size).sum();
         let start = encode_start(header, body_len)?;
         let entries = header.entries.iter();
         let links = entries.map(|entry| self.path(entry.shelf(), entry.id()));
@@ -242,14 +241,14 @@ fn shards() -> impl Iterator<Item = &'static str> {
     (0..SHARDS.len()).map(|at| &SHARDS[at..=at])
 }
 
-fn encode_start(header: &MailHeader, body_len: usize) -> Result<Vec<u8>, StoreError> {
+fn encode_start(header: &MailHeader, body_len: u64) -> Result<Vec<u8>, StoreError> {
     let json =
         serde_json::to_vec(header).map_err(|error| StoreError::Damaged(error.to_string()))?;
     seal_start(&json, body_len)
 }
 
 /// What stands before the body, around a header's JSON.
-pub(super) fn seal_start(json: &[u8], body_len: usize) -> Result<Vec<u8>, StoreError> {
+pub(super) fn seal_start(json: &[u8], body_len: u64) -> Result<Vec<u8>, StoreError> {
     if json.len() > MAX_HEADER {
         return Err(StoreError::TooLarge(format!(
             "a mail file header of {} octets, {MAX_HEADER} are allowed",
@@ -257,7 +256,6 @@ pub(super) fn seal_start(json: &[u8], body_len: usize) -> Result<Vec<u8>, StoreE
         )));
     }
     let header_len = u32::try_from(json.len()).unwrap_or(u32::MAX);
-    let body_len = u64::try_from(body_len).unwrap_or(u64::MAX);
     let mut start = Vec::with_capacity(PREAMBLE + HASH + json.len());
     start.extend_from_slice(MAGIC);
     start.extend_from_slice(&VERSION.to_le_bytes());
@@ -342,12 +340,8 @@ fn header_hash(preamble: &[u8], json: &[u8]) -> blake3::Hash {
     hasher.finalize()
 }
 
-/// What stands behind the body.
-pub(super) fn trailer(pieces: &[impl AsRef<[u8]>]) -> Vec<u8> {
-    let mut hasher = blake3::Hasher::new();
-    for piece in pieces {
-        hasher.update(piece.as_ref());
-    }
+/// What stands behind the body that the hasher was given.
+pub(super) fn trailer(hasher: &blake3::Hasher) -> Vec<u8> {
     [hasher.finalize().as_bytes().as_slice(), END].concat()
 }
 

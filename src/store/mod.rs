@@ -64,11 +64,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use index::{Index, Place};
 use mailfile::Mails;
 
 use crate::durable::{self, Turns};
+use crate::mail::Octets;
 
 /// Space that is given up when sled does not open on a full disk.
 const BALLAST: u64 = 16 << 20;
@@ -180,7 +180,7 @@ impl Store {
     /// [`StoreError::Full`] and kin; [`StoreError::TooLarge`] for a header over 4 MiB;
     /// [`StoreError::Conflict`] for a header without an entry.
     pub fn write_mail(&self, header: &MailHeader, pieces: &[&[u8]]) -> Result<(), StoreError> {
-        let pieces = pieces.iter().map(|piece| Bytes::copy_from_slice(piece));
+        let pieces = pieces.iter().map(|piece| piece.to_vec().into());
         let mut draft = self.draft(header, pieces.collect())?;
         let mut ended = draft.ended();
         durable::make(&mut draft);
@@ -195,7 +195,7 @@ impl Store {
     pub(crate) fn draft(
         &self,
         header: &MailHeader,
-        pieces: Vec<Bytes>,
+        pieces: Vec<Octets>,
     ) -> Result<Draft, StoreError> {
         let draft = self.0.mails.draft(header, pieces)?;
         self.0.prepared.note_all(header);

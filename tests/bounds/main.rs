@@ -87,18 +87,20 @@ impl Sizes {
 
     #[track_caller]
     fn check(self, what: &str, daemon: &Daemon) {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-        let kib = |name: &str| -> u64 {
-            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-            line.split_whitespace().nth(1).unwrap().parse().unwrap()
-        };
-        let (peak, now) = (kib("VmHWM:") / 1024, kib("VmRSS:") / 1024);
+        let (peak, now) = (kib(daemon, "VmHWM:") / 1024, kib(daemon, "VmRSS:") / 1024);
         eprintln!("{what}: peak {peak} MiB, now {now} MiB; {self:?}");
         assert!(
             peak <= self.memory_mib + BESIDES,
             "{what}: {peak} MiB, {self:?}"
         );
     }
+}
+
+/// A line of the daemon's `status`.
+fn kib(daemon: &Daemon, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 fn into_cgroup(daemon: Daemon) -> Daemon {
@@ -260,6 +262,42 @@ async fn many_slow_clients() {
         assert!(said.is_err(), "nobody was cut off: {said:?}");
     }
     sizes.check("slow clients and a mail", &daemon);
+}
+
+/// A mail that lies in its file is read in pieces by whoever needs it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_of_50_mib_costs_at_most_8() {
+    let sizes = Sizes {
+        connections: 1,
+        mail_mib: 50,
+        memory_mib: 128,
+    };
+    let held =
+        format!("version: 1\nmailbox: {TARO}\nreject: {{from_suffixes: [\"@friend.example\"]}}\n");
+    let daemons = [
+        ("a Maildir", sizes.site().start()),
+        ("LMTP", sizes.start(hop().await)),
+        ("quarantine", sizes.site().with_mailbox(TARO, &held).start()),
+    ];
+    let head = b"From: a@friend.example\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n";
+    let part = b"\r\n--b\r\nContent-Type: image/png\r\n\r\n".as_slice();
+    let body = [part, &b"0123456789abcdef\r\n".repeat(1 << 18)].concat();
+    let large = [head.as_slice(), &body.repeat(11), b"--b--\r\n"].concat();
+    assert!(large.len() > 49 << 20);
+    for (what, daemon) in daemons {
+        let (what, large) = (what.to_owned(), large.clone());
+        let given = tokio::task::spawn_blocking(move || {
+            let small = mail("a@friend.example", "x");
+            daemon.give("a@s.example", TARO, &small);
+            let before = kib(&daemon, "VmHWM:");
+            let answer = daemon.give("a@s.example", TARO, &large);
+            assert!(answer.0.starts_with("250 2.0.0 "), "{what}: {}", answer.0);
+            let grown = kib(&daemon, "VmHWM:") - before;
+            eprintln!("{what}: {grown} KiB");
+            assert!(grown <= 8 << 10, "{what}: {grown} KiB");
+        });
+        given.await.unwrap();
+    }
 }
 
 /// One mail to many mailboxes is written by many at once, from the same octets.

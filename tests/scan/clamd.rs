@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sekimori::scan::{Clamd, ScanError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::peer::{LONG, Peer, Wire, far, mail, plain, until};
+use crate::peer::{LONG, Peer, Wire, far, mail, octets, plain, until};
 
 /// One mail of a session as it came in: its chunks. `None` = the other side has hung up.
 async fn request(wire: &mut Wire, first: bool) -> Option<Vec<Vec<u8>>> {
@@ -82,7 +82,7 @@ async fn one_session_serves_mail_after_mail() {
         Vec::new(),
     ];
     for (number, pieces) in mails.iter().enumerate() {
-        let finding = clamd.scan(&mail(pieces), far()).await.unwrap();
+        let finding = clamd.scan(&mail(&octets(pieces)), far()).await.unwrap();
         assert_eq!(finding.virus, Some(format!("V{}", number + 1)));
         assert_eq!(finding.version, "ClamAV 1");
     }
@@ -104,7 +104,7 @@ async fn an_idle_session_that_was_closed_is_replaced() {
     .await;
     let clamd = Clamd::new(peer.settings(LONG));
     for number in 1..10 {
-        clamd.scan(&mail(&plain()), far()).await.unwrap();
+        clamd.scan(&mail(&octets(&plain())), far()).await.unwrap();
         assert_eq!(peer.accepted(), number);
     }
 }
@@ -122,8 +122,11 @@ async fn an_idle_session_that_closes_over_a_mail_is_replaced_once() {
     })
     .await;
     let clamd = Clamd::new(peer.settings(LONG));
-    clamd.scan(&mail(&plain()), far()).await.unwrap();
-    let error = clamd.scan(&mail(&plain()), far()).await.unwrap_err();
+    clamd.scan(&mail(&octets(&plain())), far()).await.unwrap();
+    let error = clamd
+        .scan(&mail(&octets(&plain())), far())
+        .await
+        .unwrap_err();
     assert!(
         error
             .to_string()
@@ -131,7 +134,7 @@ async fn an_idle_session_that_closes_over_a_mail_is_replaced_once() {
         "{error}"
     );
     assert_eq!(peer.accepted(), 2);
-    clamd.scan(&mail(&plain()), far()).await.unwrap();
+    clamd.scan(&mail(&octets(&plain())), far()).await.unwrap();
     assert_eq!(peer.accepted(), 3);
 }
 
@@ -145,8 +148,11 @@ async fn a_session_that_answered_in_part_is_not_asked_again() {
     })
     .await;
     let clamd = Clamd::new(peer.settings(LONG));
-    clamd.scan(&mail(&plain()), far()).await.unwrap();
-    let error = clamd.scan(&mail(&plain()), far()).await.unwrap_err();
+    clamd.scan(&mail(&octets(&plain())), far()).await.unwrap();
+    let error = clamd
+        .scan(&mail(&octets(&plain())), far())
+        .await
+        .unwrap_err();
     assert!(matches!(error, ScanError::Unreachable { .. }), "{error}");
     assert!(
         error.to_string().ends_with(r#"behind "3: ClamAV 1\x00""#),
@@ -173,15 +179,18 @@ async fn a_session_out_of_step_is_not_used_again() {
     })
     .await;
     let clamd = Clamd::new(peer.settings(LONG));
-    let first = clamd.scan(&mail(&plain()), far()).await;
+    let first = clamd.scan(&mail(&octets(&plain())), far()).await;
     assert!(
         matches!(first, Ok(_) | Err(ScanError::Refused { .. })),
         "{first:?}"
     );
     let soon = Instant::now() + Duration::from_millis(100);
-    let late = clamd.scan(&mail(&plain()), soon).await.unwrap_err();
+    let late = clamd
+        .scan(&mail(&octets(&plain())), soon)
+        .await
+        .unwrap_err();
     assert!(matches!(late, ScanError::Late { .. }), "{late}");
-    clamd.scan(&mail(&plain()), far()).await.unwrap();
+    clamd.scan(&mail(&octets(&plain())), far()).await.unwrap();
     assert_eq!(peer.accepted(), 3);
 }
 
@@ -197,7 +206,7 @@ async fn what_it_said_counts_more_than_that_it_closed() {
     for peer in [Peer::tcp(role).await, Peer::unix(role).await] {
         let clamd = Clamd::new(peer.settings(LONG));
         for _ in 0..5 {
-            let error = clamd.scan(&mail(&large), far()).await.unwrap_err();
+            let error = clamd.scan(&mail(&octets(&large)), far()).await.unwrap_err();
             assert!(
                 matches!(
                     error,

@@ -7,7 +7,7 @@ use sekimori::mail::{Bounds, edit};
 use sekimori::scan::{Clamd, Cure, Remains, cure};
 
 use crate::engines::clamd;
-use crate::peer::{far, mail};
+use crate::peer::{far, mail, octets};
 
 /// The body of a signature that is found anywhere.
 const VIRUS: &str = "SEKIMORI-TEST-VIRUS";
@@ -59,7 +59,7 @@ fn holds(octets: &[u8]) -> bool {
 
 async fn cured(engine: &Clamd, raw: &Bytes) -> Cure {
     let scan = async |pieces: Vec<Bytes>| {
-        let found = engine.scan(&mail(&pieces), far()).await?;
+        let found = engine.scan(&mail(&octets(&pieces)), far()).await?;
         Ok::<_, sekimori::scan::ScanError>(found.virus)
     };
     cure(raw, &Bytes::from_static(TRACE), &Bounds::default(), scan).await
@@ -232,7 +232,7 @@ async fn a_virus_that_clamd_finds_is_shown_to_nobody() {
     for (name, raw, expected) in rows() {
         let raw = Bytes::from(raw);
         let whole = vec![Bytes::from_static(TRACE), raw.clone()];
-        let found = engine.scan(&mail(&whole), far()).await.unwrap();
+        let found = engine.scan(&mail(&octets(&whole)), far()).await.unwrap();
         assert!(found.virus.is_some(), "{name}: clamd does not see it");
         let cure = cured(&engine, &raw).await;
         let (remains, shown) = match &cure.remains {

@@ -9,7 +9,7 @@ use sekimori::scan::{Clamd, EXCHANGES, Mail, Rspamd, ScanError, Settings, Spamd,
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::peer::{LONG, Peer, Wire, far, mail, plain};
+use crate::peer::{LONG, Peer, Wire, far, mail, octets, plain};
 
 /// Each of them, asked alike; a finding is only shown.
 #[derive(Debug)]
@@ -91,7 +91,10 @@ async fn nobody_is_there() {
     };
     for settings in [settings, unix] {
         for engine in engines(&settings) {
-            let error = engine.scan(&mail(&plain()), far()).await.unwrap_err();
+            let error = engine
+                .scan(&mail(&octets(&plain())), far())
+                .await
+                .unwrap_err();
             assert_eq!(kind(&error), "unreachable");
             let place = format!(" at {} fails: connecting: ", settings.address);
             assert!(error.to_string().contains(&place), "{error}");
@@ -104,7 +107,10 @@ async fn it_is_silent() {
     let peer = saying(b"", 0).await;
     let short = Duration::from_millis(50);
     for engine in engines(&peer.settings(short)) {
-        let error = engine.scan(&mail(&plain()), far()).await.unwrap_err();
+        let error = engine
+            .scan(&mail(&octets(&plain())), far())
+            .await
+            .unwrap_err();
         assert_eq!(kind(&error), "late");
         assert!(
             error.to_string().contains("within its timeout of 0.1 s"),
@@ -114,7 +120,10 @@ async fn it_is_silent() {
     for engine in engines(&peer.settings(LONG)) {
         for _ in 0..4 {
             let deadline = Instant::now() + short;
-            let error = engine.scan(&mail(&plain()), deadline).await.unwrap_err();
+            let error = engine
+                .scan(&mail(&octets(&plain())), deadline)
+                .await
+                .unwrap_err();
             assert_eq!(kind(&error), "deadline");
         }
         assert_eq!(engine.state(), State::Well);
@@ -130,7 +139,10 @@ async fn it_reads_no_more() {
     .await;
     let large = vec![Bytes::from(vec![b'x'; 1 << 20]); 32];
     for engine in engines(&peer.settings(Duration::from_millis(50))) {
-        let error = engine.scan(&mail(&large), far()).await.unwrap_err();
+        let error = engine
+            .scan(&mail(&octets(&large)), far())
+            .await
+            .unwrap_err();
         assert_eq!(kind(&error), "late");
     }
 }
@@ -144,7 +156,10 @@ async fn it_dies_in_mid_mail() {
     .await;
     let large = vec![Bytes::from(vec![b'x'; 1 << 20]); 8];
     for engine in engines(&peer.settings(LONG)) {
-        let error = engine.scan(&mail(&large), far()).await.unwrap_err();
+        let error = engine
+            .scan(&mail(&octets(&large)), far())
+            .await
+            .unwrap_err();
         assert_eq!(kind(&error), "unreachable", "{error}");
     }
 }
@@ -159,7 +174,10 @@ async fn it_dies_in_mid_answer() {
             })
             .await;
             let engine = &engines(&peer.settings(LONG))[of];
-            let error = engine.scan(&mail(&plain()), far()).await.unwrap_err();
+            let error = engine
+                .scan(&mail(&octets(&plain())), far())
+                .await
+                .unwrap_err();
             assert_eq!(kind(&error), "unreachable", "{engine:?}, {cut}: {error}");
         }
     }
@@ -216,7 +234,10 @@ async fn it_says_nonsense() {
     for (said, times, expected) in rows {
         let peer = saying(said, *times).await;
         for (engine, expected) in engines(&peer.settings(LONG)).iter().zip(expected) {
-            let error = engine.scan(&mail(&plain()), far()).await.unwrap_err();
+            let error = engine
+                .scan(&mail(&octets(&plain())), far())
+                .await
+                .unwrap_err();
             let shown = error.to_string();
             assert_eq!(kind(&error), *expected, "{}: {shown}", said.escape_ascii());
             assert!(
@@ -242,7 +263,10 @@ async fn it_says_more_than_it_may() {
         })
         .await;
         let engine = &engines(&peer.settings(LONG))[of];
-        let error = engine.scan(&mail(&plain()), far()).await.unwrap_err();
+        let error = engine
+            .scan(&mail(&octets(&plain())), far())
+            .await
+            .unwrap_err();
         assert_eq!(kind(&error), "nonsense", "{error}");
     }
     // It announces more than there is memory.
@@ -252,7 +276,10 @@ async fn it_says_more_than_it_may() {
     )
     .await;
     let engine = &engines(&peer.settings(LONG))[1];
-    let error = engine.scan(&mail(&plain()), far()).await.unwrap_err();
+    let error = engine
+        .scan(&mail(&octets(&plain())), far())
+        .await
+        .unwrap_err();
     assert_eq!(kind(&error), "nonsense", "{error}");
 }
 
@@ -270,7 +297,7 @@ async fn it_speaks_in_single_octets() {
         })
         .await;
         let engine = &engines(&peer.settings(LONG))[of];
-        engine.scan(&mail(&plain()), far()).await.unwrap();
+        engine.scan(&mail(&octets(&plain())), far()).await.unwrap();
     }
 }
 
@@ -281,10 +308,16 @@ async fn three_failures_in_a_row_and_it_is_left_alone() {
         let before = peer.accepted();
         for _ in 0..3 {
             assert_eq!(engine.state(), State::Well);
-            let error = engine.scan(&mail(&plain()), far()).await.unwrap_err();
+            let error = engine
+                .scan(&mail(&octets(&plain())), far())
+                .await
+                .unwrap_err();
             assert_eq!(kind(&error), "nonsense");
         }
-        let error = engine.scan(&mail(&plain()), far()).await.unwrap_err();
+        let error = engine
+            .scan(&mail(&octets(&plain())), far())
+            .await
+            .unwrap_err();
         assert_eq!(kind(&error), "resting");
         assert!(
             error.to_string().contains("is not asked for another ")
@@ -311,7 +344,10 @@ async fn a_refusal_is_an_answer() {
         let peer = saying(said, 1).await;
         let engine = &engines(&peer.settings(LONG))[of];
         for _ in 0..5 {
-            let error = engine.scan(&mail(&plain()), far()).await.unwrap_err();
+            let error = engine
+                .scan(&mail(&octets(&plain())), far())
+                .await
+                .unwrap_err();
             assert_eq!(kind(&error), "refused");
         }
         assert_eq!(engine.state(), State::Well);
@@ -334,7 +370,7 @@ async fn a_scan_that_is_dropped_hangs_up() {
     .await;
     for engine in engines(&peer.settings(LONG)) {
         for _ in 0..40 {
-            let pieces = plain();
+            let pieces = octets(&plain());
             let mail = mail(&pieces);
             tokio::select! {
                 result = engine.scan(&mail, far()) => panic!("{result:?}"),
@@ -375,7 +411,7 @@ async fn so_many_at_once_and_no_more() {
         let scans: Vec<_> = (0..3 * EXCHANGES)
             .map(|_| {
                 let engine = Arc::clone(&engine);
-                tokio::spawn(async move { engine.scan(&mail(&plain()), far()).await })
+                tokio::spawn(async move { engine.scan(&mail(&octets(&plain())), far()).await })
             })
             .collect();
         for scan in scans {

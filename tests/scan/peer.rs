@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use sekimori::mail::Octets;
 use sekimori::scan::{Endpoint, Mail, Settings};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -115,7 +116,7 @@ pub fn far() -> Instant {
 pub const LONG: Duration = Duration::from_secs(60);
 
 /// `pieces` with an envelope.
-pub fn mail(pieces: &[Bytes]) -> Mail<'_> {
+pub fn mail(pieces: &[Octets]) -> Mail<'_> {
     Mail {
         pieces,
         sender: "a@b.example",
@@ -124,6 +125,11 @@ pub fn mail(pieces: &[Bytes]) -> Mail<'_> {
         helo: "mx.example",
         id: "q1",
     }
+}
+
+/// In memory.
+pub fn octets(pieces: &[Bytes]) -> Vec<Octets> {
+    pieces.iter().cloned().map(Octets::from).collect()
 }
 
 /// A mail of two pieces.

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use sekimori::scan::{Clamd, Controller, Learned, Mail, Rspamd, ScanError, Settings, Spamd};
 
 use crate::engines::{clamd, rspamd, spamd};
-use crate::peer::{far, mail};
+use crate::peer::{far, mail, octets};
 
 /// In two halves each: this file is neither a virus nor spam.
 const EICAR: &[u8] = concat!(
@@ -76,7 +76,7 @@ async fn clamd_finds_what_is_in_a_mail() {
     for settings in [unix, tcp] {
         let clamd = Clamd::new(settings);
         for (pieces, virus) in &rows {
-            let finding = clamd.scan(&mail(pieces), far()).await.unwrap();
+            let finding = clamd.scan(&mail(&octets(pieces)), far()).await.unwrap();
             assert_eq!(
                 finding.virus.as_deref(),
                 *virus,
@@ -86,7 +86,7 @@ async fn clamd_finds_what_is_in_a_mail() {
             assert!(finding.version.starts_with("ClamAV "), "{finding:?}");
         }
         let large = vec![Bytes::from(vec![b'x'; 100_000]); 80];
-        let error = clamd.scan(&mail(&large), far()).await.unwrap_err();
+        let error = clamd.scan(&mail(&octets(&large)), far()).await.unwrap_err();
         assert!(
             matches!(
                 error,
@@ -98,7 +98,7 @@ async fn clamd_finds_what_is_in_a_mail() {
             ),
             "{error}"
         );
-        let finding = clamd.scan(&mail(&rows[0].0), far()).await.unwrap();
+        let finding = clamd.scan(&mail(&octets(&rows[0].0)), far()).await.unwrap();
         assert_eq!(finding.virus, None);
     }
 }
@@ -109,9 +109,12 @@ async fn clamd_is_killed_between_mails_and_comes_again() {
     let (mut engine, unix, _) = clamd();
     let clamd = Clamd::new(unix);
     let pieces = pieces(format!("{HEAD}\r\nhello\r\n"));
-    clamd.scan(&mail(&pieces), far()).await.unwrap();
+    clamd.scan(&mail(&octets(&pieces)), far()).await.unwrap();
     engine.kill();
-    let error = clamd.scan(&mail(&pieces), far()).await.unwrap_err();
+    let error = clamd
+        .scan(&mail(&octets(&pieces)), far())
+        .await
+        .unwrap_err();
     assert!(
         matches!(
             error,
@@ -135,13 +138,19 @@ async fn clamd_is_slow_beyond_its_time() {
     let pieces = pieces(format!("{HEAD}\r\nhello\r\n"));
     engine.signal(Signal::STOP);
     for _ in 0..3 {
-        let error = clamd.scan(&mail(&pieces), far()).await.unwrap_err();
+        let error = clamd
+            .scan(&mail(&octets(&pieces)), far())
+            .await
+            .unwrap_err();
         assert!(
             matches!(error, ScanError::Late { full: true, .. }),
             "{error}"
         );
     }
-    let error = clamd.scan(&mail(&pieces), far()).await.unwrap_err();
+    let error = clamd
+        .scan(&mail(&octets(&pieces)), far())
+        .await
+        .unwrap_err();
     assert!(matches!(error, ScanError::Resting { .. }), "{error}");
     engine.signal(Signal::CONT);
 }
@@ -158,6 +167,7 @@ async fn killed_in_mid_mail() {
     for (of, mut engine) in [clamd, rspamd, spamd].into_iter().enumerate() {
         let scanner = &crate::faults::engines(&settings[of])[of];
         engine.signal(Signal::STOP);
+        let large = octets(&large);
         let mail = mail(&large);
         let scan = scanner.scan(&mail, far());
         let kill = async {
@@ -186,7 +196,7 @@ async fn rspamd_tells_spam_from_ham_and_learns() {
     let (_engine, worker, controller) = rspamd();
     let rspamd = Rspamd::new(worker);
     let recipients = vec!["c@d.example".to_owned(); 150];
-    let (spam, ham) = (spam(), ham());
+    let (spam, ham) = (octets(&spam()), octets(&ham()));
     let mail = |pieces| Mail {
         pieces,
         sender: "a@b.example",
@@ -216,7 +226,7 @@ async fn rspamd_tells_spam_from_ham_and_learns() {
         ..mail(&ham)
     };
     assert!(rspamd.scan(&null, far()).await.is_ok());
-    let large = vec![Bytes::from(vec![b'x'; 100_000]); 80];
+    let large = octets(&vec![Bytes::from(vec![b'x'; 100_000]); 80]);
     let error = rspamd.scan(&mail(&large), far()).await.unwrap_err();
     // 3.4 only resets the connection.
     let shown = error.to_string();
@@ -247,14 +257,17 @@ async fn spamd_tells_spam_from_ham_and_learns() {
     let (_engine, settings) = spamd(&["--allow-tell"]);
     let spamd = Spamd::new(settings);
     let (spam, ham) = (spam(), ham());
-    let finding = spamd.scan(&mail(&spam), far()).await.unwrap();
+    let finding = spamd.scan(&mail(&octets(&spam)), far()).await.unwrap();
     assert!(finding.spam && finding.score >= 1000.0, "{finding:?}");
     assert!(finding.symbols.iter().any(|symbol| symbol.name == "GTUBE"));
-    let finding = spamd.scan(&mail(&ham), far()).await.unwrap();
+    let finding = spamd.scan(&mail(&octets(&ham)), far()).await.unwrap();
     assert!(!finding.spam && finding.required == 5.0, "{finding:?}");
-    assert_eq!(spamd.learn_ham(&mail(&ham), far()).await, Ok(Learned::New));
     assert_eq!(
-        spamd.learn_ham(&mail(&ham), far()).await,
+        spamd.learn_ham(&mail(&octets(&ham)), far()).await,
+        Ok(Learned::New)
+    );
+    assert_eq!(
+        spamd.learn_ham(&mail(&octets(&ham)), far()).await,
         Ok(Learned::Already)
     );
 }
@@ -264,6 +277,9 @@ async fn spamd_tells_spam_from_ham_and_learns() {
 async fn spamd_learns_only_where_it_may() {
     let (_engine, settings) = spamd(&[]);
     let spamd = Spamd::new(settings);
-    let error = spamd.learn_ham(&mail(&ham()), far()).await.unwrap_err();
+    let error = spamd
+        .learn_ham(&mail(&octets(&ham())), far())
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("--allow-tell"), "{error}");
 }

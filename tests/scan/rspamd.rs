@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sekimori::scan::{Controller, Learned, Mail, Rspamd, ScanError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::peer::{LONG, Peer, Wire, far, mail, plain, until};
+use crate::peer::{LONG, Peer, Wire, far, mail, octets, plain, until};
 
 const HAM: &str =
     r#"{"score":0.5,"required_score":15,"action":"no action","symbols":{"A":{"score":0.5}}}"#;
@@ -52,7 +52,7 @@ async fn what_it_is_told() {
     let long = "x".repeat(5000);
     let mails = [
         Mail {
-            pieces: &pieces,
+            pieces: &octets(&pieces),
             sender: "a@b.example",
             recipients: &recipients,
             client_ip: Some(Ipv6Addr::LOCALHOST.into()),
@@ -60,7 +60,7 @@ async fn what_it_is_told() {
             id: "q1",
         },
         Mail {
-            pieces: &pieces[1..],
+            pieces: &octets(&pieces[1..]),
             sender: "",
             recipients: &[
                 "a\r\nPass: all\r\n\r\n@y\u{0}.example".to_owned(),
@@ -145,7 +145,7 @@ async fn a_connection_is_kept_as_long_as_it_keeps_it() {
         .await;
         let rspamd = Rspamd::new(peer.settings(LONG));
         for number in 1..6 {
-            rspamd.scan(&mail(&plain()), far()).await.unwrap();
+            rspamd.scan(&mail(&octets(&plain())), far()).await.unwrap();
             assert_eq!(peer.accepted(), number);
         }
     }
@@ -158,7 +158,10 @@ async fn a_fresh_connection_that_closes_over_a_mail_is_an_error() {
     })
     .await;
     let rspamd = Rspamd::new(peer.settings(LONG));
-    let error = rspamd.scan(&mail(&plain()), far()).await.unwrap_err();
+    let error = rspamd
+        .scan(&mail(&octets(&plain())), far())
+        .await
+        .unwrap_err();
     assert!(matches!(error, ScanError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("without an answer"), "{error}");
     assert_eq!(peer.accepted(), 1);
@@ -174,7 +177,10 @@ async fn an_answer_before_all_was_read_counts() {
     .await;
     let large = vec![Bytes::from(vec![b'x'; 1 << 20]); 32];
     let rspamd = Rspamd::new(peer.settings(LONG));
-    let error = rspamd.scan(&mail(&large), far()).await.unwrap_err();
+    let error = rspamd
+        .scan(&mail(&octets(&large)), far())
+        .await
+        .unwrap_err();
     assert!(
         matches!(
             error,
@@ -202,9 +208,9 @@ async fn a_connection_that_did_not_take_all_of_a_mail_is_not_used_again() {
     .await;
     let large = vec![Bytes::from(vec![b'x'; 1 << 20]); 32];
     let rspamd = Rspamd::new(peer.settings(LONG));
-    rspamd.scan(&mail(&large), far()).await.unwrap();
+    rspamd.scan(&mail(&octets(&large)), far()).await.unwrap();
     for _ in 0..2 {
-        rspamd.scan(&mail(&plain()), far()).await.unwrap();
+        rspamd.scan(&mail(&octets(&plain())), far()).await.unwrap();
         assert_eq!(peer.accepted(), 2);
     }
 }
@@ -236,7 +242,7 @@ async fn lessons() {
         .await;
         let controller = Controller::new(peer.settings(LONG), Some("se cret".to_owned()));
         assert!(!format!("{controller:?}").contains("cret"));
-        let learned = controller.learn_ham(&mail(&plain()), far()).await;
+        let learned = controller.learn_ham(&mail(&octets(&plain())), far()).await;
         let head = heard.lock().unwrap().clone();
         assert!(head.starts_with("POST /learnham HTTP/1.1\r\n"), "{head}");
         assert!(

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sekimori::scan::{Learned, ScanError, Spamd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::peer::{LONG, Peer, far, mail, plain, until};
+use crate::peer::{LONG, Peer, far, mail, octets, plain, until};
 
 /// Keeps the request and says `said`; then closes.
 async fn peer(said: &'static str) -> (Peer, Arc<Mutex<(String, Vec<u8>)>>) {
@@ -39,7 +39,7 @@ async fn what_it_is_asked() {
     .await;
     let spamd = Spamd::new(peer.settings(LONG));
     for number in 1..3 {
-        let finding = spamd.scan(&mail(&plain()), far()).await.unwrap();
+        let finding = spamd.scan(&mail(&octets(&plain())), far()).await.unwrap();
         assert_eq!(
             (finding.spam, finding.score, finding.required),
             (true, 7.2, 5.0)
@@ -75,7 +75,7 @@ async fn lessons() {
     for (said, expected) in rows {
         let (peer, heard) = peer(said).await;
         let learned = Spamd::new(peer.settings(LONG))
-            .learn_ham(&mail(&plain()), far())
+            .learn_ham(&mail(&octets(&plain())), far())
             .await;
         match expected {
             Ok(expected) => assert_eq!(learned, Ok(expected)),
@@ -101,7 +101,7 @@ async fn an_answer_before_all_was_read_counts() {
     .await;
     let large = vec![Bytes::from(vec![b'x'; 1 << 20]); 32];
     let spamd = Spamd::new(peer.settings(LONG));
-    let error = spamd.scan(&mail(&large), far()).await.unwrap_err();
+    let error = spamd.scan(&mail(&octets(&large)), far()).await.unwrap_err();
     assert!(matches!(error, ScanError::Refused { .. }), "{error}");
     assert!(error.to_string().contains("98 Message too big"));
 }

@@ -1,12 +1,12 @@
 //! The demo's relay: our own SMTP listener that writes each mail into a folder.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::mail::{Address, Envelope, Protocol, ReversePath};
+use crate::mail::{Address, Envelope, Octets, Protocol, ReversePath};
 use crate::server::{Handoff, ListenerSettings, Server, ServerError, Timeouts};
 use crate::smtp::{Answer, BareNewline, Limits, ListenAddress, Reply};
 use crate::store::Id;
@@ -67,11 +67,12 @@ impl Sink {
 struct Folder(PathBuf);
 
 impl Folder {
-    fn keep(&self, recipient: &Address, raw: &[u8]) -> std::io::Result<Id> {
+    fn keep(&self, recipient: &Address, raw: &Octets) -> std::io::Result<Id> {
         let id = Id::new(jiff::Timestamp::now().as_millisecond());
         let folder = self.0.join(recipient.key().replace('/', "_"));
         std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join(format!("{id}.eml")), raw)?;
+        let mut file = File::create(folder.join(format!("{id}.eml")))?;
+        raw.each(0, |piece| file.write_all(piece))?;
         Ok(id)
     }
 }
@@ -85,7 +86,7 @@ impl Handoff for Folder {
         Ok(())
     }
 
-    async fn message(&self, envelope: Envelope, raw: Bytes) -> Vec<Answer> {
+    async fn message(&self, envelope: Envelope, raw: Octets) -> Vec<Answer> {
         let keep = |recipient| match self.keep(recipient, &raw) {
             Ok(id) => Answer::Taken {
                 id: id.to_string(),

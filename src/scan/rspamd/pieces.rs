@@ -1,39 +1,73 @@
-//! A request's body of pieces that are already there: nothing is copied, the length is known.
+//! A request's body of a mail's pieces: they are read as they are sent, the length is known.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-#[derive(Debug)]
+use crate::mail::{Fetching, Octets};
+
 pub(super) struct Pieces {
-    left: VecDeque<Bytes>,
+    left: VecDeque<Octets>,
+    /// Octets of the first one that were sent.
+    at: u64,
+    /// Those behind them.
+    next: Option<Fetching<'static>>,
 }
 
 impl Pieces {
-    pub(super) fn new(pieces: &[Bytes]) -> Self {
+    pub(super) fn new(pieces: &[Octets]) -> Self {
         Self {
             left: pieces
                 .iter()
-                .filter(|piece| !piece.is_empty())
+                .filter(|piece| piece.size() > 0)
                 .cloned()
                 .collect(),
+            at: 0,
+            next: None,
+        }
+    }
+
+    fn fetch(&self) -> Option<Fetching<'static>> {
+        let (first, at) = (self.left.front()?.clone(), self.at);
+        Some(Box::pin(async move { first.fetch(at).await }))
+    }
+
+    fn sent(&mut self, octets: usize) {
+        self.at = self.at.saturating_add(octets as u64);
+        if self
+            .left
+            .front()
+            .is_some_and(|first| self.at >= first.size())
+        {
+            self.left.pop_front();
+            self.at = 0;
         }
     }
 }
 
 impl Body for Pieces {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.left.pop_front().map(|piece| Ok(Frame::data(piece))))
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Some(mut next) = self.next.take().or_else(|| self.fetch()) else {
+            return Poll::Ready(None);
+        };
+        let Poll::Ready(octets) = next.as_mut().poll(context) else {
+            self.next = Some(next);
+            return Poll::Pending;
+        };
+        Poll::Ready(Some(octets.map(|octets| {
+            self.sent(octets.len());
+            Frame::data(octets)
+        })))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -41,6 +75,7 @@ impl Body for Pieces {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left.iter().map(|piece| piece.len() as u64).sum())
+        let octets: u64 = self.left.iter().map(Octets::size).sum();
+        SizeHint::with_exact(octets.saturating_sub(self.at))
     }
 }

@@ -327,9 +327,9 @@ fn abandoned_data() {
             &mut session,
             &[b"LHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<a>\r\nDATA\r\nhalf"],
         );
-        assert!(session.is_in_data() && session.memory() > 0);
+        assert!(session.is_in_data() && session.held_data() > Some(0));
         session.abandon_data(why);
-        assert_eq!(session.memory(), 0);
+        assert_eq!(session.held_data(), None);
         let (output, events) = converse(&mut session, &[b" a mail\r\n.\r\nNOOP\r\n"]);
         assert_eq!(codes(&output), [reply, "250"]);
         assert_eq!(events, []);
