@@ -148,6 +148,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("mail_parser", &["mail/message.rs"]),
     ("lettre", &["relay/"]),
     ("sled", &["store/"]),
+    ("lz4_flex", &["store/packed.rs"]),
     ("serde_yaml", &["config/"]),
     ("anyhow", &["main.rs", "cli/"]),
     ("print!", &["main.rs", "cli/"]),

@@ -24,13 +24,16 @@ use super::mailfile::{make_folder, sync_folder};
 use super::{StoreError, room_at};
 use crate::failpoint::{Point, reach};
 
-/// Space beyond twice the live data that is not worth a copy.
+/// Space beyond what the live data need that is not worth a copy.
 const LEAST_WASTE: u64 = 16 << 20;
 /// The copy is only begun with so many times its live data free on the disk.
 const ROOM: u64 = 3;
 /// Keys that are copied at once, and then the thread gives way.
 const CHUNK: usize = 256;
 const GIVE_WAY: Duration = Duration::from_millis(1);
+/// Keys that are read at once. sled gives a page up after 64 looks at its 256th part of all pages:
+/// a walk that looks at each page once would hold 16,384 of them.
+const AT_ONCE: usize = 2;
 /// So many keys the committer copies itself, while commits wait.
 const FEW: usize = 500;
 /// Rounds of copying again what has changed, at most.
@@ -49,12 +52,14 @@ pub(super) struct Space {
 
 impl Space {
     /// Whether a copy would give back more than it costs; while commits come in it costs them too.
+    /// sled writes each key and value two to three times until they lie in a full leaf, so a copy
+    /// takes that much.
     pub(super) fn is_wasted(self, quiet: bool) -> bool {
-        let (times, waste) = match quiet {
-            true => (2, LEAST_WASTE),
-            false => (4, LEAST_WASTE * 4),
+        let (halves, waste) = match quiet {
+            true => (7, LEAST_WASTE),
+            false => (12, LEAST_WASTE * 4),
         };
-        let needed = self.live.unwrap_or(0).saturating_mul(times);
+        let needed = self.live.unwrap_or(0).saturating_mul(halves) / 2;
         let least = needed.max(self.copied.saturating_mul(3) / 2);
         self.taken > least.saturating_add(waste)
     }
@@ -244,7 +249,7 @@ fn copied(db: sled::Db, place: &Place, live: u64) -> Result<Copied, StoreError> 
 }
 
 fn copy_scanned(shared: &Arc<Shared>, copied: &mut Copied, work: &Work) -> Result<(), StoreError> {
-    let mut all = Scan::new(Arc::clone(shared), vec![0], vec![u8::MAX]);
+    let mut all = Scan::new(Arc::clone(shared), vec![0], vec![u8::MAX], AT_ONCE);
     loop {
         work.go_on()?;
         let chunk = all.by_ref().take(CHUNK).collect::<Result<Vec<_>, _>>()?;

@@ -494,7 +494,7 @@ impl Index {
 
     /// Keys and values from `from` up to but without `to`, read in small chunks.
     pub(crate) fn scan(&self, from: Vec<u8>, to: Vec<u8>) -> Scan {
-        Scan::new(Arc::clone(&self.shared), from, to)
+        Scan::new(Arc::clone(&self.shared), from, to, CHUNK)
     }
 
     /// All records of a kind from a name on.
@@ -549,15 +549,18 @@ pub(crate) struct Scan {
     /// Where the next chunk starts; `None` at the end.
     next: Option<Vec<u8>>,
     to: Vec<u8>,
+    at_once: usize,
     chunk: VecDeque<(IVec, IVec)>,
 }
 
 impl Scan {
-    pub(super) fn new(shared: Arc<Shared>, from: Vec<u8>, to: Vec<u8>) -> Self {
+    /// `at_once` keys are read in one chunk.
+    pub(super) fn new(shared: Arc<Shared>, from: Vec<u8>, to: Vec<u8>, at_once: usize) -> Self {
         Self {
             shared,
             next: Some(from),
             to,
+            at_once,
             chunk: VecDeque::new(),
         }
     }
@@ -575,13 +578,15 @@ impl Iterator for Scan {
             let to = self.to.as_slice();
             let read = self.shared.read(|db| {
                 let range = db.range(from.as_slice()..to);
-                range.take(CHUNK).collect::<sled::Result<VecDeque<_>>>()
+                range
+                    .take(self.at_once)
+                    .collect::<sled::Result<VecDeque<_>>>()
             });
             match read {
                 Ok(chunk) => self.chunk = chunk,
                 Err(error) => return Some(Err(error)),
             }
-            if self.chunk.len() == CHUNK {
+            if self.chunk.len() == self.at_once {
                 self.next = self
                     .chunk
                     .back()
