@@ -114,7 +114,7 @@ impl Entries {
             .collect()
     }
 
-    #[cfg(test)]
+    /// Octets on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         self.octets.capacity()
             + size_of::<Mark>() * self.marks.capacity()

@@ -103,6 +103,33 @@ impl Policy {
             auto_reply: None,
         }
     }
+
+    /// Octets that its lists of patterns take.
+    pub fn list_bytes(&self) -> usize {
+        let rules = match &self.forwarding {
+            Forwarding::Rules(rules) => rules.as_slice(),
+            Forwarding::Off | Forwarding::All(_) => &[],
+        };
+        let from_suffixes = rules.iter().filter_map(|rule| rule.from_suffixes.as_ref());
+        let subject_contains = rules
+            .iter()
+            .filter_map(|rule| rule.subject_contains.as_ref());
+        let replies = self.auto_reply.iter().flat_map(|reply| &reply.per_sender);
+        let senders = replies.map(|reply| &reply.senders);
+        let allow = [&self.allow.senders, &self.allow.verified_senders];
+        from_suffixes
+            .chain([&self.from_suffixes])
+            .map(SuffixSet::heap_bytes)
+            .sum::<usize>()
+            + subject_contains
+                .chain([&self.subject_contains])
+                .map(SubstringSet::heap_bytes)
+                .sum::<usize>()
+            + senders
+                .chain(allow)
+                .map(AllowSet::heap_bytes)
+                .sum::<usize>()
+    }
 }
 
 /// The five words of `reject.headers` (manual A13).

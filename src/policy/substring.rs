@@ -74,6 +74,13 @@ impl SubstringSet {
         self.sorted.len()
     }
 
+    /// Octets on the heap, nearly.
+    pub fn heap_bytes(&self) -> usize {
+        self.entries.heap_bytes()
+            + size_of::<Node>() * self.sorted.capacity()
+            + size_of::<(Lead, Range<u32>)>() * self.leads.capacity()
+    }
+
     /// All entries as written, in file order.
     pub fn entries(&self) -> impl Iterator<Item = Hit> {
         self.entries.hits()

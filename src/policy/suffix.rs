@@ -76,8 +76,7 @@ impl SuffixSet {
     }
 
     /// Octets on the heap.
-    #[cfg(test)]
-    fn heap_bytes(&self) -> usize {
+    pub fn heap_bytes(&self) -> usize {
         self.entries.heap_bytes()
             + size_of::<u32>() * (self.starts.capacity() + self.places.capacity())
             + self.tags.capacity()
@@ -222,6 +221,11 @@ impl AllowSet {
     /// Entries that differ when folded.
     pub fn distinct(&self) -> usize {
         self.0.distinct()
+    }
+
+    /// Octets on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.0.heap_bytes()
     }
 
     /// All entries as written, in file order.

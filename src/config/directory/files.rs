@@ -207,7 +207,7 @@ impl Files {
             mailbox: Arc::clone(&mailbox),
             texts,
             stamps: attempt.files.into_iter().map(stamped).collect(),
-            cost: 4096 + 4 * attempt.octets as u64,
+            cost: 4096 + (mailbox.policy.list_bytes() + attempt.octets) as u64,
             bad,
             large,
             standing: Standing::Current,

@@ -246,3 +246,19 @@ fn the_old_defaults_are_nothing_to_fall_back_to() {
     let new = Directory::reloaded(Arc::new(config), &old);
     assert_eq!(found(&new).policy.language, crate::policy::Language::En);
 }
+
+#[test]
+fn a_mailbox_is_booked_with_about_what_it_takes() {
+    let site = Site::new();
+    site.write_large("a");
+    let directory = site.directory();
+    found(&directory);
+    let text = fs::metadata(site.dir.path().join("a.jp/list.txt"))
+        .unwrap()
+        .len();
+    let booked = directory.stats().cached_bytes;
+    assert!(
+        (2 * text..3 * text).contains(&booked),
+        "{booked} for {text}"
+    );
+}
