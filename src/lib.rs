@@ -12,7 +12,7 @@
 //! * ring 3, the daemon: [`agent`] walks one message, [`execute`] carries out its plans,
 //!   [`server`] listens, [`control`] and [`cli`] are the operator's side.
 //!
-//! [`failpoint`] names the places of the crash order at which tests end the process.
+//! `durable` brings new files to the disk for two of the adapters; [`failpoint`] names the places of the crash order at which tests end the process.
 
 pub mod mail;
 pub mod policy;
@@ -21,6 +21,7 @@ pub mod smtp;
 pub mod config;
 pub mod sieve;
 
+mod durable;
 pub mod failpoint;
 
 pub mod deliver;

@@ -21,9 +21,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["policy", "smtp", "mail"]),
     ("sieve", &["policy", "mail"]),
     ("failpoint", &[]),
-    ("store", &["mail", "failpoint"]),
+    ("durable", &[]),
+    ("store", &["mail", "failpoint", "durable"]),
     ("scan", &["mail"]),
-    ("deliver", &["mail", "smtp", "failpoint"]),
+    ("deliver", &["mail", "smtp", "failpoint", "durable"]),
     ("trust", &["mail"]),
     (
         "relay",

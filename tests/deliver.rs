@@ -259,6 +259,8 @@ async fn refusals_are_passed_on() {
                 Hear("RCPT"),
                 Hear("RCPT"),
                 Say("552 5.3.4 big\r\n503 no\r\n503 no\r\n"),
+                Hear("DATA"),
+                Say("503 no\r\n"),
                 Hang,
             ]),
             &[(552, false), (552, false)],
@@ -270,6 +272,8 @@ async fn refusals_are_passed_on() {
                 Hear("RCPT"),
                 Hear("RCPT"),
                 Say("250 ok\r\n550 5.1.1 who\r\n450 4.2.1 later\r\n"),
+                Hear("DATA"),
+                Say("503 no\r\n"),
                 Hang,
             ]),
             &[(550, false), (450, false)],
@@ -334,12 +338,7 @@ async fn a_connection_is_used_again_only_in_step() {
         Say("354 go\r\n"),
         Data,
     ];
-    let first = [
-        &HELLO[..],
-        &one,
-        &[Say("250 a\r\n"), Hear("RSET"), Say("250 ok\r\n")],
-    ]
-    .concat();
+    let first = [&HELLO[..], &one, &[Say("250 a\r\n")]].concat();
     let second = [&one[..], &[Say("250 b\r\n250 surplus\r\n")]].concat();
     let third = [&HELLO[..], &one, &[Say("250 c\r\n")]].concat();
     let (endpoint, server) = serve(vec![[first, second].concat(), third]).await;
@@ -349,6 +348,57 @@ async fn a_connection_is_used_again_only_in_step() {
         assert_eq!(codes(&outcomes), [(250, false)]);
     }
     assert_eq!(server.await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn what_a_refused_mail_leaves_is_reset() {
+    let (endpoint, server) = serve(vec![script(&[
+        Hear("MAIL"),
+        Hear("RCPT"),
+        Hear("DATA"),
+        Say("250 ok\r\n550 5.1.1 who\r\n503 no\r\n"),
+        Hear("RSET"),
+        Say("250 ok\r\n"),
+        Hear("MAIL"),
+        Hear("RCPT"),
+        Hear("DATA"),
+        Say("250 ok\r\n250 ok\r\n354 go\r\n"),
+        Data,
+        Say("250 a\r\n"),
+    ])])
+    .await;
+    let hop = next_hop(Protocol::Lmtp, endpoint);
+    for code in [550, 250] {
+        let outcomes = hop.deliver(&delivery(&["a@y.example"])).await;
+        assert_eq!(codes(&outcomes), [(code, false)]);
+    }
+    assert_eq!(server.await.unwrap().len(), 1);
+}
+
+/// It took `DATA` though it refused all recipients: the connection is not used again.
+#[tokio::test]
+async fn a_next_hop_that_waits_for_a_mail_without_recipients_is_left() {
+    let refused = script(&[
+        Hear("MAIL"),
+        Hear("RCPT"),
+        Hear("DATA"),
+        Say("250 ok\r\n550 5.1.1 who\r\n354 go\r\n"),
+    ]);
+    let taken = script(&[
+        Hear("MAIL"),
+        Hear("RCPT"),
+        Hear("DATA"),
+        Say("250 ok\r\n250 ok\r\n354 go\r\n"),
+        Data,
+        Say("250 a\r\n"),
+    ]);
+    let (endpoint, server) = serve(vec![refused, taken]).await;
+    let hop = next_hop(Protocol::Lmtp, endpoint);
+    for code in [550, 250] {
+        let outcomes = hop.deliver(&delivery(&["a@y.example"])).await;
+        assert_eq!(codes(&outcomes), [(code, false)]);
+    }
+    assert_eq!(server.await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -53,7 +53,10 @@ impl DryRun {
             found = self.directory.lookup(recipient);
         }
         let mailbox = settings(found, recipient)?;
-        if let Some(path) = self.directory.path_of(recipient) {
+        // A good file is where these settings come from; of a bad one they are the defaults.
+        if mailbox.path.is_none()
+            && let Some(path) = self.directory.path_of(recipient)
+        {
             config::load_mailbox(&self.config, &path).map_err(|errors| check::refused(&errors))?;
         }
         Ok(mailbox)

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use super::compile::timezone;
 use super::error::Severity;
 use super::field::Field;
+use super::lines::Lines;
 use super::mailbox::*;
 use super::number::Points;
 use super::patterns::{self, NamedList};
@@ -16,7 +17,7 @@ use super::source::{DAEMON_FILE, Place, Report};
 use super::text::{Mail, Size, Text};
 use super::{Mailbox, SpamNotice, location};
 use crate::mail::Address;
-use crate::mail::fold::{fold, fold_address};
+use crate::mail::fold::fold_address;
 use crate::policy::*;
 
 /// Checks `mailboxes.defaults`, whose errors belong to the daemon file.
@@ -131,8 +132,7 @@ impl Compile<'_> {
         let lines = patterns::load(self.report, list, self.files);
         patterns::check_length(self.report, &lines, self.limits.from_suffix_chars);
         patterns::check_total(self.report, list.name, &lines, self.limits.entries_total);
-        patterns::check_duplicates(self.report, &lines, fold_address, Severity::Error);
-        SuffixSet::build(lines.patterns(self.report))
+        patterns::compile(self.report, &lines, Severity::Error)
     }
 
     fn reject_subject(&mut self, raw: &RawReject) -> SubstringSet {
@@ -145,8 +145,7 @@ impl Compile<'_> {
         let lines = patterns::load(self.report, list, self.files);
         patterns::check_length(self.report, &lines, self.limits.subject_chars);
         patterns::check_total(self.report, list.name, &lines, self.limits.entries_total);
-        patterns::check_duplicates(self.report, &lines, fold, Severity::Error);
-        SubstringSet::build(lines.patterns(self.report))
+        patterns::compile(self.report, &lines, Severity::Error)
     }
 
     fn headers(&mut self, raw: &Field<Vec<Field<RawHeader>>>) -> Vec<HeaderRule> {
@@ -191,11 +190,10 @@ impl Compile<'_> {
         let [senders, verified_senders] = lists.map(|list| {
             let lines = patterns::load(self.report, list, self.files);
             patterns::check_total(self.report, list.name, &lines, self.limits.entries_total);
-            patterns::check_duplicates(self.report, &lines, fold_address, Severity::Warning);
             if !before_reject {
                 self.warn_shadowed(&lines, rejected);
             }
-            AllowSet::build(lines.patterns(self.report))
+            patterns::compile::<AllowSet>(self.report, &lines, Severity::Warning)
         });
         if !verified_senders.is_empty() {
             let at = match raw.verified_senders.get() {
@@ -214,16 +212,15 @@ impl Compile<'_> {
     }
 
     /// The pipeline rejects first (manual, allow against reject).
-    fn warn_shadowed(&mut self, lines: &super::lines::Lines, rejected: &SuffixSet) {
-        for line in &lines.0 {
-            let Some(hit) = rejected.find(&fold_address(&line.text)) else {
+    fn warn_shadowed(&mut self, lines: &Lines, rejected: &SuffixSet) {
+        for (at, text) in lines.iter() {
+            let Some(hit) = rejected.find(&fold_address(text)) else {
                 continue;
             };
             let place = hit.origin.map(|o| format!(" in {o}")).unwrap_or_default();
             let message = format!("the reject entry `{}`{place} covers this entry", hit.entry);
             let help = "remove one of them, or set `allow.before_reject: true`";
-            self.report
-                .warning("shadowed-allow", line.place, message, help);
+            self.report.warning("shadowed-allow", at, message, help);
         }
     }
 
@@ -323,8 +320,8 @@ impl Compile<'_> {
             here: &raw.from_suffixes,
             file: &raw.from_suffixes_file,
         };
-        let subject_contains = self.condition(subject, fold).map(SubstringSet::build);
-        let from_suffixes = self.condition(from, fold_address).map(SuffixSet::build);
+        let subject_contains = self.condition(subject);
+        let from_suffixes = self.condition(from);
         let free = !raw.attachment.is_given() && !raw.size.is_given();
         if item.value.is_some() && free && !subject.is_given() && !from.is_given() {
             let help = "add a condition, or use `mode: all` for every mail";
@@ -351,19 +348,14 @@ impl Compile<'_> {
         }
     }
 
-    fn condition(
-        &mut self,
-        list: NamedList<'_>,
-        fold: fn(&str) -> crate::mail::Folded,
-    ) -> Option<Vec<Pattern>> {
+    fn condition<S: patterns::Set>(&mut self, list: NamedList<'_>) -> Option<S> {
         if !list.is_given() {
             return None;
         }
         let lines = patterns::load(self.report, list, self.files);
         let most = self.limits.forwarding_pattern_bytes;
         patterns::check_bytes(self.report, list, &lines, most);
-        patterns::check_duplicates(self.report, &lines, fold, Severity::Warning);
-        Some(lines.patterns(self.report).collect())
+        Some(patterns::compile(self.report, &lines, Severity::Warning))
     }
 
     fn size(&mut self, raw: &RawSize, key: Place) -> Option<SizeCondition> {
@@ -514,7 +506,7 @@ impl Compile<'_> {
             file: &raw.senders_file,
         };
         let lines = patterns::load(self.report, list, self.files);
-        patterns::check_duplicates(self.report, &lines, fold_address, Severity::Warning);
+        let senders = patterns::compile(self.report, &lines, Severity::Warning);
         if item.value.is_some() && !list.is_given() {
             self.report
                 .error("missing", item.place(), "`senders` is missing");
@@ -529,10 +521,7 @@ impl Compile<'_> {
             };
             self.report.error("missing", at, "a reply without a text");
         }
-        SenderReply {
-            senders: AllowSet::build(lines.patterns(self.report)),
-            message,
-        }
+        SenderReply { senders, message }
     }
 
     fn reply_text(&mut self, raw: &Field<String>) -> String {

@@ -22,7 +22,7 @@ use super::settings::{Config, Unknown};
 use super::{Attempt, Diagnostic, Mailbox, default_mailbox, location, read_mailbox};
 use crate::mail::Address;
 
-/// How long [`Directory::has_lately`] takes the word of a look at the disk.
+/// How long [`Directory::ready`] takes the word of a look at the disk.
 const LATELY: Duration = Duration::from_secs(1);
 
 /// All mailboxes.
@@ -136,11 +136,9 @@ impl Directory {
     /// The settings for a recipient. Blocking (stat, on first use a read): call it where that is
     /// allowed.
     pub fn lookup(&self, recipient: &Address) -> Lookup {
-        let key = recipient.key();
         // A mailbox is named the same whoever asked for it first.
         let recipient = &recipient.canonical();
-        let domain = key.rsplit_once('@').map_or("", |(_, domain)| domain);
-        if !self.domains.is_empty() && !self.domains.contains(domain) {
+        if !self.serves(recipient) {
             return Lookup::UnknownDomain;
         }
         let base = self.without_extension(recipient);
@@ -159,13 +157,26 @@ impl Directory {
         }
     }
 
+    /// What [`Directory::lookup`] would say, as far as memory knows it: an unknown domain, or the
+    /// settings of a recipient's own file that a look-up found unchanged within the last second.
+    /// `None` is for [`Directory::lookup`] to answer. Never blocks.
+    pub fn ready(&self, recipient: &Address) -> Option<Lookup> {
+        let recipient = &recipient.canonical();
+        if !self.serves(recipient) {
+            return Some(Lookup::UnknownDomain);
+        }
+        let paths = location::candidates(&self.config.mailboxes.dir, recipient);
+        let mut cache = self.lock();
+        let entry = paths.iter().find_map(|path| cache.get(path))?;
+        drop(cache);
+        let lately = !self.config.mailboxes.watch || entry.seen().elapsed() < LATELY;
+        (lately && !entry.stale).then(|| Lookup::Found(Arc::clone(&entry.mailbox)))
+    }
+
     /// A look-up found the recipient's own file on the disk within the last second. Never blocks:
     /// enough to accept a recipient whose settings are looked up once its mail is here.
     pub fn has_lately(&self, recipient: &Address) -> bool {
-        let paths = location::candidates(&self.config.mailboxes.dir, &recipient.canonical());
-        let cache = self.lock();
-        let found = paths.iter().find_map(|path| cache.entries.get(path));
-        found.is_some_and(|entry| !entry.stale && entry.seen().elapsed() < LATELY)
+        matches!(self.ready(recipient), Some(Lookup::Found(_)))
     }
 
     /// The file whose settings a recipient has, good or bad; `None` when the defaults alone count.
@@ -181,12 +192,17 @@ impl Directory {
 
     /// The mailbox whose file gives a recipient its settings; `None` when no file does.
     pub fn owner_of(&self, recipient: &Address) -> Option<Address> {
-        let domain = recipient.key();
-        let domain = domain.rsplit_once('@').map_or("", |(_, domain)| domain);
-        if !self.domains.is_empty() && !self.domains.contains(domain) {
+        if !self.serves(recipient) {
             return None;
         }
         location::address_of(&self.path_of(recipient)?)
+    }
+
+    /// Whether `mailboxes.domains` has the address's domain.
+    fn serves(&self, address: &Address) -> bool {
+        let key = address.key();
+        let domain = key.rsplit_once('@').map_or("", |(_, domain)| domain);
+        self.domains.is_empty() || self.domains.contains(domain)
     }
 
     /// `taro@` for `taro+news@`.
@@ -512,6 +528,33 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_looked_up_lately_is_ready() {
+        let site = tempfile::tempdir().unwrap();
+        let taro = Address::parse("taro@a.jp").unwrap();
+        let path = site.path().join("a.jp/taro.yaml");
+        std::fs::create_dir(site.path().join("a.jp")).unwrap();
+        std::fs::write(&path, "version: 1\n").unwrap();
+        for watch in [true, false] {
+            let text =
+                format!("version: 1\nmailboxes: {{dir: ., domains: [a.jp], watch: {watch}}}\n");
+            let config = Config::parse(&text, site.path()).unwrap().config;
+            let directory = Directory::new(Arc::new(config));
+            assert!(directory.ready(&taro).is_none());
+            directory.lookup(&taro);
+            let entry = directory.lock().get(&path).unwrap();
+            *entry.seen() = Instant::now() + LATELY;
+            let ready = directory.ready(&Address::parse("Taro@A.JP").unwrap());
+            assert!(
+                matches!(ready, Some(Lookup::Found(found)) if Arc::ptr_eq(&found, &entry.mailbox))
+            );
+            *entry.seen() = Instant::now() - LATELY;
+            assert_eq!(directory.ready(&taro).is_none(), watch);
+            let stranger = directory.ready(&Address::parse("taro@b.jp").unwrap());
+            assert!(matches!(stranger, Some(Lookup::UnknownDomain)));
+        }
+    }
 
     #[test]
     fn while_a_changed_file_is_read_the_old_settings_count() {

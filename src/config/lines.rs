@@ -16,30 +16,71 @@ use crate::policy::Pattern;
 /// The name by which [`super::read`] knows [`Lines`].
 pub(crate) const LINES: &str = "$lines";
 
-/// The entries of one list, trimmed, none empty. Equality looks at the texts only.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Lines(pub(crate) Vec<Line>);
+/// The entries of one list, trimmed, none empty: a million of them lie end to end, not in a million
+/// strings. Equality looks at the texts only.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lines {
+    text: String,
+    /// Of each entry its place, and where in `text` it ends.
+    ends: Vec<(Place, u32)>,
+}
 
-/// One entry.
+/// One entry by itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
     pub(crate) place: Place,
     pub(crate) text: String,
 }
 
-impl PartialEq for Line {
+impl PartialEq for Lines {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
+        let ends = |lines: &Self| lines.ends.iter().map(|(_, end)| *end).collect::<Vec<_>>();
+        self.text == other.text && ends(self) == ends(other)
     }
 }
 
 impl Lines {
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The entries in their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Place, &str)> {
+        let mut start = 0;
+        self.ends.iter().map(move |(place, end)| {
+            let end = *end as usize;
+            let text = self.text.get(start..end).unwrap_or_default();
+            start = end;
+            (*place, text)
+        })
+    }
+
+    /// Each entry by itself.
+    pub(crate) fn split(&self) -> Vec<Line> {
+        let line = |(place, text): (Place, &str)| Line {
+            place,
+            text: text.to_owned(),
+        };
+        self.iter().map(line).collect()
+    }
+
     /// The entries as the matching sets take them.
     pub(crate) fn patterns(&self, report: &Report) -> impl Iterator<Item = Pattern> {
-        self.0.iter().map(|line| Pattern {
-            text: line.text.clone(),
-            origin: report.origin(line.place),
+        self.iter().map(|(place, text)| Pattern {
+            text: text.to_owned(),
+            origin: report.origin(place),
         })
+    }
+
+    /// Adds an entry. The texts of a list come from files that are far below 4 GiB.
+    fn push(&mut self, place: Place, text: &str) {
+        self.text.push_str(text);
+        let end = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
+        self.ends.push((place, end));
     }
 }
 
@@ -52,19 +93,19 @@ pub(crate) fn of_file(report: &mut Report, file: u16) -> Lines {
 
 /// The entries of a text file and the places of the empty ones.
 pub(crate) fn in_file(report: &Report, file: u16) -> (Lines, Vec<Place>) {
-    let mut entries = Vec::new();
+    let mut entries = Lines::default();
     let mut empty = Vec::new();
     if let Some(source) = report.source(file) {
         for (line, text) in (1u32..).zip(source.text().lines()) {
             keep(Place { file, line, col: 1 }, text, &mut entries, &mut empty);
         }
     }
-    (Lines(entries), empty)
+    (entries, empty)
 }
 
 /// The entries of a text value.
-pub(crate) fn of_block(report: &mut Report, scalar: &Scalar, at: Place, key: Place) -> Vec<Line> {
-    let mut entries = Vec::new();
+pub(crate) fn of_block(report: &mut Report, scalar: &Scalar, at: Place, key: Place) -> Lines {
+    let mut entries = Lines::default();
     let mut empty = Vec::new();
     let mut finder = Finder::new(scalar, at);
     for (index, text) in scalar.text.split('\n').enumerate() {
@@ -83,8 +124,8 @@ pub(crate) fn of_block(report: &mut Report, scalar: &Scalar, at: Place, key: Pla
 }
 
 /// The entries of a YAML list.
-pub(crate) fn of_list(report: &mut Report, items: &[Node]) -> Vec<Line> {
-    let mut entries = Vec::new();
+pub(crate) fn of_list(report: &mut Report, items: &[Node]) -> Lines {
+    let mut entries = Lines::default();
     let mut empty = Vec::new();
     for item in items {
         match &item.kind {
@@ -135,7 +176,7 @@ pub(crate) fn is_number_or_bool(scalar: &Scalar) -> bool {
         || matches!(number, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN")
 }
 
-fn keep(place: Place, text: &str, entries: &mut Vec<Line>, empty: &mut Vec<Place>) {
+fn keep(place: Place, text: &str, entries: &mut Lines, empty: &mut Vec<Place>) {
     let text = text.trim();
     if text.is_empty() {
         return;
@@ -144,10 +185,7 @@ fn keep(place: Place, text: &str, entries: &mut Vec<Line>, empty: &mut Vec<Place
     if !text.contains(char::is_alphanumeric) && fold(text).is_empty() {
         empty.push(place);
     } else {
-        entries.push(Line {
-            place,
-            text: text.to_owned(),
-        });
+        entries.push(place, text);
     }
 }
 
@@ -237,39 +275,34 @@ impl Finder {
 
 impl<'de> Deserialize<'de> for Lines {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer
-            .deserialize_newtype_struct(LINES, LinesVisitor)
-            .map(Lines)
+        deserializer.deserialize_newtype_struct(LINES, LinesVisitor)
     }
 }
 
 struct LinesVisitor;
 
 impl<'de> Visitor<'de> for LinesVisitor {
-    type Value = Vec<Line>;
+    type Value = Lines;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a block of text or a list of strings")
     }
 
     /// serde_yaml: texts without places.
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, d: D) -> Result<Vec<Line>, D::Error> {
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, d: D) -> Result<Lines, D::Error> {
         d.deserialize_any(TextsVisitor)
     }
 
     /// Our reader: file, line, column and text of each entry in turn.
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<Line>, A::Error> {
-        let mut entries = Vec::new();
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Lines, A::Error> {
+        let mut entries = Lines::default();
         while let Some(file) = seq.next_element::<u32>()? {
             let missing = || A::Error::custom("an entry is file, line, column and text");
             let line = seq.next_element()?.ok_or_else(missing)?;
             let col = seq.next_element()?.ok_or_else(missing)?;
-            let text = seq.next_element()?.ok_or_else(missing)?;
+            let text: String = seq.next_element()?.ok_or_else(missing)?;
             let file = u16::try_from(file).unwrap_or(u16::MAX);
-            entries.push(Line {
-                place: Place { file, line, col },
-                text,
-            });
+            entries.push(Place { file, line, col }, &text);
         }
         Ok(entries)
     }
@@ -278,29 +311,23 @@ impl<'de> Visitor<'de> for LinesVisitor {
 struct TextsVisitor;
 
 impl<'de> Visitor<'de> for TextsVisitor {
-    type Value = Vec<Line>;
+    type Value = Lines;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a block of text or a list of strings")
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Vec<Line>, E> {
-        let entries = text.split('\n').map(str::trim).filter(|t| !t.is_empty());
-        Ok(entries
-            .map(|t| Line {
-                place: Place::default(),
-                text: t.to_owned(),
-            })
-            .collect())
+    fn visit_str<E: Error>(self, text: &str) -> Result<Lines, E> {
+        let mut entries = Lines::default();
+        let texts = text.split('\n').map(str::trim).filter(|t| !t.is_empty());
+        texts.for_each(|text| entries.push(Place::default(), text));
+        Ok(entries)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<Line>, A::Error> {
-        let mut entries = Vec::new();
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Lines, A::Error> {
+        let mut entries = Lines::default();
         while let Some(text) = seq.next_element::<String>()? {
-            entries.push(Line {
-                place: Place::default(),
-                text: text.trim().to_owned(),
-            });
+            entries.push(Place::default(), text.trim());
         }
         Ok(entries)
     }

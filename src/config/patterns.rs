@@ -12,6 +12,8 @@ use super::settings::Range;
 use super::source::{Place, Report};
 use super::text::FilePath;
 use crate::mail::Folded;
+use crate::mail::fold::{fold, fold_address};
+use crate::policy::{AllowSet, Pattern, SubstringSet, SuffixSet};
 
 /// A `<list>_file` is read up to this, octets.
 const MOST_LIST_BYTES: u64 = 64 << 20;
@@ -145,20 +147,20 @@ pub(crate) fn place_of(before: &str) -> Place {
 
 /// Code points of each entry, as written.
 pub(crate) fn check_length(report: &mut Report, lines: &Lines, range: Range) {
-    for line in &lines.0 {
-        let chars = line.text.chars().count() as u64;
+    for (place, text) in lines.iter() {
+        let chars = text.chars().count() as u64;
         if chars < range.min {
             let message = format!(
                 "{chars} characters are too short for an entry, at least {} are wanted",
                 range.min
             );
-            report.error("too-short", line.place, message);
+            report.error("too-short", place, message);
         } else if chars > range.max {
             let message = format!(
                 "{chars} characters are too long for an entry, at most {} are allowed",
                 range.max
             );
-            report.error("too-long", line.place, message);
+            report.error("too-long", place, message);
         }
     }
 }
@@ -166,13 +168,51 @@ pub(crate) fn check_length(report: &mut Report, lines: &Lines, range: Range) {
 /// The number of entries; 0 = no limit. The first surplus one is named.
 pub(crate) fn check_total(report: &mut Report, name: &str, lines: &Lines, most: u64) {
     let most_index = usize::try_from(most).unwrap_or(usize::MAX);
-    if let (1.., Some(first)) = (most, lines.0.get(most_index)) {
+    if let (1.., Some((first, _))) = (most, lines.iter().nth(most_index)) {
         let message = format!(
             "{} entries in `{name}`, at most {most} are allowed",
-            lines.0.len()
+            lines.len()
         );
-        report.error("too-many", first.place, message);
+        report.error("too-many", first, message);
     }
+}
+
+/// What a list is compiled to.
+pub(crate) trait Set: Sized {
+    /// How its entries are folded.
+    const FOLD: fn(&str) -> Folded;
+
+    fn of(patterns: impl Iterator<Item = Pattern>) -> Self;
+
+    /// Entries that differ when folded.
+    fn distinct(&self) -> usize;
+}
+
+/// Implements [`Set`] by the set's own methods.
+macro_rules! sets {
+    ($($set:ident by $fold:ident),+) => {
+        $(impl Set for $set {
+            const FOLD: fn(&str) -> Folded = $fold;
+
+            fn of(patterns: impl Iterator<Item = Pattern>) -> Self {
+                Self::build(patterns)
+            }
+
+            fn distinct(&self) -> usize {
+                Self::distinct(self)
+            }
+        })+
+    };
+}
+sets!(SuffixSet by fold_address, SubstringSet by fold, AllowSet by fold_address);
+
+/// Compiles the entries. Two that fold to the same are reported; that there are some the set knows.
+pub(crate) fn compile<S: Set>(report: &mut Report, lines: &Lines, severity: Severity) -> S {
+    let set = S::of(lines.patterns(report));
+    if set.distinct() < lines.len() {
+        check_duplicates(report, lines, S::FOLD, severity);
+    }
+    set
 }
 
 /// Two entries that fold to the same; the second is named.
@@ -182,30 +222,47 @@ pub(crate) fn check_duplicates(
     fold: fn(&str) -> Folded,
     severity: Severity,
 ) {
-    let mut seen: HashMap<Folded, u32> = HashMap::with_capacity(lines.0.len());
-    for line in &lines.0 {
-        if let Some(first) = seen.insert(fold(&line.text), line.place.line) {
+    let mut seen: HashMap<Folded, u32> = HashMap::with_capacity(lines.len());
+    for (place, text) in lines.iter() {
+        if let Some(first) = seen.insert(fold(text), place.line) {
             let message = format!("the same entry as in line {first}");
             let help = "remove one; case, width and kana forms make no difference";
-            report.push(
-                severity,
-                "duplicate",
-                line.place,
-                message,
-                Some(help.to_owned()),
-            );
+            report.push(severity, "duplicate", place, message, Some(help.to_owned()));
         }
     }
 }
 
 /// UTF-8 octets of the entries plus one each.
 pub(crate) fn check_bytes(report: &mut Report, list: NamedList<'_>, lines: &Lines, most: u64) {
-    let bytes: u64 = lines.0.iter().map(|l| l.text.len() as u64 + 1).sum();
+    let bytes: u64 = lines.iter().map(|(_, text)| text.len() as u64 + 1).sum();
     if bytes > most {
         let message = format!(
             "`{}` has {bytes} bytes, at most {most} are allowed",
             list.name
         );
         report.error("too-big", list.key(), message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_of_two_equal_entries_is_named() {
+        for (text, expected) in [
+            ("@a.example\n@b.example\n", vec![]),
+            ("@a.example\nb.example\n@A.example\n", vec![3]),
+            // Folded as addresses these are empty: the set leaves them out.
+            (".\n@a.example\n", vec![]),
+            (".\n@a.example\n..\n", vec![3]),
+        ] {
+            let mut report = Report::default();
+            let file = report.add(Path::new("list.txt"), text.to_owned());
+            let lines = lines::of_file(&mut report, file);
+            compile::<SuffixSet>(&mut report, &lines, Severity::Error);
+            let found: Vec<u32> = report.finish().iter().map(|found| found.line).collect();
+            assert_eq!(found, expected, "{text:?}");
+        }
     }
 }

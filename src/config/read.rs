@@ -16,7 +16,7 @@ use saphyr_parser::ScalarStyle;
 
 use super::error::Severity;
 use super::field::FIELD;
-use super::lines::{self, LINES, Line};
+use super::lines::{self, LINES, Line, Lines};
 use super::patterns;
 use super::source::{Place, Report, Source};
 use super::tree::{self, Kind, Node, Pair, Scalar, Tree};
@@ -163,7 +163,7 @@ impl<'a> Value<'a, '_> {
         }
     }
 
-    fn lines(&self) -> Result<Vec<Line>, ReadError> {
+    fn lines(&self) -> Result<Lines, ReadError> {
         let mut report = self.reader.report.borrow_mut();
         match &self.node.kind {
             Kind::Scalar(scalar) if !lines::is_number_or_bool(scalar) => Ok(lines::of_block(
@@ -265,7 +265,7 @@ impl<'de> Deserializer<'de> for Value<'_, '_> {
                 next: 0,
             }),
             LINES => visitor.visit_seq(LinesAccess {
-                lines: self.lines()?.into_iter(),
+                lines: self.lines()?.split().into_iter(),
                 line: None,
             }),
             _ => visitor.visit_newtype_struct(self),

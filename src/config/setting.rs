@@ -215,11 +215,11 @@ impl Setting for Lines {
     }
 
     fn shown(&self, _: &Report, _: Place) -> Shown {
-        let item = |line: &super::lines::Line| Item {
-            at: (line.place.line > 0).then_some(line.place),
-            value: Shown::Leaf(line.text.as_str().into()),
+        let item = |(place, text): (Place, &str)| Item {
+            at: (place.line > 0).then_some(place),
+            value: Shown::Leaf(text.into()),
         };
-        Shown::List(self.0.iter().map(item).collect())
+        Shown::List(self.iter().map(item).collect())
     }
 }
 

@@ -20,6 +20,8 @@ use crate::smtp::{EnhancedCode, Reply, ReplyParser, ServerReply};
 
 /// How long a reply is waited for after a write has failed: it says why.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
+/// A next hop hardly hangs up so soon after a mail.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// How long to wait: for one step, and for all of a transaction.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +82,8 @@ pub(super) struct Connection {
     pub(super) settings: Arc<HopSettings>,
     /// No transaction is open, and none was broken off.
     pub(super) in_step: bool,
+    /// The last transaction went to its end: there is nothing that a `RSET` would take back.
+    pub(super) is_reset: bool,
     /// The next hop has said `421`, so it hangs up (RFC 5321 3.8), or something out of place.
     pub(super) closing: bool,
     /// TLS is on.
@@ -130,6 +134,7 @@ impl Connection {
             offers: Offers::default(),
             settings: settings.into(),
             in_step: true,
+            is_reset: false,
             closing: false,
             tls: false,
         }
@@ -140,12 +145,15 @@ impl Connection {
         self.in_step && !self.closing && self.parser.is_at_rest()
     }
 
-    /// Makes a connection that lay idle ready again (`RSET`). False: it must be dropped.
-    pub(super) async fn revive(&mut self, patience: Patience) -> bool {
-        self.is_in_step()
-            && self.waiting().await == Waiting::Nothing
-            && matches!(self.command("RSET", "RSET", patience).await, Ok(reply) if reply.is_positive())
-            && self.is_in_step()
+    /// Makes a connection that lay idle ready again. One that was in use a moment ago and has nothing to
+    /// take back is; any other is asked by `RSET`. False: it must be dropped.
+    pub(super) async fn revive(&mut self, since: Instant, patience: Patience) -> bool {
+        if !self.is_in_step() || self.waiting().await != Waiting::Nothing {
+            return false;
+        }
+        self.is_reset && since.elapsed() < MOMENT
+            || matches!(self.command("RSET", "RSET", patience).await, Ok(reply) if reply.is_positive())
+                && self.is_in_step()
     }
 
     /// Says `QUIT` and does not wait for the answer.

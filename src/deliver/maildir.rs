@@ -12,7 +12,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,18 +20,20 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use tokio::sync::Semaphore;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
 
 use super::lf::LfWriter;
 use super::{Accepted, DeliverError, Delivery, Outcome, Recipient};
+use crate::durable::{NewFile, Synced, Turns};
 use crate::failpoint::{Point, reach};
 use crate::mail::{Address, edit};
 use crate::smtp::Reply;
 
-/// Files written at once: enough to share the file system's journal commits, far below the
-/// runtime's blocking threads.
-const WRITERS: usize = 32;
+const DIRECTORY: OFlags = OFlags::DIRECTORY
+    .union(OFlags::RDONLY)
+    .union(OFlags::CLOEXEC);
+const WRITING: &str = "writing to the Maildir";
 const CHUNK: usize = 128 * 1024;
 const SUFFIX: &str = "sekimori";
 /// Longest name of a folder, octets (Linux).
@@ -51,7 +53,7 @@ pub struct MaildirSettings {
 #[derive(Debug, Clone)]
 pub struct Maildir {
     settings: Arc<MaildirSettings>,
-    writers: Arc<Semaphore>,
+    turns: Turns,
 }
 
 impl Maildir {
@@ -59,7 +61,7 @@ impl Maildir {
     pub fn new(settings: MaildirSettings) -> Self {
         Self {
             settings: Arc::new(settings),
-            writers: Arc::new(Semaphore::new(WRITERS)),
+            turns: Turns::default(),
         }
     }
 
@@ -71,62 +73,201 @@ impl Maildir {
             .fold(base, |folder, part| folder.join(fill(part, mailbox)))
     }
 
-    /// Delivers to each recipient's Maildir on the blocking threads.
+    /// Delivers to each recipient's Maildir on the blocking threads. What was begun goes on to its end
+    /// where nobody waits for it any more.
     ///
     /// A full disk or quota is `452 4.3.1`, every other trouble `451 4.3.0`.
     pub async fn deliver(&self, delivery: &Delivery) -> Vec<Outcome> {
         let shared = Arc::new(delivery.clone());
-        let mut started = Vec::with_capacity(delivery.recipients.len());
-        for index in 0..delivery.recipients.len() {
-            started.push(self.start(&shared, index).await);
-        }
+        let started: Vec<_> = (0..delivery.recipients.len())
+            .map(|index| self.start(&shared, index))
+            .collect();
         let mut outcomes = Vec::with_capacity(started.len());
         for one in started {
-            outcomes.push(match one {
-                Ok(writing) => in_its_time(delivery.deadline, writing).await,
-                Err(error) => Err(error),
-            });
+            outcomes.push(self.outcome(delivery.deadline, one).await);
         }
         outcomes
     }
 
-    /// Begins to write for one recipient once there is a writer free for it. The work goes on to its
-    /// end, and keeps its writer so long, where nobody waits for it any more.
-    async fn start(
+    fn start(&self, delivery: &Arc<Delivery>, index: usize) -> oneshot::Receiver<Outcome> {
+        let (copy, outcome) = LocalCopy::new(&self.settings, delivery, index);
+        let octets = usize::try_from(delivery.content.size()).unwrap_or(usize::MAX);
+        self.turns.wait(Box::new(copy), octets);
+        outcome
+    }
+
+    async fn outcome(
         &self,
-        delivery: &Arc<Delivery>,
-        index: usize,
-    ) -> Result<JoinHandle<Outcome>, DeliverError> {
-        let permit = self.writers.clone().acquire_owned();
-        let permit = match delivery.deadline {
-            None => permit.await,
-            Some(deadline) => tokio::time::timeout_at(deadline.into(), permit)
-                .await
-                .map_err(|_| too_late())?,
+        deadline: Option<Instant>,
+        mut outcome: oneshot::Receiver<Outcome>,
+    ) -> Outcome {
+        let told = self.turns.told(&mut outcome);
+        let told = match deadline {
+            None => Ok(told.await),
+            Some(deadline) => timeout_at(deadline.into(), told).await,
+        };
+        match told {
+            Ok(told) => told.unwrap_or_else(|| Err(broken_off())),
+            Err(_) => {
+                drop(outcome);
+                self.turns.help();
+                Err(too_late())
+            }
         }
-        .map_err(|error| failed(&error))?;
-        let (settings, delivery) = (Arc::clone(&self.settings), Arc::clone(delivery));
-        Ok(tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            let Some(recipient) = delivery.recipients.get(index) else {
-                return Err(failed(&"no such recipient"));
-            };
-            in_time(&delivery)?;
-            let folder = Folder::open(&settings, &recipient.mailbox)
-                .map_err(|error| storage(&error, "opening the Maildir"))?;
-            folder.deliver(&delivery, recipient)
-        }))
     }
 }
 
-async fn in_its_time(deadline: Option<Instant>, writing: JoinHandle<Outcome>) -> Outcome {
-    let joined = match deadline {
-        None => writing.await,
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), writing)
-            .await
-            .map_err(|_| too_late())?,
-    };
-    joined.unwrap_or_else(|error| Err(broken_off(&error)))
+/// One recipient's copy on its way into the Maildir.
+struct LocalCopy {
+    settings: Arc<MaildirSettings>,
+    delivery: Arc<Delivery>,
+    index: usize,
+    folder: Option<Folder>,
+    /// Its name in `tmp`.
+    tmp: String,
+    /// Written, and not synced yet.
+    file: Option<File>,
+    /// Where it lies: in `new`, or in `cur` where an earlier try had put it and somebody has read it.
+    place: Option<(&'static str, String)>,
+    repeated: bool,
+    waiter: Option<oneshot::Sender<Outcome>>,
+}
+
+impl LocalCopy {
+    fn new(
+        settings: &Arc<MaildirSettings>,
+        delivery: &Arc<Delivery>,
+        index: usize,
+    ) -> (Self, oneshot::Receiver<Outcome>) {
+        let (waiter, outcome) = oneshot::channel();
+        let copy = Self {
+            settings: Arc::clone(settings),
+            delivery: Arc::clone(delivery),
+            index,
+            folder: None,
+            tmp: String::new(),
+            file: None,
+            place: None,
+            repeated: false,
+            waiter: Some(waiter),
+        };
+        (copy, outcome)
+    }
+
+    fn recipient(&self) -> Result<&Recipient, DeliverError> {
+        let recipients = &self.delivery.recipients;
+        recipients
+            .get(self.index)
+            .ok_or_else(|| failed(&"no such recipient"))
+    }
+
+    fn begin(&mut self) -> Result<(), DeliverError> {
+        in_time(&self.delivery)?;
+        let recipient = self.recipient()?;
+        let (key, maybe_there) = (recipient.key.clone(), recipient.maybe_there);
+        if !(1..=128).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return Err(failed(&"the hand-off's key is not a file name"));
+        }
+        let folder = Folder::open(&self.settings, &recipient.mailbox)
+            .map_err(|error| storage(&error, "opening the Maildir"))?;
+        let folder = self.folder.insert(folder);
+        if maybe_there {
+            let found = folder.find(&key);
+            self.place = found.map_err(|error| storage(&error, "searching the Maildir"))?;
+            self.repeated = self.place.is_some();
+        }
+        if !self.repeated {
+            self.tmp = temporary_name(&key);
+            let written = folder.write(&self.tmp, &self.delivery, self.index);
+            self.file = Some(written.map_err(|error| storage(&error, WRITING))?);
+        }
+        Ok(())
+    }
+
+    /// From `tmp` into `new`.
+    fn link(&mut self, octets: Synced) -> Result<(), DeliverError> {
+        self.file = None;
+        let Some(folder) = &self.folder else {
+            return Err(failed(&"no folder"));
+        };
+        let trouble = |error: Errno| storage(&error.into(), WRITING);
+        let linked = octets.map_err(trouble).and_then(|()| {
+            reach(Point::MaildirWritten);
+            in_time(&self.delivery)?;
+            let name = format!("{}.{}.{SUFFIX}", unix_seconds(), self.recipient()?.key);
+            rustix::fs::linkat(&folder.tmp, &self.tmp, &folder.new, &name, AtFlags::empty())
+                .map_err(trouble)?;
+            Ok(name)
+        });
+        let removed = rustix::fs::unlinkat(&folder.tmp, &self.tmp, AtFlags::empty());
+        let name = linked?;
+        reach(Point::MaildirLinked);
+        if let Err(error) = removed {
+            tracing::warn!(path = %folder.path.display(), %error, "a file is left in the Maildir's tmp");
+        }
+        self.place = Some(("new", name));
+        Ok(())
+    }
+
+    fn accepted(&self) -> Outcome {
+        match (&self.folder, &self.place) {
+            (Some(folder), Some((sub, name))) => Ok(Accepted {
+                place: folder.path.join(sub).join(name).display().to_string(),
+                reply: None,
+                repeated: self.repeated,
+            }),
+            _ => Err(failed(&"no folder")),
+        }
+    }
+
+    fn tell(&mut self, outcome: Outcome) {
+        if let Some(waiter) = self.waiter.take() {
+            // Perhaps nobody waits any more.
+            let _ = waiter.send(outcome);
+        }
+    }
+
+    /// Goes on where a step went well; the end of it where not.
+    fn went(&mut self, step: Result<(), DeliverError>) -> Option<()> {
+        step.map_err(|error| self.tell(Err(error))).ok()
+    }
+
+    /// What is to be synced of these.
+    fn synced<'a>(&self, fd: Option<impl Into<BorrowedFd<'a>>>) -> Vec<BorrowedFd<'a>> {
+        let fd = fd.filter(|_| self.settings.fsync);
+        fd.into_iter().map(Into::into).collect()
+    }
+}
+
+impl NewFile for LocalCopy {
+    fn is_wanted(&self) -> bool {
+        self.waiter
+            .as_ref()
+            .is_some_and(|waiter| !waiter.is_closed())
+    }
+
+    fn write(&mut self) -> Option<Vec<BorrowedFd<'_>>> {
+        let begun = self.begin();
+        self.went(begun)?;
+        Some(self.synced(self.file.as_ref().map(File::as_fd)))
+    }
+
+    fn name(&mut self, octets: Synced) -> Option<Vec<BorrowedFd<'_>>> {
+        if !self.repeated {
+            let linked = self.link(octets);
+            self.went(linked)?;
+        }
+        let (folder, (sub, _)) = (self.folder.as_ref()?, self.place.as_ref()?);
+        Some(self.synced(folder.sub(sub).map(OwnedFd::as_fd)))
+    }
+
+    fn end(&mut self, names: Synced) {
+        let outcome = match names {
+            Ok(()) => self.accepted(),
+            Err(error) => Err(ambiguous(storage(&error.into(), "fsync of the Maildir"))),
+        };
+        self.tell(outcome);
+    }
 }
 
 /// One open Maildir.
@@ -134,116 +275,115 @@ struct Folder {
     path: PathBuf,
     tmp: OwnedFd,
     new: OwnedFd,
-    cur: OwnedFd,
-    fsync: bool,
+    /// Opened where it is searched.
+    cur: Option<OwnedFd>,
 }
 
 impl Folder {
+    /// Opens the folders of a mailbox, and makes what is missing; `tmp` comes last, so that where it
+    /// is the others are.
     fn open(settings: &MaildirSettings, mailbox: &Address) -> io::Result<Self> {
         let (base, below) = split_template(&settings.path);
-        std::fs::create_dir_all(&base)?;
-        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let mut fd = rustix::fs::open(&base, flags, Mode::empty())?;
-        let mut path = base;
-        for part in &below {
-            let name = fill(part, mailbox);
-            fd = enter(&fd, &name, settings.fsync)?;
-            path.push(name);
+        let parts: Vec<String> = below.iter().map(|part| fill(part, mailbox)).collect();
+        match Self::open_all(&base, &parts) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
         }
+        std::fs::create_dir_all(&base)?;
+        let mut fd = rustix::fs::open(&base, DIRECTORY, Mode::empty())?;
+        for part in &parts {
+            fd = enter(&fd, part, settings.fsync)?;
+        }
+        for sub in ["cur", "new", "tmp"] {
+            enter(&fd, sub, settings.fsync)?;
+        }
+        Self::open_all(&base, &parts)
+    }
+
+    fn open_all(base: &Path, parts: &[String]) -> io::Result<Self> {
+        let below: PathBuf = parts.iter().collect();
+        let root = rustix::fs::open(base, DIRECTORY, Mode::empty())?;
+        let sub = |name| {
+            rustix::fs::openat2(
+                &root,
+                below.join(name),
+                DIRECTORY,
+                Mode::empty(),
+                confined(),
+            )
+        };
         Ok(Self {
-            tmp: enter(&fd, "tmp", settings.fsync)?,
-            new: enter(&fd, "new", settings.fsync)?,
-            cur: enter(&fd, "cur", settings.fsync)?,
-            path,
-            fsync: settings.fsync,
+            tmp: sub("tmp")?,
+            new: sub("new")?,
+            cur: None,
+            path: base.join(&below),
         })
     }
 
-    fn deliver(&self, delivery: &Delivery, recipient: &Recipient) -> Outcome {
-        let key = recipient.key.as_str();
-        if !(1..=128).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            return Err(failed(&"the hand-off's key is not a file name"));
+    fn sub(&self, name: &str) -> Option<&OwnedFd> {
+        match name {
+            "cur" => self.cur.as_ref(),
+            _ => Some(&self.new),
         }
-        let folders = [("new", &self.new), ("cur", &self.cur)];
-        for (folder, fd) in folders.into_iter().filter(|_| recipient.maybe_there) {
-            let found = find(fd, key).map_err(|error| storage(&error, "searching the Maildir"))?;
-            if let Some(name) = found {
-                self.sync(fd)?;
-                return Ok(self.accepted(folder, &name, true));
-            }
-        }
-        let tmp = temporary_name(key);
-        let trouble = |error| storage(&error, "writing to the Maildir");
-        let written = self.write(&tmp, delivery, recipient).map_err(trouble);
-        let linked = written.and_then(|()| {
-            reach(Point::MaildirWritten);
-            in_time(delivery)?;
-            let name = format!("{}.{key}.{SUFFIX}", unix_seconds());
-            rustix::fs::linkat(&self.tmp, &tmp, &self.new, &name, AtFlags::empty())
-                .map_err(|error| trouble(error.into()))?;
-            Ok(name)
-        });
-        let removed = rustix::fs::unlinkat(&self.tmp, &tmp, AtFlags::empty());
-        let name = linked?;
-        reach(Point::MaildirLinked);
-        self.sync(&self.new)?;
-        if let Err(error) = removed {
-            tracing::warn!(path = %self.path.display(), %error, "a file is left in the Maildir's tmp");
-        }
-        Ok(self.accepted("new", &name, false))
     }
 
-    fn write(&self, tmp: &str, delivery: &Delivery, recipient: &Recipient) -> io::Result<()> {
+    /// Where the file lies that carries `key`, if there is one.
+    fn find(&mut self, key: &str) -> io::Result<Option<(&'static str, String)>> {
+        if let Some(name) = find(&self.new, key)? {
+            return Ok(Some(("new", name)));
+        }
+        let cur = rustix::fs::openat2(
+            &self.tmp,
+            "../cur",
+            DIRECTORY,
+            Mode::empty(),
+            ResolveFlags::NO_SYMLINKS,
+        )?;
+        let found = find(&cur, key)?;
+        self.cur = Some(cur);
+        Ok(found.map(|name| ("cur", name)))
+    }
+
+    /// A new file in `tmp`, with all its octets; nothing of it where that fails.
+    fn write(&self, tmp: &str, delivery: &Delivery, index: usize) -> io::Result<File> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = rustix::fs::openat2(&self.tmp, tmp, flags, mode, confined())?;
         let mut file = File::from(fd);
-        let octets = usize::try_from(delivery.content.size()).unwrap_or(CHUNK);
-        let room = octets.saturating_add(CHUNK / 64).min(CHUNK);
-        let mut lf = LfWriter::new(io::BufWriter::with_capacity(room, &mut file));
-        lf.push(format!("Return-Path: <{}>\r\n", delivery.sender).as_bytes())?;
+        let written = write_copy(&mut file, delivery, index);
+        if written.is_err() {
+            let _ = rustix::fs::unlinkat(&self.tmp, tmp, AtFlags::empty());
+        }
+        written.map(|()| file)
+    }
+}
+
+fn write_copy(file: &mut File, delivery: &Delivery, index: usize) -> io::Result<()> {
+    let octets = usize::try_from(delivery.content.size()).unwrap_or(CHUNK);
+    let room = octets.saturating_add(CHUNK / 64).min(CHUNK);
+    let mut lf = LfWriter::new(io::BufWriter::with_capacity(room, file));
+    lf.push(format!("Return-Path: <{}>\r\n", delivery.sender).as_bytes())?;
+    if let Some(recipient) = delivery.recipients.get(index) {
         lf.push(format!("Delivered-To: {}\r\n", recipient.address).as_bytes())?;
-        lf.push(&delivery.content.head)?;
-        let mut begun = false;
-        let mut put = |piece: &[u8]| {
-            if !begun && !piece.is_empty() {
-                begun = true;
-                lf.push(edit::divider([piece]))?;
-            }
-            lf.push(piece)
-        };
-        let content = &delivery.content;
-        let (received, body) = content.split();
-        edit::without_field(received, "Return-Path", |part| {
-            content.header_part(part).into_iter().try_for_each(&mut put)
-        })?;
-        put(body)?;
-        content
-            .message
-            .each(content.rest(), |piece| lf.push(piece))?;
-        lf.finish()?;
-        if self.fsync {
-            file.sync_all()?;
-        }
-        Ok(())
     }
-
-    fn sync(&self, folder: &OwnedFd) -> Result<(), DeliverError> {
-        if self.fsync {
-            rustix::fs::fsync(folder)
-                .map_err(|error| storage(&error.into(), "fsync of the Maildir"))
-                .map_err(ambiguous)?;
+    lf.push(&delivery.content.head)?;
+    let mut begun = false;
+    let mut put = |piece: &[u8]| {
+        if !begun && !piece.is_empty() {
+            begun = true;
+            lf.push(edit::divider([piece]))?;
         }
-        Ok(())
-    }
-
-    fn accepted(&self, folder: &str, name: &str, repeated: bool) -> Accepted {
-        Accepted {
-            place: self.path.join(folder).join(name).display().to_string(),
-            reply: None,
-            repeated,
-        }
-    }
+        lf.push(piece)
+    };
+    let content = &delivery.content;
+    let (received, body) = content.split();
+    edit::without_field(received, "Return-Path", |part| {
+        content.header_part(part).into_iter().try_for_each(&mut put)
+    })?;
+    put(body)?;
+    let rest = content.rest();
+    content.message.each(rest, |piece| lf.push(piece))?;
+    lf.finish()
 }
 
 fn confined() -> ResolveFlags {
@@ -252,8 +392,7 @@ fn confined() -> ResolveFlags {
 
 /// Opens the folder `name` in `parent`, making it if it is missing.
 fn enter(parent: &OwnedFd, name: &str, fsync: bool) -> io::Result<OwnedFd> {
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-    let open = || rustix::fs::openat2(parent, name, flags, Mode::empty(), confined());
+    let open = || rustix::fs::openat2(parent, name, DIRECTORY, Mode::empty(), confined());
     match open() {
         Err(Errno::NOENT) => {}
         opened => return Ok(opened?),
@@ -357,8 +496,8 @@ fn failed(error: &dyn std::fmt::Display) -> DeliverError {
     )
 }
 
-fn broken_off(error: &JoinError) -> DeliverError {
-    ambiguous(failed(error))
+fn broken_off() -> DeliverError {
+    ambiguous(failed(&"writing was broken off"))
 }
 
 /// Nobody waits for what is late: a retry may be under way, and must not find it there twice.
@@ -393,6 +532,7 @@ mod tests {
 
     use super::*;
     use crate::deliver::Content;
+    use crate::durable::Hanging;
     use crate::mail::{ReversePath, octets};
 
     fn delivery(deadline: Duration) -> Delivery {
@@ -424,43 +564,7 @@ mod tests {
         })
     }
 
-    /// The file system hangs for longer than the deadline: whatever step it hangs in, the retry must
-    /// not begin before that has ended, or both put a file there.
-    #[test]
-    fn a_write_that_outlives_its_deadline_is_still_under_way() {
-        let root = tempfile::tempdir().unwrap();
-        let maildir = maildir(root.path());
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .max_blocking_threads(1)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let (go_on, hangs) = std::sync::mpsc::channel::<()>();
-            tokio::task::spawn_blocking(move || hangs.recv());
-            let late = delivery(Duration::from_millis(1));
-            let under_way = Arc::downgrade(late.under_way.as_ref().unwrap());
-            let outcomes = maildir.deliver(&late).await;
-            assert!(outcomes[0].as_ref().is_err_and(|error| error.ambiguous));
-            drop(late);
-            assert_eq!((under_way.strong_count(), written(root.path())), (1, 0));
-            drop(go_on);
-            while under_way.strong_count() > 0 {
-                tokio::task::yield_now().await;
-            }
-            assert_eq!(written(root.path()), 0);
-        });
-    }
-
-    #[tokio::test]
-    async fn what_gets_no_turn_before_its_deadline_is_never_written() {
-        let root = tempfile::tempdir().unwrap();
-        let maildir = maildir(root.path());
-        let hanging = maildir.writers.acquire_many(WRITERS as u32).await.unwrap();
-        let late = delivery(Duration::from_millis(1));
-        assert!(maildir.deliver(&late).await[0].is_err());
-        let under_way = Arc::downgrade(late.under_way.as_ref().unwrap());
-        drop(late);
+    async fn gone(under_way: &std::sync::Weak<dyn std::any::Any + Send + Sync>) {
         let gone = async {
             while under_way.strong_count() > 0 {
                 tokio::task::yield_now().await;
@@ -468,8 +572,58 @@ mod tests {
         };
         let patience = Duration::from_secs(20);
         tokio::time::timeout(patience, gone).await.unwrap();
-        drop(hanging);
+    }
+
+    /// The file system hangs while nobody waits any more: the retry must not begin before that has
+    /// ended, or both put a file there.
+    #[tokio::test]
+    async fn a_write_that_outlives_its_deadline_is_still_under_way() {
+        let root = tempfile::tempdir().unwrap();
+        let (first, turns) = Hanging::turns();
+        let settings = maildir(root.path()).settings;
+        let maildir = Maildir { settings, turns };
+        let late = Arc::new(delivery(Duration::from_secs(60)));
+        let under_way = Arc::downgrade(late.under_way.as_ref().unwrap());
+        let outcome = maildir.start(&late, 0);
+        let (second, hanging) = Hanging::new();
+        let begun = hanging.begun();
+        maildir.turns.wait(Box::new(hanging), 1);
+        drop((first, late));
+        while !begun() {
+            tokio::task::yield_now().await;
+        }
+        drop(outcome);
+        maildir.turns.help();
+        assert_eq!((under_way.strong_count(), written(root.path())), (1, 0));
+        drop(second);
+        gone(&under_way).await;
+        assert_eq!(written(root.path()), 1);
+    }
+
+    #[tokio::test]
+    async fn what_gets_no_turn_before_its_deadline_is_never_written() {
+        let root = tempfile::tempdir().unwrap();
+        let (go_on, turns) = Hanging::turns();
+        let settings = maildir(root.path()).settings;
+        let maildir = Maildir { settings, turns };
+        let late = delivery(Duration::from_millis(1));
+        assert!(maildir.deliver(&late).await[0].is_err());
+        let under_way = Arc::downgrade(late.under_way.as_ref().unwrap());
+        drop(late);
+        gone(&under_way).await;
+        drop(go_on);
         assert_eq!(written(root.path()), 0);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_hangs_holds_up_no_other() {
+        let root = tempfile::tempdir().unwrap();
+        let (go_on, turns) = Hanging::turns();
+        let settings = maildir(root.path()).settings;
+        let maildir = Maildir { settings, turns };
+        let outcome = maildir.deliver(&delivery(Duration::from_secs(20))).await;
+        assert!(outcome[0].is_ok(), "{outcome:?}");
+        drop(go_on);
     }
 
     /// A disk that hangs for an hour meanwhile gets a try for each of the MTA's retries.
@@ -480,10 +634,15 @@ mod tests {
         let late = delivery(Duration::ZERO);
         let outcome = maildir.deliver(&late).await.remove(0);
         assert_eq!(outcome.unwrap_err().reply.code, 451);
-        let recipient = &late.recipients[0];
-        let folder = Folder::open(&maildir.settings, &recipient.mailbox).unwrap();
-        let outcome = folder.deliver(&late, recipient);
-        assert_eq!(outcome.unwrap_err().reply.code, 451);
+        let mut soon = LocalCopy::new(
+            &maildir.settings,
+            &Arc::new(delivery(Duration::from_secs(20))),
+            0,
+        )
+        .0;
+        assert!(soon.write().is_some());
+        Arc::get_mut(&mut soon.delivery).unwrap().deadline = Some(Instant::now());
+        assert!(soon.name(Ok(())).is_none());
         let left = |name: &str| root.path().join(name).read_dir().unwrap().count();
         assert_eq!((left("tmp"), left("new")), (0, 0));
     }
@@ -513,6 +672,25 @@ mod tests {
             assert_eq!(written[0], written[1]);
             assert!(written[0].ends_with(&raw.replace("\r\n", "\n")[raw.len() / 2..]));
         }
+    }
+
+    #[tokio::test]
+    async fn octets_that_are_not_synced_get_no_name() {
+        let root = tempfile::tempdir().unwrap();
+        let settings = maildir(root.path()).settings;
+        let delivery = Arc::new(delivery(Duration::from_secs(20)));
+        let (mut copy, outcome) = LocalCopy::new(&settings, &delivery, 0);
+        assert!(copy.write().is_some());
+        assert!(copy.name(Err(Errno::NOSPC)).is_none());
+        let error = outcome.await.unwrap().unwrap_err();
+        assert_eq!((error.reply.code, error.ambiguous), (452, false));
+        let (mut copy, outcome) = LocalCopy::new(&settings, &delivery, 0);
+        assert!(copy.write().is_some() && copy.name(Ok(())).is_some());
+        copy.end(Err(Errno::IO));
+        let error = outcome.await.unwrap().unwrap_err();
+        assert_eq!((error.reply.code, error.ambiguous), (451, true));
+        let left = |name: &str| root.path().join(name).read_dir().unwrap().count();
+        assert_eq!((left("tmp"), left("new")), (0, 1));
     }
 
     /// Octets of the field before a mail that begins with white space.

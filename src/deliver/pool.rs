@@ -66,8 +66,8 @@ impl Pool {
         for (connection, _) in self.take_expired() {
             connection.quit().await;
         }
-        while let Some(mut connection) = self.take_idle() {
-            if connection.revive(patience).await {
+        while let Some((mut connection, since)) = self.take_idle() {
+            if connection.revive(since, patience).await {
                 return Ok((permit, connection));
             }
         }
@@ -75,8 +75,8 @@ impl Pool {
         Ok((permit, connection))
     }
 
-    fn take_idle(&self) -> Option<Connection> {
-        self.idle().pop().map(|(connection, _)| connection)
+    fn take_idle(&self) -> Option<(Connection, Instant)> {
+        self.idle().pop()
     }
 
     fn take_expired(&self) -> Vec<(Connection, Instant)> {

@@ -30,7 +30,7 @@ impl Connection {
         patience: Patience,
     ) -> Vec<Outcome> {
         let mut outcomes: Vec<Option<Outcome>> = vec![None; delivery.recipients.len()];
-        self.in_step = false;
+        (self.in_step, self.is_reset) = (false, false);
         match self.attempt(delivery, patience, &mut outcomes).await {
             Ok(()) => self.in_step = true,
             Err(error) => settle(&mut outcomes, &Err(error)),
@@ -59,11 +59,16 @@ impl Connection {
                 return Ok(());
             }
         };
-        let accepted = self.envelope(mail, recipients, patience, outcomes).await?;
+        let (accepted, data) = self.envelope(mail, recipients, patience, outcomes).await?;
         if accepted.is_empty() {
+            // The next hop waits for a mail without a recipient.
+            self.closing |= data.is_some_and(|reply| reply.code < 400);
             return Ok(());
         }
-        let reply = self.command("DATA", "DATA", patience).await?;
+        let reply = match data {
+            Some(reply) => reply,
+            None => self.command("DATA", "DATA", patience).await?,
+        };
         if reply.is_positive() {
             outcomes.fill(None);
             return Err(out_of_step("DATA was answered with 2yz"));
@@ -74,13 +79,16 @@ impl Connection {
         }
         self.data(&delivery.content, patience).await?;
         match self.settings.protocol {
-            Protocol::Lmtp => self.replies_of_each(&accepted, patience, outcomes).await,
+            Protocol::Lmtp => {
+                self.replies_of_each(&accepted, patience, outcomes).await?;
+            }
             Protocol::Smtp => {
                 let reply = self.reply("the data", patience).await.map_err(ambiguous)?;
                 settle(outcomes, &self.outcome(reply));
-                Ok(())
             }
         }
+        self.is_reset = true;
+        Ok(())
     }
 
     /// `MAIL` and each recipient's `RCPT`; a recipient that cannot be named has its result.
@@ -146,18 +154,19 @@ impl Connection {
         }
     }
 
-    /// Sends the envelope and returns the recipients that were accepted.
+    /// Sends the envelope. The recipients that were accepted, and the reply to `DATA` where that went
+    /// with the last of them (RFC 2920 3.1).
     async fn envelope(
         &mut self,
         mail: String,
         recipients: Vec<(usize, String)>,
         patience: Patience,
         outcomes: &mut [Option<Outcome>],
-    ) -> Result<Vec<usize>, DeliverError> {
+    ) -> Result<(Vec<usize>, Option<ServerReply>), DeliverError> {
         let mut accepted = Vec::with_capacity(recipients.len());
-        if recipients.is_empty() {
-            return Ok(accepted);
-        }
+        let Some((last, _)) = recipients.last().cloned() else {
+            return Ok((accepted, None));
+        };
         let commands: Vec<_> = std::iter::once((None, mail))
             .chain(
                 recipients
@@ -172,6 +181,13 @@ impl Connection {
                 wire.push_str(command);
                 wire.push_str("\r\n");
             }
+            let ends = commands
+                .last()
+                .is_some_and(|(index, _)| *index == Some(last));
+            let with_data = self.offers.pipelining && ends;
+            if with_data {
+                wire.push_str("DATA\r\n");
+            }
             self.write("the envelope", wire.as_bytes(), patience)
                 .await?;
             let mut refusal = None;
@@ -184,13 +200,29 @@ impl Connection {
                     Some(index) => fill(outcomes, *index, Err(self.refused(reply, "RCPT"))),
                 }
             }
+            let refused = refusal.is_some();
             if let Some(refusal) = refusal {
+                accepted.clear();
                 outcomes.fill(None);
                 settle(outcomes, &Err(refusal));
-                return Ok(Vec::new());
+            }
+            if with_data {
+                let data = match self.reply("DATA", patience).await {
+                    Err(error) if !accepted.is_empty() => return Err(error),
+                    // All have their results, whatever follows.
+                    Err(_) => {
+                        self.closing = true;
+                        None
+                    }
+                    Ok(reply) => Some(reply),
+                };
+                return Ok((accepted, data));
+            }
+            if refused {
+                break;
             }
         }
-        Ok(accepted)
+        Ok((accepted, None))
     }
 
     /// Sends the message and its end.

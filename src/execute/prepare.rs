@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::replies::Replies;
 use super::{Effects, Executor, Mail, Task, mail_header, store_reply};
+use crate::mail::Octets;
 use crate::smtp::Reply;
-use crate::store::{FileEntry, Store, StoreError, blocking};
+use crate::store::{Draft, FileEntry, Store, StoreError, blocking};
 
 /// One result and the effects for each task.
 pub(super) type Prepared = (Vec<Result<(), Reply>>, Vec<Effects>);
@@ -28,11 +29,62 @@ impl Executor {
         // waits for that any more.
         let (store, replies) = (self.store.clone(), self.replies.clone());
         let (mail, of, received) = (mail.clone(), tasks.clone(), received.to_vec());
+        let under_way = mail.clone();
         let work = blocking(move || Ok(prepare(&store, &replies, &mail, &of, &received)));
-        work.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a mail could not be prepared");
-            all(tasks, &Err(store_reply(&error)))
-        })
+        let ((mut results, mut effects), files) = match work.await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                tracing::error!(%error, "a mail could not be prepared");
+                return all(tasks, &Err(store_reply(&error)));
+            }
+        };
+        let begin = |file: NewFile| {
+            (
+                self.store.write_draft(file.draft, under_way.clone()),
+                file.of,
+            )
+        };
+        let begun: Vec<_> = files.into_iter().map(begin).collect();
+        for (written, of) in begun {
+            if let Err(error) = written.await {
+                not_written(of, &error, &mut results, &mut effects);
+            }
+        }
+        (results, effects)
+    }
+}
+
+/// A mail file to be written, and whose.
+struct NewFile {
+    draft: Draft,
+    of: Of,
+}
+
+#[derive(Clone, Copy)]
+enum Of {
+    /// The mail itself: all those that hold it or send it on.
+    Original,
+    /// A letter of the task at this place.
+    Letter(usize),
+}
+
+/// What goes with a file that is not to be had.
+fn not_written(
+    of: Of,
+    error: &StoreError,
+    results: &mut [Result<(), Reply>],
+    effects: &mut [Effects],
+) {
+    tracing::error!(%error, "mail file not written");
+    for (place, (result, effects)) in results.iter_mut().zip(effects).enumerate() {
+        let concerned = match of {
+            Of::Original => effects.needs_original(),
+            Of::Letter(task) => task == place,
+        };
+        if concerned {
+            *result = Err(store_reply(error));
+            *effects = Effects::default();
+        }
     }
 }
 
@@ -48,7 +100,7 @@ fn prepare(
     mail: &Mail,
     tasks: &[Task],
     received: &[u8],
-) -> Prepared {
+) -> (Prepared, Vec<NewFile>) {
     for task in tasks {
         if let Err(error) = store.clear_prepared(&task.key) {
             tracing::warn!(%error, "files of an earlier try stay behind");
@@ -68,22 +120,17 @@ fn prepare(
             }
         }
     }
-    if let Err(error) = write_original(store, mail, tasks, &effects, received) {
-        tracing::error!(%error, "mail file not written");
-        for (result, effects) in results.iter_mut().zip(&mut effects) {
-            if effects.needs_original() {
-                *result = Err(store_reply(&error));
-                *effects = Effects::default();
-            }
+    let mut files = Vec::new();
+    if let Err(error) = originals(store, mail, tasks, &effects, received, &mut files) {
+        files.clear();
+        not_written(Of::Original, &error, &mut results, &mut effects);
+    }
+    for place in 0..effects.len() {
+        if let Err(error) = letters(store, mail, place, &effects, &mut files) {
+            not_written(Of::Letter(place), &error, &mut results, &mut effects);
         }
     }
-    for (result, effects) in results.iter_mut().zip(&mut effects) {
-        if let Err(error) = write_letters(store, mail, effects) {
-            tracing::error!(%error, "letter not written");
-            *result = Err(store_reply(&error));
-        }
-    }
-    (results, effects)
+    ((results, effects), files)
 }
 
 /// What all tasks leave behind; letters quote the mail, so it is being read.
@@ -103,49 +150,69 @@ fn all_effects(store: &Store, replies: &Replies, mail: &Mail, tasks: &[Task]) ->
 
 /// One file for all quarantine entries and forwards of the mail; more where the lines before it
 /// differ, or it has so many recipients that a header cannot name them all.
-fn write_original(
+fn originals(
     store: &Store,
     mail: &Mail,
     tasks: &[Task],
     effects: &[Effects],
     received: &[u8],
+    files: &mut Vec<NewFile>,
 ) -> Result<(), StoreError> {
-    let mut files: BTreeMap<Vec<u8>, Vec<FileEntry>> = BTreeMap::new();
+    let mut entries: BTreeMap<Vec<u8>, Vec<FileEntry>> = BTreeMap::new();
     for (task, effects) in tasks.iter().zip(effects) {
         if let Some(held) = &effects.held {
             let entry = FileEntry::Quarantine(held.clone());
-            files.entry(received.to_vec()).or_default().push(entry);
+            entries.entry(received.to_vec()).or_default().push(entry);
         }
         if !effects.forwards.is_empty() {
             let lines = task.scanned.lines(&task.plan, &task.mailbox.policy);
             let trace = [received, &lines].concat();
             let forwards = effects.forwards.iter().cloned().map(FileEntry::Outgoing);
-            files.entry(trace).or_default().extend(forwards);
+            entries.entry(trace).or_default().extend(forwards);
         }
     }
-    let mut files = files.iter();
-    files.try_for_each(|(trace, entries)| write_file(store, mail, entries, trace))
+    let mut entries = entries.iter();
+    entries.try_for_each(|(trace, entries)| original(store, mail, entries, trace, files))
 }
 
-fn write_file(
+fn original(
     store: &Store,
     mail: &Mail,
     entries: &[FileEntry],
     trace: &[u8],
+    files: &mut Vec<NewFile>,
 ) -> Result<(), StoreError> {
-    match store.write_octets(&mail_header(mail, entries.to_vec(), trace), &mail.raw) {
+    let header = mail_header(mail, entries.to_vec(), trace);
+    match store.draft(&header, vec![mail.raw.clone()]) {
         Err(StoreError::TooLarge(_)) if entries.len() > 1 => {
             let (some, others) = entries.split_at(entries.len() / 2);
-            write_file(store, mail, some, trace)?;
-            write_file(store, mail, others, trace)
+            original(store, mail, some, trace, files)?;
+            original(store, mail, others, trace, files)
         }
-        written => written,
+        draft => {
+            let of = Of::Original;
+            files.push(NewFile { draft: draft?, of });
+            Ok(())
+        }
     }
 }
 
-fn write_letters(store: &Store, mail: &Mail, effects: &Effects) -> Result<(), StoreError> {
-    effects.letters.iter().try_for_each(|letter| {
-        let pieces: Vec<&[u8]> = letter.pieces.iter().map(AsRef::as_ref).collect();
-        store.write_mail(&mail_header(mail, vec![letter.entry()], &[]), &pieces)
-    })
+fn letters(
+    store: &Store,
+    mail: &Mail,
+    place: usize,
+    effects: &[Effects],
+    files: &mut Vec<NewFile>,
+) -> Result<(), StoreError> {
+    let letters = effects
+        .get(place)
+        .map_or(&[] as &[_], |effects| &effects.letters);
+    for letter in letters {
+        let header = mail_header(mail, vec![letter.entry()], &[]);
+        let pieces = letter.pieces.iter().cloned().map(Octets::from);
+        let draft = store.draft(&header, pieces.collect())?;
+        let of = Of::Letter(place);
+        files.push(NewFile { draft, of });
+    }
+    Ok(())
 }

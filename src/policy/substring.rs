@@ -69,6 +69,11 @@ impl SubstringSet {
         self.entries.is_empty()
     }
 
+    /// Entries that differ when folded.
+    pub fn distinct(&self) -> usize {
+        self.sorted.len()
+    }
+
     /// All entries as written, in file order.
     pub fn entries(&self) -> impl Iterator<Item = Hit> {
         self.entries.hits()

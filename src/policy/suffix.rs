@@ -46,6 +46,11 @@ impl SuffixSet {
         self.entries.is_empty()
     }
 
+    /// Entries that differ when folded.
+    pub fn distinct(&self) -> usize {
+        self.places.len()
+    }
+
     /// All entries as written, in file order.
     pub fn entries(&self) -> impl Iterator<Item = Hit> {
         self.entries.hits()
@@ -212,6 +217,11 @@ impl AllowSet {
     /// True when there is no entry.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Entries that differ when folded.
+    pub fn distinct(&self) -> usize {
+        self.0.distinct()
     }
 
     /// All entries as written, in file order.

@@ -5,17 +5,16 @@
 //! magic (8), version (4), header length (4), body length (8), BLAKE3 of these and the header (32),
 //! header as JSON, body, BLAKE3 of the body (32), end mark (8); numbers are little-endian.
 
-use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::draft::Draft;
 use super::{HandoffKey, Id, OutgoingItem, QuarantineEntry, StoreError};
-use crate::failpoint::{Point, reach};
-use crate::mail::buffer;
+use crate::mail::{Octets, buffer};
 
 const MAGIC: &[u8; 8] = b"SKMRMAIL";
 const END: &[u8; 8] = b"SKMREND\n";
@@ -112,9 +111,6 @@ impl MailHeader {
     }
 }
 
-/// Takes the next octets of a body.
-pub(super) type Take<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
-
 /// The folder of mail files.
 #[derive(Debug)]
 pub(crate) struct Mails {
@@ -142,32 +138,23 @@ impl Mails {
         Ok(Self { root })
     }
 
-    /// See [`super::Store::write_mail`].
-    pub(crate) fn write(
+    /// A mail file that is to be written.
+    pub(crate) fn draft(
         &self,
         header: &MailHeader,
-        body_len: u64,
-        each: impl FnOnce(&mut Take<'_>) -> io::Result<()>,
-    ) -> Result<(), StoreError> {
+        pieces: Vec<Octets>,
+    ) -> Result<Draft, StoreError> {
         let Some(first) = header.entries.first() else {
             return Err(StoreError::Conflict(
                 "a mail file needs an entry".to_owned(),
             ));
         };
+        let body_len = pieces.iter().map(Octets::size).sum();
         let start = encode_start(header, body_len)?;
+        let entries = header.entries.iter();
+        let links = entries.map(|entry| self.path(entry.shelf(), entry.id()));
         let tmp = self.root.join("tmp").join(first.id().as_str());
-        // A crash may have left one: a release is tried again under the same id.
-        let _ = fs::remove_file(&tmp);
-        let written = write_synced(&tmp, &start, each)
-            .map_err(|error| StoreError::io(&tmp, error))
-            .and_then(|()| {
-                reach(Point::MailFileSynced);
-                self.link_all(&tmp, header)
-            });
-        reach(Point::MailFileLinked);
-        // It has its links, or is of no use.
-        let _ = fs::remove_file(&tmp);
-        written
+        Ok(Draft::new(tmp, start, pieces, links.collect()))
     }
 
     /// Header and body, verified.
@@ -205,34 +192,6 @@ impl Mails {
         shelf: Shelf,
     ) -> impl Iterator<Item = Result<(Id, PathBuf), StoreError>> + '_ {
         shards().flat_map(move |shard| list(&self.root.join(shelf.name()).join(shard)))
-    }
-
-    /// A file's own link for each entry, then all of it durable; undone on an error.
-    fn link_all(&self, tmp: &Path, header: &MailHeader) -> Result<(), StoreError> {
-        let mut made = Vec::with_capacity(header.entries.len());
-        let result = self.link_each(tmp, header, &mut made);
-        if result.is_err() {
-            for path in made {
-                let _ = fs::remove_file(path);
-            }
-        }
-        result
-    }
-
-    fn link_each(
-        &self,
-        tmp: &Path,
-        header: &MailHeader,
-        made: &mut Vec<PathBuf>,
-    ) -> Result<(), StoreError> {
-        let mut folders = BTreeSet::new();
-        for entry in &header.entries {
-            let path = self.path(entry.shelf(), entry.id());
-            fs::hard_link(tmp, &path).map_err(|error| StoreError::io(&path, error))?;
-            folders.extend(path.parent().map(Path::to_owned));
-            made.push(path);
-        }
-        folders.iter().try_for_each(|folder| sync_folder(folder))
     }
 
     /// A file behind its verified header, and the length of its body.
@@ -379,27 +338,6 @@ fn header_hash(preamble: &[u8], json: &[u8]) -> blake3::Hash {
     hasher.update(preamble);
     hasher.update(json);
     hasher.finalize()
-}
-
-fn write_synced(
-    path: &Path,
-    start: &[u8],
-    each: impl FnOnce(&mut Take<'_>) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(start)?;
-    let mut hasher = blake3::Hasher::new();
-    each(&mut |piece| {
-        hasher.update(piece);
-        file.write_all(piece)
-    })?;
-    file.write_all(&trailer(&hasher))?;
-    file.sync_all()
 }
 
 /// What stands behind the body that the hasher was given.

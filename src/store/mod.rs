@@ -12,6 +12,7 @@
 mod batch;
 mod committer;
 mod doubt;
+mod draft;
 mod error;
 mod facts;
 #[cfg(fuzzing)]
@@ -35,6 +36,7 @@ mod sweep;
 mod told;
 
 pub use batch::Batch;
+pub(crate) use draft::Draft;
 pub use error::StoreError;
 pub use facts::{Absent, FactsRecord, Virus};
 pub use handoff::{HandoffKey, HandoffKeyError, InflightGuard, MailDigest};
@@ -52,6 +54,7 @@ pub use seen::{Claim, SeenKey};
 pub use suspects::Reading;
 pub use told::EffectState;
 
+use std::any::Any;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
@@ -59,8 +62,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use index::{Index, Place};
-use mailfile::{Mails, Take};
+use mailfile::Mails;
 
+use crate::durable::{self, Turns};
 use crate::mail::Octets;
 
 /// Space that is given up when sled does not open on a full disk.
@@ -84,6 +88,8 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     index: Index,
     mails: Mails,
+    /// The mail files that wait to be written.
+    turns: Turns,
     settings: Settings,
     place: Place,
     opened: OpenReport,
@@ -137,6 +143,7 @@ impl Store {
         let store = Self(Arc::new(Inner {
             index,
             mails,
+            turns: Turns::default(),
             settings,
             place,
             opened,
@@ -170,20 +177,45 @@ impl Store {
     /// [`StoreError::Full`] and kin; [`StoreError::TooLarge`] for a header over 4 MiB;
     /// [`StoreError::Conflict`] for a header without an entry.
     pub fn write_mail(&self, header: &MailHeader, pieces: &[&[u8]]) -> Result<(), StoreError> {
-        self.0.prepared.note_all(header);
-        let size = pieces.iter().map(|piece| piece.len() as u64).sum();
-        let each = |take: &mut Take<'_>| pieces.iter().try_for_each(|piece| take(piece));
-        self.0.mails.write(header, size, each)
+        let pieces = pieces.iter().map(|piece| piece.to_vec().into());
+        let mut draft = self.draft(header, pieces.collect())?;
+        let mut ended = draft.ended();
+        durable::make(&mut draft);
+        ended.try_recv().unwrap_or_else(|_| Err(broken_off()))
     }
 
-    /// [`Self::write_mail`] of octets that need not be in memory.
+    /// A mail file that [`Store::write_draft`] writes.
     ///
     /// # Errors
-    /// As there, and where they cannot be read.
-    pub fn write_octets(&self, header: &MailHeader, octets: &Octets) -> Result<(), StoreError> {
+    /// [`StoreError::TooLarge`] for a header over 4 MiB; [`StoreError::Conflict`] for one without an
+    /// entry.
+    pub(crate) fn draft(
+        &self,
+        header: &MailHeader,
+        pieces: Vec<Octets>,
+    ) -> Result<Draft, StoreError> {
+        let draft = self.0.mails.draft(header, pieces)?;
         self.0.prepared.note_all(header);
-        let each = |take: &mut Take<'_>| octets.each(0, take);
-        self.0.mails.write(header, octets.size(), each)
+        Ok(draft)
+    }
+
+    /// [`Store::write_mail`] for asynchronous callers: files that wait share their syncs. It is on its
+    /// way when this returns, and `under_way` lives until it is over; dropping the future takes it
+    /// back only where its turn has not come yet.
+    pub(crate) fn write_draft(
+        &self,
+        mut draft: Draft,
+        under_way: Arc<dyn Any + Send + Sync>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        let turns = self.0.turns.clone();
+        let mut ended = draft.ended();
+        draft.under_way = Some(under_way);
+        let octets = draft.octets();
+        turns.wait(Box::new(draft), octets);
+        async move {
+            let told = turns.told(&mut ended).await;
+            told.unwrap_or_else(|| Err(broken_off()))
+        }
     }
 
     /// The octets of a mail file, verified.
@@ -355,6 +387,10 @@ pub async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(StoreError::Damaged(error.to_string())))
+}
+
+fn broken_off() -> StoreError {
+    StoreError::Damaged("a mail file: writing it was broken off".to_owned())
 }
 
 /// See [`Store::has_room`].

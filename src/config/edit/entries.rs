@@ -118,7 +118,7 @@ impl List {
                 here: &here,
                 file: &file,
             };
-            return patterns::load(report, list, &mut Vec::new()).0;
+            return patterns::load(report, list, &mut Vec::new()).split();
         }
         if self == Self::RejectHeaders {
             let items = raw.reject.or_default().headers.or_default();
@@ -157,27 +157,27 @@ impl List {
         let found = patterns::add_text(&mut report, Path::new(source), text)
             .map(|file| self.check(&mut report, limits, file));
         match found.filter(|_| !report.has_errors()) {
-            Some(lines) => Ok(lines.0.into_iter().map(|line| line.text).collect()),
+            Some(lines) => Ok(lines.iter().map(|(_, text)| text.to_owned()).collect()),
             None => Err(report.finish()),
         }
     }
 
     fn check(self, report: &mut Report, limits: &Limits, file: u16) -> Lines {
         let lines = lines::of_file(report, file);
-        for line in &lines.0 {
-            if line.text.contains(is_line_end) {
+        for (place, text) in lines.iter() {
+            if text.contains(is_line_end) {
                 let message = "a control character, or one that ends a line";
-                report.error("control", line.place, message);
+                report.error("control", place, message);
             }
             match self {
-                Self::RejectHeaders if !HEADER_WORDS.contains(&line.text.as_str()) => {
+                Self::RejectHeaders if !HEADER_WORDS.contains(&text) => {
                     let help = format!("one of {}", HEADER_WORDS.join(", "));
                     let message = "no kind of header that can be rejected";
-                    report.error_help("value", line.place, message, help);
+                    report.error_help("value", place, message, help);
                 }
                 Self::NotifyTo | Self::ForwardTo => {
-                    if let Err(error) = Address::parse(&line.text) {
-                        report.error("value", line.place, error.to_string());
+                    if let Err(error) = Address::parse(text) {
+                        report.error("value", place, error.to_string());
                     }
                 }
                 _ => {}

@@ -386,7 +386,7 @@ fn entries(
     file: &Field<FilePath>,
 ) -> Vec<String> {
     let lines = patterns::load(report, NamedList { name, here, file }, &mut Vec::new());
-    lines.0.into_iter().map(|line| line.text).collect()
+    lines.iter().map(|(_, text)| text.to_owned()).collect()
 }
 
 fn addresses(raw: &Field<Vec<Field<Text<Mail>>>>) -> Vec<String> {

@@ -485,9 +485,9 @@ impl<'a> Session<'a> {
         let mut report = Report::default();
         let bytes = draft.text.clone().into_bytes();
         let file = patterns::add_text(&mut report, named, bytes);
-        let lines = file.map(|file| lines::of_file(&mut report, file).0);
+        let lines = file.map(|file| lines::of_file(&mut report, file));
         Ok(Before {
-            lines: lines.unwrap_or_default(),
+            lines: lines.unwrap_or_default().split(),
             from: From::File(draft),
         })
     }

@@ -60,7 +60,7 @@ impl Scope<'_> {
 
 /// The entries of a list, wherever it stands.
 fn entries(report: &Report, list: NamedList<'_>, fold: fn(&str) -> Folded) -> Vec<(Line, Folded)> {
-    let lines = patterns::again(report, list).0;
+    let lines = patterns::again(report, list).split();
     let folded = |line: Line| {
         let folded = fold(&line.text);
         (line, folded)

@@ -1,0 +1,161 @@
+//! A mail file on its way to the disk: written in `tmp`, synced, linked where each of its entries
+//! belongs, the folders synced.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::StoreError;
+use super::mailfile::trailer;
+use crate::durable::{NewFile, Synced};
+use crate::failpoint::{Point, reach};
+use crate::mail::Octets;
+
+/// How it ended; the other end of [`Draft::told`].
+pub(super) type Ended = oneshot::Receiver<Result<(), StoreError>>;
+
+/// A mail file that is to be written.
+pub(crate) struct Draft {
+    tmp: PathBuf,
+    /// All up to the body.
+    start: Vec<u8>,
+    pieces: Vec<Octets>,
+    /// Its names, one for each entry.
+    links: Vec<PathBuf>,
+    /// How many of them it has.
+    made: usize,
+    file: Option<File>,
+    folders: Vec<File>,
+    /// Lives as long as this may be being written.
+    pub(super) under_way: Option<Arc<dyn Any + Send + Sync>>,
+    told: Option<oneshot::Sender<Result<(), StoreError>>>,
+}
+
+impl Draft {
+    pub(super) fn new(
+        tmp: PathBuf,
+        start: Vec<u8>,
+        pieces: Vec<Octets>,
+        links: Vec<PathBuf>,
+    ) -> Self {
+        Self {
+            tmp,
+            start,
+            pieces,
+            links,
+            made: 0,
+            file: None,
+            folders: Vec::new(),
+            under_way: None,
+            told: None,
+        }
+    }
+
+    /// Octets of its body.
+    pub(super) fn octets(&self) -> usize {
+        let octets = self.pieces.iter().map(Octets::size).sum::<u64>();
+        usize::try_from(octets).unwrap_or(usize::MAX)
+    }
+
+    /// Where its end will be told.
+    pub(super) fn ended(&mut self) -> Ended {
+        let (told, ended) = oneshot::channel();
+        self.told = Some(told);
+        ended
+    }
+
+    fn write_all(&self) -> io::Result<File> {
+        // A crash may have left one: a release is tried again under the same id.
+        let _ = fs::remove_file(&self.tmp);
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create_new(true).mode(0o600);
+        let mut file = options.open(&self.tmp)?;
+        file.write_all(&self.start)?;
+        let mut hasher = blake3::Hasher::new();
+        for piece in &self.pieces {
+            piece.each(0, |octets| {
+                hasher.update(octets);
+                file.write_all(octets)
+            })?;
+        }
+        file.write_all(&trailer(&hasher))?;
+        Ok(file)
+    }
+
+    fn link_all(&mut self) -> Result<(), StoreError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |error| StoreError::io(&path, error)
+        };
+        let mut folders = BTreeSet::new();
+        for link in &self.links {
+            fs::hard_link(&self.tmp, link).map_err(failed(link))?;
+            self.made += 1;
+            folders.extend(link.parent());
+        }
+        for folder in folders {
+            self.folders
+                .push(File::open(folder).map_err(failed(folder))?);
+        }
+        Ok(())
+    }
+
+    /// It has its links, or is of no use.
+    fn over(&mut self, result: Result<(), StoreError>) {
+        if result.is_err() {
+            for link in self.links.iter().take(self.made) {
+                let _ = fs::remove_file(link);
+            }
+        }
+        let _ = fs::remove_file(&self.tmp);
+        if let Some(told) = self.told.take() {
+            // Perhaps nobody waits any more.
+            let _ = told.send(result);
+        }
+    }
+
+    fn failed(&self, error: impl Into<io::Error>) -> StoreError {
+        StoreError::io(&self.tmp, error.into())
+    }
+}
+
+impl NewFile for Draft {
+    fn is_wanted(&self) -> bool {
+        self.told.as_ref().is_some_and(|told| !told.is_closed())
+    }
+
+    fn write(&mut self) -> Option<Vec<BorrowedFd<'_>>> {
+        match self.write_all() {
+            Ok(file) => self.file = Some(file),
+            Err(error) => self.over(Err(self.failed(error))),
+        }
+        self.file.as_ref().map(|file| vec![file.as_fd()])
+    }
+
+    fn name(&mut self, octets: Synced) -> Option<Vec<BorrowedFd<'_>>> {
+        self.file = None;
+        let octets = octets.map_err(|error| self.failed(error));
+        let linked = octets.and_then(|()| {
+            reach(Point::MailFileSynced);
+            self.link_all()
+        });
+        if linked.is_err() {
+            self.over(linked);
+            return None;
+        }
+        Some(self.folders.iter().map(File::as_fd).collect())
+    }
+
+    fn end(&mut self, names: Synced) {
+        reach(Point::MailFileLinked);
+        let names = names.map_err(|error| self.failed(error));
+        self.over(names);
+    }
+}
