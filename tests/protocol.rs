@@ -800,7 +800,7 @@ async fn a_mail_that_cannot_be_kept_is_451() {
     };
     let mut client = running.greeted("LHLO").await;
     let line = format!("{}\r\n", "x".repeat(1022));
-    let large = mail_to(&["one", "two"]) + &line.repeat(300) + ".\r\n";
+    let large = mail_to(&["one", "two"]) + &line.repeat(4200) + ".\r\n";
     client.send(large + &mail_to(&["one"]) + BODY).await;
     for start in ["250", "250", "250", "354", "451 4.3.0", "451 4.3.0"] {
         client.expect(start).await;

@@ -208,7 +208,7 @@ fn delivery(options: u8) -> Delivery {
             ReversePath::Address(ADDRESS.clone())
         },
         recipients: vec![recipient; recipients(options)],
-        content: Content::new(Vec::new(), MAIL.into(), MAIL.len()),
+        content: Content::new(Vec::new(), MAIL, MAIL.len()),
         smtputf8: options & 32 != 0,
         eight_bit: options & 32 != 0,
         deadline: None,

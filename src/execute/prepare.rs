@@ -209,10 +209,8 @@ fn letters(
         .map_or(&[] as &[_], |effects| &effects.letters);
     for letter in letters {
         let header = mail_header(mail, vec![letter.entry()], &[]);
-        let draft = store.draft(
-            &header,
-            letter.pieces.iter().cloned().map(Octets::from).collect(),
-        )?;
+        let pieces = letter.pieces.iter().cloned().map(Octets::from);
+        let draft = store.draft(&header, pieces.collect())?;
         let of = Of::Letter(place);
         files.push(NewFile { draft, of });
     }
