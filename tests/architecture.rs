@@ -360,6 +360,7 @@ fn the_table_names_no_cycle_among_the_inner_rings() {
         "config",
         "sieve",
         "failpoint",
+        "durable",
         "store",
         "scan",
         "deliver",
