@@ -32,7 +32,7 @@ use crate::relay::Hops;
 use crate::smtp::Reply;
 use crate::store::{
     Answer, Batch, FileEntry, Handoff, HandoffKey, Id, InflightGuard, MailDigest, MailHeader,
-    Store, StoreError, blocking,
+    Store, StoreError, WhyRecord, blocking,
 };
 
 /// The field of a mail that was delivered unread, and why.
@@ -266,7 +266,14 @@ impl Executor {
             }
             waits |= !effects.is_empty();
             batch.put_handoff(&task.key, &handoff(task, mail, effects));
-            batch.put_decision(&why::record(task, mail, effects), &why::facts(task, mail));
+            let mailbox = task.mailbox.policy.mailbox.to_string();
+            let why = WhyRecord {
+                id: task.id,
+                received_at: mail.received_at,
+                body: why::body(&mailbox, task, mail, effects),
+                mailbox: mailbox.clone(),
+            };
+            batch.put_decision(&why, &why::facts(task, mail));
             effects.name(&mut batch);
         }
         if batch.is_empty() {

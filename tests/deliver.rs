@@ -375,6 +375,43 @@ async fn what_a_refused_mail_leaves_is_reset() {
     assert_eq!(server.await.unwrap().len(), 1);
 }
 
+/// It hangs up as the next mail comes: nothing was said of that one, so a new connection carries it.
+#[tokio::test]
+async fn a_connection_that_is_lost_between_two_mails_costs_neither() {
+    let mail = |last: &'static str| {
+        [
+            Hear("MAIL"),
+            Hear("RCPT"),
+            Hear("DATA"),
+            Say("250 ok\r\n250 ok\r\n354 go\r\n"),
+            Data,
+            Say(last),
+        ]
+    };
+    let ways: [&[Do]; 3] = [
+        &[Hear("MAIL"), Close],
+        &[Hear("MAIL"), Hear("RCPT"), Hear("DATA"), Close],
+        &[
+            Hear("MAIL"),
+            Hear("RCPT"),
+            Hear("DATA"),
+            Say("421 bye\r\n"),
+            Close,
+        ],
+    ];
+    for way in ways {
+        let first = script(&[&mail("250 a\r\n"), way].concat());
+        let second = script(&mail("250 b\r\n"));
+        let (endpoint, server) = serve(vec![first, second]).await;
+        let hop = next_hop(Protocol::Lmtp, endpoint);
+        for _ in 0..2 {
+            let outcomes = hop.deliver(&delivery(&["a@y.example"])).await;
+            assert_eq!(codes(&outcomes), [(250, false)]);
+        }
+        assert_eq!(server.await.unwrap().len(), 2);
+    }
+}
+
 /// It took `DATA` though it refused all recipients: the connection is not used again.
 #[tokio::test]
 async fn a_next_hop_that_waits_for_a_mail_without_recipients_is_left() {

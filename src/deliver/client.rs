@@ -88,6 +88,10 @@ pub(super) struct Connection {
     pub(super) in_step: bool,
     /// The last transaction went to its end: there is nothing that a `RSET` would take back.
     pub(super) is_reset: bool,
+    /// It carried a mail before this one.
+    is_used: bool,
+    /// The next hop has answered something of this mail, other than `421`.
+    heard: bool,
     /// The next hop has said `421`, so it hangs up (RFC 5321 3.8), or something out of place.
     pub(super) closing: bool,
     /// TLS is on.
@@ -140,6 +144,8 @@ impl Connection {
             settings: settings.into(),
             in_step: true,
             is_reset: false,
+            is_used: false,
+            heard: false,
             closing: false,
             tls: false,
         }
@@ -159,6 +165,19 @@ impl Connection {
         self.is_reset && since.elapsed() < MOMENT
             || matches!(self.command("RSET", "RSET", patience).await, Ok(reply) if reply.is_positive())
                 && self.is_in_step()
+    }
+
+    /// A new mail begins.
+    pub(super) fn begin(&mut self) {
+        self.is_used |= self.is_reset;
+        (self.in_step, self.is_reset, self.heard) = (false, false, false);
+    }
+
+    /// It was used again, and the next hop had hung up or said `421` before it heard of this mail: a new
+    /// connection may carry it.
+    pub(super) async fn was_left(&mut self) -> bool {
+        let untouched = self.is_used && !self.heard && self.parser.is_at_rest();
+        untouched && (self.closing || self.waiting().await == Waiting::End)
     }
 
     /// Says `QUIT` and does not wait for the answer.
@@ -297,6 +316,7 @@ impl Connection {
         };
         let reply = patience.wait(what, read).await?;
         self.closing |= reply.code == 421;
+        self.heard |= reply.code != 421;
         Ok(reply)
     }
 

@@ -40,11 +40,19 @@ impl Pool {
             step: self.settings.timeout,
             until: delivery.deadline,
         };
+        let all = |error| vec![Err(error); delivery.recipients.len()];
         let (_permit, mut connection) = match self.connection(patience).await {
             Ok(connection) => connection,
-            Err(error) => return vec![Err(error); delivery.recipients.len()],
+            Err(error) => return all(error),
         };
-        let outcomes = connection.transact(delivery, patience).await;
+        let mut outcomes = connection.transact(delivery, patience).await;
+        if connection.was_left().await {
+            connection = match self.open(patience).await {
+                Ok(connection) => connection,
+                Err(error) => return all(error),
+            };
+            outcomes = connection.transact(delivery, patience).await;
+        }
         if connection.is_in_step() {
             self.idle().push((connection, Instant::now()));
         }
@@ -71,8 +79,11 @@ impl Pool {
                 return Ok((permit, connection));
             }
         }
-        let connection = Connection::open(Arc::clone(&self.settings), patience).await?;
-        Ok((permit, connection))
+        Ok((permit, self.open(patience).await?))
+    }
+
+    async fn open(&self, patience: Patience) -> Result<Connection, DeliverError> {
+        Connection::open(Arc::clone(&self.settings), patience).await
     }
 
     fn take_idle(&self) -> Option<(Connection, Instant)> {

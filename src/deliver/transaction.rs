@@ -30,7 +30,7 @@ impl Connection {
         patience: Patience,
     ) -> Vec<Outcome> {
         let mut outcomes: Vec<Option<Outcome>> = vec![None; delivery.recipients.len()];
-        (self.in_step, self.is_reset) = (false, false);
+        self.begin();
         match self.attempt(delivery, patience, &mut outcomes).await {
             Ok(()) => self.in_step = true,
             Err(error) => settle(&mut outcomes, &Err(error)),

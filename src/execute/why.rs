@@ -1,45 +1,87 @@
 //! What is written down of a decision: the why-record for a person, the facts for a replay.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::{BYPASS_REASON, Effects, Mail, Task};
-use crate::policy::{Facts, evidence};
-use crate::store::{FactsRecord, WhyRecord, beginning};
+use crate::policy::{Facts, Stage, evidence};
+use crate::store::{FactsRecord, Id, beginning};
 use crate::view;
 
+/// The body of a why-record, member by member as `why --json` shows it.
+#[derive(Serialize)]
+pub(super) struct Body<'a> {
+    #[serde(flatten)]
+    decision: view::Decision<'a>,
+    id: Id,
+    recipient: String,
+    received_at: String,
+    sender: String,
+    client: String,
+    message_id: Option<String>,
+    from: &'a str,
+    subject: &'a str,
+    size: u64,
+    bounds: Option<String>,
+    scan: Value,
+    auth: Auth,
+    generation: &'a str,
+    delivery: Option<Delivered<'a>>,
+    effects: Vec<Value>,
+    matched: Option<Value>,
+    matches: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bypass: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Auth {
+    dmarc: bool,
+}
+
+#[derive(Serialize)]
+struct Delivered<'a> {
+    place: &'a str,
+    reply: Option<String>,
+}
+
 /// Everything that is known of one mail for one mailbox at its commit.
-pub(super) fn record(task: &Task, mail: &Mail, effects: &Effects) -> WhyRecord {
-    let mailbox = task.mailbox.policy.mailbox.to_string();
-    let rest = json!({
-        "id": task.id,
-        "recipient": task.recipient.to_string(),
-        "received_at": view::time(mail.received_at),
-        "sender": mail.envelope.sender.to_string(),
-        "client": client(mail),
-        "message_id": mail.message.message_id(),
-        "from": beginning(&mail.message.from_text),
-        "subject": beginning(mail.message.subject_text()),
-        "size": mail.message.size,
-        "bounds": mail.message.exceeded.map(|exceeded| format!("{exceeded:?}")),
-        "scan": task.scanned.recorded(&task.mailbox.policy),
-        "auth": {"dmarc": mail.auth.dmarc_pass},
-        "generation": task.mailbox.generation,
-        "delivery": effects.delivered.as_ref().map(|accepted| json!({
-            "place": accepted.place,
-            "reply": accepted.reply.as_ref().map(ToString::to_string),
-        })),
-        "effects": effects.listed(),
-    });
-    let mut body = view::with(view::plan(&mailbox, &task.plan), rest);
-    add_evidence(&mut body, task, mail);
-    if mail.unread {
-        body = view::with(body, json!({"bypass": BYPASS_REASON}));
-    }
-    WhyRecord {
+pub(super) fn body<'a>(
+    mailbox: &'a str,
+    task: &'a Task,
+    mail: &'a Mail,
+    effects: &'a Effects,
+) -> Body<'a> {
+    let matches = matches(task, mail);
+    let decisive = task.plan.stage.map(Stage::as_str);
+    Body {
+        decision: view::Decision::of(mailbox, &task.plan),
         id: task.id,
-        received_at: mail.received_at,
-        body,
-        mailbox,
+        recipient: task.recipient.to_string(),
+        received_at: view::time(mail.received_at),
+        sender: mail.envelope.sender.to_string(),
+        client: client(mail),
+        message_id: mail.message.message_id(),
+        from: beginning(&mail.message.from_text),
+        subject: beginning(mail.message.subject_text()),
+        size: mail.message.size,
+        bounds: mail
+            .message
+            .exceeded
+            .map(|exceeded| format!("{exceeded:?}")),
+        scan: task.scanned.recorded(&task.mailbox.policy),
+        auth: Auth {
+            dmarc: mail.auth.dmarc_pass,
+        },
+        generation: &task.mailbox.generation,
+        delivery: effects.delivered.as_ref().map(|accepted| Delivered {
+            place: &accepted.place,
+            reply: accepted.reply.as_ref().map(ToString::to_string),
+        }),
+        effects: effects.listed(),
+        matched: decisive.and_then(|stage| matches.get(stage).cloned()),
+        matches,
+        bypass: mail.unread.then_some(BYPASS_REASON),
     }
 }
 
@@ -55,20 +97,13 @@ pub(super) fn facts(task: &Task, mail: &Mail) -> FactsRecord {
     }
 }
 
-/// What of the mail the entry that decided was found in (`matched`), and those of all stages.
-fn add_evidence(body: &mut Value, task: &Task, mail: &Mail) {
-    let mut matches = serde_json::Map::new();
-    for step in &task.plan.trail {
-        if let Some(text) = evidence::matched(step, &mail.message) {
-            matches.insert(step.stage.as_str().to_owned(), text.into());
-        }
-    }
-    let decisive = task
-        .plan
-        .stage
-        .and_then(|stage| matches.get(stage.as_str()));
-    body["matched"] = decisive.cloned().into();
-    body["matches"] = matches.into();
+/// What of the mail the entry of each stage was found in.
+fn matches(task: &Task, mail: &Mail) -> Map<String, Value> {
+    let trail = task.plan.trail.iter();
+    let found = trail.filter_map(|step| Some((step, evidence::matched(step, &mail.message)?)));
+    found
+        .map(|(step, text)| (step.stage.as_str().to_owned(), text.into()))
+        .collect()
 }
 
 /// Where the mail came from, as far as it is known.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::record::{self, Handoff, OutgoingItem, QuarantineEntry, Record, WhyRecord};
 use super::seen::{self, Claim, SeenKey};
 use super::{FactsRecord, HandoffKey, Id, InflightGuard, StoreError, facts};
@@ -94,14 +96,26 @@ impl Batch {
     }
 
     /// Adds a new decision: its why-record, the facts that it was made on, and the news of it.
-    pub fn put_decision(&mut self, why: &WhyRecord, facts: &FactsRecord) -> &mut Self {
+    pub fn put_decision<B: Serialize>(
+        &mut self,
+        why: &WhyRecord<B>,
+        facts: &FactsRecord,
+    ) -> &mut Self {
         self.decisions.push(why.id);
-        let key = facts::key(&why.mailbox, facts.id);
-        match record::encode(facts) {
-            Ok(value) => self.changes.push((key, Some(value))),
-            Err(error) => self.error = Some(error),
+        let records = [
+            (facts::key(&why.mailbox, facts.id), record::encode(facts)),
+            (
+                key(tag::HISTORY, why.id.as_str().as_bytes()),
+                record::encode_why(why),
+            ),
+        ];
+        for (key, value) in records {
+            match value {
+                Ok(value) => self.changes.push((key, Some(value))),
+                Err(error) => self.error = Some(error),
+            }
         }
-        self.put_why(why)
+        self
     }
 
     /// Adds or replaces a hand-off.

@@ -242,7 +242,7 @@ impl OutgoingItem {
 
 /// Why a mail went where it went, kept for the history's retention.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct WhyRecord {
+pub struct WhyRecord<B = Value> {
     /// The `q=` of the reply.
     pub id: Id,
     /// Whose decision it is.
@@ -252,7 +252,7 @@ pub struct WhyRecord {
     /// The rest, as `why ID --json` shows it. Its long texts and then its long lists are shortened
     /// until the record fits: a text then ends with `…`, and `left_out` has the length that a list
     /// had, under its name.
-    pub body: Value,
+    pub body: B,
 }
 
 /// What the reply said.
@@ -361,6 +361,19 @@ pub(crate) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, StoreError> {
     Ok(packed::seal(&json))
 }
 
+/// [`encode`] of a why-record whose body is anything that says itself.
+///
+/// # Errors
+/// As [`encode`].
+pub(crate) fn encode_why<B: Serialize>(why: &WhyRecord<B>) -> Result<Vec<u8>, StoreError> {
+    let mut json = to_json(why)?;
+    if !fits(&json) {
+        let known = serde_json::from_slice::<WhyRecord>(&json);
+        json = to_short_json(known.map_err(|error| StoreError::Damaged(error.to_string()))?)?;
+    }
+    Ok(packed::seal(&json))
+}
+
 /// The record of such octets.
 ///
 /// # Errors
@@ -378,7 +391,7 @@ pub(crate) fn checksum(bytes: &[u8]) -> [u8; 4] {
     [a, b, c, d]
 }
 
-fn to_json<R: Record>(record: &R) -> Result<Vec<u8>, StoreError> {
+fn to_json(record: &impl Serialize) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(record).map_err(|error| StoreError::Damaged(error.to_string()))
 }
 

@@ -7,6 +7,7 @@ pub use facts::{facts, facts_line, facts_record, targets};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::policy::{Action, Alone, Hit, Plan, Stage, Step, Verdict};
@@ -14,20 +15,69 @@ use crate::store::{OutgoingItem, QuarantineEntry, VerifyReport, WhyRecord};
 
 /// A decision as `explain --json` and `why --json` show it, without `schema`.
 pub fn plan(mailbox: &str, plan: &Plan) -> Value {
-    let decided = matches!(plan.verdict, Verdict::Quarantine | Verdict::Replace);
-    let hit = plan.hit.as_ref().filter(|_| decided);
-    json!({
-        "mailbox": mailbox,
-        "verdict": plan.verdict.as_str(),
-        "stage": plan.stage.filter(|_| decided).map(|stage| stage.as_str()),
-        "entry": hit.map(|hit| hit.entry.as_str()),
-        "origin": origin(hit),
-        "mark": plan.mark.as_ref().filter(|_| plan.verdict == Verdict::Deliver),
-        "forward": forward(plan),
-        "notify": notify(plan),
-        "auto_reply": auto_reply(plan),
-        "steps": plan.trail.iter().map(step).collect::<Vec<_>>(),
-    })
+    json!(Decision::of(mailbox, plan))
+}
+
+/// The members of [`plan`].
+#[derive(Serialize)]
+pub(crate) struct Decision<'a> {
+    mailbox: &'a str,
+    verdict: &'static str,
+    stage: Option<&'static str>,
+    entry: Option<&'a str>,
+    origin: Option<String>,
+    mark: Option<&'a str>,
+    forward: Forward<'a>,
+    notify: Vec<String>,
+    auto_reply: AutoReply,
+    steps: Vec<Stepped<'a>>,
+}
+
+impl<'a> Decision<'a> {
+    pub(crate) fn of(mailbox: &'a str, plan: &'a Plan) -> Self {
+        let decided = matches!(plan.verdict, Verdict::Quarantine | Verdict::Replace);
+        let hit = plan.hit.as_ref().filter(|_| decided);
+        let delivered = plan.verdict == Verdict::Deliver;
+        Self {
+            mailbox,
+            verdict: plan.verdict.as_str(),
+            stage: plan.stage.filter(|_| decided).map(Stage::as_str),
+            entry: hit.map(|hit| hit.entry.as_str()),
+            origin: origin(hit),
+            mark: plan.mark.as_deref().filter(|_| delivered),
+            forward: forward(plan),
+            notify: notify(plan),
+            auto_reply: auto_reply(plan),
+            steps: plan.trail.iter().map(step).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Forward<'a> {
+    rule: Option<&'a str>,
+    to: Vec<String>,
+    keep: bool,
+}
+
+#[derive(Serialize)]
+struct AutoReply {
+    would_send: bool,
+    reason: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Stepped<'a> {
+    stage: &'static str,
+    outcome: &'static str,
+    #[serde(flatten)]
+    hit: Option<Hitting<'a>>,
+}
+
+#[derive(Serialize)]
+struct Hitting<'a> {
+    entry: &'a str,
+    origin: Option<String>,
 }
 
 /// What each stage would say if nothing before it counted, `all_stages` of `explain --all-stages`:
@@ -39,7 +89,10 @@ pub fn all_stages(stages: &[Alone]) -> Value {
 
 fn alone(alone: &Alone) -> Value {
     let plan = &alone.plan;
-    let mut value: Value = plan.trail.iter().map(step).next().unwrap_or_default();
+    let mut value = plan
+        .trail
+        .first()
+        .map_or(Value::Null, |first| json!(step(first)));
     let Some(members) = value.as_object_mut() else {
         return value;
     };
@@ -54,13 +107,13 @@ fn alone(alone: &Alone) -> Value {
             members.insert("mark".into(), json!(plan.mark));
         }
         Stage::Forwarding => {
-            members.insert("forward".into(), forward(plan));
+            members.insert("forward".into(), json!(forward(plan)));
         }
         Stage::Notify => {
             members.insert("notify".into(), notify(plan).into());
         }
         Stage::AutoReply => {
-            members.insert("auto_reply".into(), auto_reply(plan));
+            members.insert("auto_reply".into(), json!(auto_reply(plan)));
         }
         _ => {}
     }
@@ -76,15 +129,14 @@ fn origin(hit: Option<&Hit>) -> Option<String> {
         .map(ToString::to_string)
 }
 
-fn forward(plan: &Plan) -> Value {
+fn forward(plan: &Plan) -> Forward<'_> {
     let redirect = plan.actions.iter().find_map(|action| match action {
         Action::Redirect { to, keep_copy } => Some((to, *keep_copy)),
         _ => None,
     });
-    match redirect {
-        Some((to, keep)) => json!({"rule": plan.forward_rule, "to": texts(to), "keep": keep}),
-        None => json!({"rule": null, "to": [], "keep": true}),
-    }
+    let rule = plan.forward_rule.as_deref().filter(|_| redirect.is_some());
+    let (to, keep) = redirect.map_or((Vec::new(), true), |(to, keep)| (texts(to), keep));
+    Forward { rule, to, keep }
 }
 
 fn notify(plan: &Plan) -> Vec<String> {
@@ -97,20 +149,24 @@ fn notify(plan: &Plan) -> Vec<String> {
         .unwrap_or_default()
 }
 
-fn auto_reply(plan: &Plan) -> Value {
-    json!({
-        "would_send": plan.actions.iter().any(|action| matches!(action, Action::AutoReply { .. })),
-        "reason": plan.no_reply.map(|reason| reason.as_str()),
-    })
+fn auto_reply(plan: &Plan) -> AutoReply {
+    let is_reply = |action: &Action| matches!(action, Action::AutoReply { .. });
+    AutoReply {
+        would_send: plan.actions.iter().any(is_reply),
+        reason: plan.no_reply.map(|reason| reason.as_str()),
+    }
 }
 
-fn step(step: &Step) -> Value {
-    let mut value = json!({"stage": step.stage.as_str(), "outcome": step.outcome.as_str()});
-    if let (Some(hit), Some(members)) = (&step.hit, value.as_object_mut()) {
-        members.insert("entry".into(), hit.entry.clone().into());
-        members.insert("origin".into(), origin(Some(hit)).into());
+fn step(step: &Step) -> Stepped<'_> {
+    let hit = step.hit.as_ref().map(|hit| Hitting {
+        entry: &hit.entry,
+        origin: origin(Some(hit)),
+    });
+    Stepped {
+        stage: step.stage.as_str(),
+        outcome: step.outcome.as_str(),
+        hit,
     }
-    value
 }
 
 fn texts(addresses: &[crate::mail::Address]) -> Vec<String> {
