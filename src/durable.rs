@@ -19,12 +19,13 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-/// Files of one turn; each has some descriptors open until it ends.
-const TURN: usize = 32;
+/// Files of one turn where syncs are shared; each has some descriptors open until it ends.
+const TURN: usize = 16;
 /// Octets of a file that gets a thread of its own, that no small one waits for it.
 const LARGE: u64 = 1 << 20;
-/// Threads at work at once.
+/// Threads at work at once, with a file each or with turns of several.
 const THREADS: usize = 32;
+const SHARING_THREADS: usize = 4;
 /// After this a file that waits gets another thread: the one at work may hang.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// A shared sync that took longer is not tried again for a while.
@@ -32,8 +33,8 @@ const SLOW: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_secs(60);
 /// `f_type` of statfs(2): ext2 to ext4, and XFS.
 const SHARING: [u64; 2] = [0xEF53, 0x5846_5342];
-/// Linux since which `syncfs` reports what could not be written.
-const TELLING: (u32, u32) = (5, 8);
+/// Linux since which `syncfs` reports what could not be written, the file system's own records included.
+const TELLING: (u32, u32) = (5, 17);
 
 /// How a sync ended.
 pub(crate) type Synced = Result<(), Errno>;
@@ -85,7 +86,7 @@ impl Turns {
     /// Puts a file of about so many octets behind those that wait. Within a tokio runtime.
     pub(crate) fn wait(&self, file: Box<dyn NewFile>, octets: u64) {
         let mut queue = self.0.queue();
-        let alone = octets > LARGE || !self.0.sharing.load(Ordering::Relaxed);
+        let alone = octets > LARGE || !self.0.is_sharing();
         if queue.threads == 0 || alone && queue.threads < THREADS {
             self.work(&mut queue, vec![file]);
         } else {
@@ -109,8 +110,15 @@ impl Turns {
         let (wanted, rest) = queue.waiting.drain(..).partition(|file| file.is_wanted());
         let rest: VecDeque<_> = rest;
         queue.waiting = wanted;
-        if !queue.waiting.is_empty() && queue.threads < THREADS {
-            self.work(&mut queue, Vec::new());
+        let most = if self.0.is_sharing() {
+            SHARING_THREADS
+        } else {
+            THREADS
+        };
+        if queue.threads < most
+            && let Some(next) = queue.waiting.pop_front()
+        {
+            self.work(&mut queue, vec![next]);
         }
         drop(queue);
         drop(rest);
@@ -138,27 +146,34 @@ impl Inner {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_sharing(&self) -> bool {
+        self.sharing.load(Ordering::Relaxed)
+    }
+
     /// The files of the next turn; `None`, and a thread less, where nobody waits.
     fn next(&self) -> Option<Vec<Box<dyn NewFile>>> {
         let mut queue = self.queue();
-        let count = queue.waiting.len().min(TURN);
+        let most = if self.is_sharing() { TURN } else { 1 };
+        let count = queue.waiting.len().min(most);
         if count == 0 {
             queue.threads -= 1;
             return None;
         }
-        let next = queue.waiting.drain(..count);
-        Some(next.filter(|file| file.is_wanted()).collect())
+        let mut next: Vec<_> = queue.waiting.drain(..count).collect();
+        drop(queue);
+        next.retain(|file| file.is_wanted());
+        Some(next)
     }
 
     fn make(&self, mut files: Vec<Box<dyn NewFile>>) {
         let written: Vec<_> = files.iter_mut().map(|file| file.write()).collect();
-        let octets = self.sync(&written);
+        let octets = self.sync(&written, What::Octets);
         let named: Vec<_> = files
             .iter_mut()
             .zip(octets)
             .map(|(file, octets)| file.name(octets?))
             .collect();
-        let names = self.sync(&named);
+        let names = self.sync(&named, What::Names);
         for (file, names) in files.iter_mut().zip(names) {
             if let Some(names) = names {
                 file.end(names);
@@ -167,14 +182,15 @@ impl Inner {
     }
 
     /// Syncs what each file wants synced; `None` for those that have ended.
-    fn sync(&self, files: &[Option<Vec<BorrowedFd<'_>>>]) -> Vec<Option<Synced>> {
+    fn sync(&self, files: &[Option<Vec<BorrowedFd<'_>>>], what: What) -> Vec<Option<Synced>> {
         let mut shared = Shared::default();
-        let mut first = files.iter().flatten().flatten();
-        let sharing = first.next().is_some_and(is_shared);
-        self.sharing.store(sharing, Ordering::Relaxed);
-        if sharing && !self.rests() {
+        let first = files.iter().flatten().flatten().next();
+        if let Some(first) = first {
+            self.sharing.store(is_shared(first), Ordering::Relaxed);
+        }
+        if self.is_sharing() && !self.rests() {
             let began = Instant::now();
-            shared.sync(files);
+            shared.sync(files, what);
             if began.elapsed() > SLOW {
                 tracing::info!("a shared sync took long: files are synced one by one for a while");
                 *self.resting() = Some(Instant::now() + REST);
@@ -203,6 +219,13 @@ pub(crate) fn make(file: &mut dyn NewFile) {
     }
 }
 
+/// What is synced.
+#[derive(Clone, Copy)]
+enum What {
+    Octets,
+    Names,
+}
+
 /// How the file systems that were synced as a whole came out, by device.
 #[derive(Default)]
 struct Shared(Vec<(u64, Synced)>);
@@ -211,7 +234,10 @@ impl Shared {
     /// Each file system with more than one of these files that may be synced so. The first descriptor
     /// on it is the one to ask: it was opened before anything of this turn was written, and tells of
     /// every error since.
-    fn sync(&mut self, files: &[Option<Vec<BorrowedFd<'_>>>]) {
+    ///
+    /// Of names one folder has its own `fsync` behind that: a file system that has become read-only
+    /// after an error says nothing of it to `syncfs`.
+    fn sync(&mut self, files: &[Option<Vec<BorrowedFd<'_>>>], what: What) {
         let first = files
             .iter()
             .flatten()
@@ -222,7 +248,13 @@ impl Shared {
                 continue;
             }
             match alone.iter().find(|(known, _)| *known == device) {
-                Some((_, first)) if is_shared(*first) => self.0.push((device, syncfs(*first))),
+                Some((_, first)) if is_shared(*first) => {
+                    let synced = syncfs(*first).and_then(|()| match what {
+                        What::Octets => Ok(()),
+                        What::Names => fsync(*first),
+                    });
+                    self.0.push((device, synced));
+                }
                 Some(_) => {}
                 None => alone.push((device, fd)),
             }

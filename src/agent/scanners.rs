@@ -10,10 +10,9 @@ use tokio::time::timeout_at;
 use crate::config::{self, Engine};
 use crate::execute::{Asked, Scanned};
 use crate::mail::{Bounds, Envelope, Message, Octets, edit};
-use crate::policy::{ScanReport, Score, Screening, SpamScan, VirusScan};
+use crate::policy::{OnError, ScanReport, Score, Screening, SpamScan, VirusScan};
 use crate::scan::{
-    self, Clamd, Controller, Cure, Remains, Rspamd, ScanError, SpamFinding, Spamd, State, Upstream,
-    VirusFinding,
+    self, Clamd, Controller, Rspamd, ScanError, SpamFinding, Spamd, State, Upstream, VirusFinding,
 };
 
 /// clamd looks 17 levels deep (`MaxRecursion`) and calls clean what is deeper. Archives nest too, so
@@ -244,13 +243,16 @@ impl Scanners {
             (&scanned.report.virus, &self.virus, mail.bounds)
         {
             let scan = |pieces| scan_pieces(clamd, pieces, deadline);
-            scanned.cure = Some(match in_memory(mail, deadline).await {
-                Some(raw) => scan::cure(&raw, &trace(mail), bounds, scan).await,
-                None => Cure {
-                    parts: Vec::new(),
-                    remains: Remains::Nothing,
-                },
-            });
+            match in_memory(mail, deadline).await {
+                Some(raw) => {
+                    scanned.cure = Some(scan::cure(&raw, &trace(mail), bounds, scan).await);
+                }
+                // It is infected, so it does not go by `on_error`: it comes again when there is room.
+                None => {
+                    scanned.virus = Asked::Failed(ScanError::Ours.to_string());
+                    scanned.report.virus = VirusScan::Failed(OnError::Tempfail);
+                }
+            }
         }
         scanned
     }

@@ -331,13 +331,11 @@ impl Folder {
         if let Some(name) = find(&self.new, key)? {
             return Ok(Some(("new", name)));
         }
-        let cur = rustix::fs::openat2(
-            &self.tmp,
-            "../cur",
-            DIRECTORY,
-            Mode::empty(),
-            ResolveFlags::NO_SYMLINKS,
-        )?;
+        let flags = ResolveFlags::NO_SYMLINKS;
+        let cur = match rustix::fs::openat2(&self.tmp, "../cur", DIRECTORY, Mode::empty(), flags) {
+            Err(Errno::NOENT) => return Ok(None),
+            cur => cur?,
+        };
         let found = find(&cur, key)?;
         self.cur = Some(cur);
         Ok(found.map(|name| ("cur", name)))

@@ -30,7 +30,7 @@ pub use tls::{CurrentCertificate, ListenerTls};
 
 /// File handles that connections leave to the store, to next hops and to spilled mail; half of all
 /// where there are fewer than twice as many.
-const RESERVED_HANDLES: u64 = 128;
+const RESERVED_HANDLES: u64 = 384;
 
 /// Takes the mail that the server receives. Calls of different connections run side by side; a
 /// call that panics is answered `451 4.3.0`.

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::StoreError;
@@ -38,6 +39,8 @@ const QUIET: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
 /// Pause after a copy of the index that did not succeed.
 const COPY_PAUSE: Duration = Duration::from_secs(3600);
+/// The same after another trouble than a full disk: this file system may not be able to exchange folders.
+const LONG_PAUSE: Duration = Duration::from_secs(24 * 3600);
 /// Hand-offs, and outgoing mail that was never committed, live longer than an MTA retries (5 days).
 pub(crate) const HANDOFF_LIFE: i64 = 6 * 24 * 3_600_000;
 
@@ -66,6 +69,8 @@ pub(crate) struct Committer {
     look_at: Option<Instant>,
     /// Until when no copy is begun, since the last one did not succeed.
     no_copy_until: Option<Instant>,
+    /// Who removes the index that was exchanged last.
+    disposing: Option<JoinHandle<()>>,
 }
 
 impl Committer {
@@ -91,6 +96,7 @@ impl Committer {
             changed_at: Instant::now(),
             look_at: Some(Instant::now() + QUIET),
             no_copy_until: None,
+            disposing: None,
         }
     }
 
@@ -192,10 +198,11 @@ impl Committer {
             Waiter::Task(task) => drop(task.send(result.clone())),
             Waiter::Thread(thread) => drop(thread.send(result.clone())),
             Waiter::None => {
-                self.shared.settled(&job.batch);
+                // A retry finds it, or searches.
                 if let Err(error) = result {
                     self.shared.lost(error);
                 }
+                self.shared.settled(&job.batch);
             }
         }
     }
@@ -321,7 +328,12 @@ impl Committer {
         if let Err(error) = done {
             tracing::warn!(%error, "the index is not made smaller");
             self.compaction = None;
-            self.no_copy_until = Some(now + COPY_PAUSE);
+            let pause = if error.is_full() {
+                COPY_PAUSE
+            } else {
+                LONG_PAUSE
+            };
+            self.no_copy_until = Some(now + pause);
         }
         self.look_at = match self.compaction {
             Some(_) => Some(now + LOOK),
@@ -331,7 +343,9 @@ impl Committer {
 
     fn begin_copy(&mut self, now: Instant, quiet: bool) -> Result<(), StoreError> {
         let pauses = self.no_copy_until.is_some_and(|until| now < until);
-        if pauses || self.shared.failed.load(Ordering::SeqCst) {
+        let disposing = self.disposing.as_ref();
+        let disposing = disposing.is_some_and(|thread| !thread.is_finished());
+        if pauses || disposing || self.shared.failed.load(Ordering::SeqCst) {
             return Ok(());
         }
         let file = self.sync.metadata();
@@ -353,10 +367,16 @@ impl Committer {
         };
         let failed = &self.shared.failed;
         let old = self.db()?;
-        let exchanged = guarded(|| compaction.exchange(&old, &mut copied, &self.place, failed));
+        let live = self.totals.live;
+        let exchanged =
+            guarded(|| compaction.exchange(&old, &mut copied, live, &self.place, failed));
         drop(old);
         if let Err(error) = exchanged {
-            close_db(copied.db);
+            // After a failed sync of the names it may be the index.
+            match self.shared.failed.load(Ordering::SeqCst) {
+                true => close_db(copied.db),
+                false => compaction.discard(copied),
+            }
             return Err(error);
         }
         let old = self.shared.exchange(Some(copied.db));
@@ -364,7 +384,7 @@ impl Committer {
         self.totals.live = Some(copied.live);
         self.dirty = None;
         self.copied = self.sync.metadata().map_or(0, |file| file.len());
-        compaction::dispose(old, &self.place);
+        self.disposing = compaction::dispose(old, &self.place);
         let live = copied.live;
         tracing::info!(octets = self.copied, live, "the index is smaller");
         Ok(())

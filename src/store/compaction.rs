@@ -36,6 +36,8 @@ const GIVE_WAY: Duration = Duration::from_millis(1);
 const AT_ONCE: usize = 2;
 /// So many keys the committer copies itself, while commits wait.
 const FEW: usize = 500;
+/// Octets of the counts themselves, which are in the copy's count and perhaps not in the index's.
+const COUNTS: u64 = 64;
 /// Rounds of copying again what has changed, at most.
 const ROUNDS: usize = 20;
 
@@ -68,6 +70,8 @@ impl Space {
 /// A copy that is being made.
 #[derive(Debug)]
 pub(super) struct Compaction {
+    /// Where it lies.
+    dir: PathBuf,
     work: Arc<Work>,
     thread: Option<JoinHandle<Result<Copied, StoreError>>>,
 }
@@ -115,6 +119,7 @@ impl Compaction {
             })
             .map_err(|error| StoreError::io(&place.dir, error))?;
         Ok(Some(Self {
+            dir: beside(place).dir,
             work,
             thread: Some(thread),
         }))
@@ -125,6 +130,11 @@ impl Compaction {
         self.work.touched().extend(keys);
     }
 
+    /// Nobody uses its result.
+    pub(super) fn discard(&self, copied: Copied) {
+        copied.discard(&self.dir);
+    }
+
     /// The result, if it is there.
     pub(super) fn poll(&mut self) -> Option<Result<Copied, StoreError>> {
         let thread = self.thread.take_if(|thread| thread.is_finished())?;
@@ -133,7 +143,7 @@ impl Compaction {
     }
 
     /// Copies what is left, makes it durable and puts it into the old one's place; the caller then
-    /// uses it. Commits wait meanwhile.
+    /// uses it. Commits wait meanwhile. `live` is what the old one's counts say of its octets.
     ///
     /// # Errors
     /// Without `failed`: nothing has changed. With it: nobody knows which of the two is there after
@@ -142,11 +152,17 @@ impl Compaction {
         &self,
         old: &sled::Db,
         copied: &mut Copied,
+        live: Option<u64>,
         place: &Place,
         failed: &AtomicBool,
     ) -> Result<(), StoreError> {
         let keys = std::mem::take(&mut *self.work.touched());
         copy_keys(old, copied, keys)?;
+        if live.is_some_and(|live| live.abs_diff(copied.live) > COUNTS) {
+            let (copied, dir) = (copied.live, place.dir.display());
+            let what = format!("{dir}: a copy has {copied} octets, {live:?} are there");
+            return Err(StoreError::Damaged(what));
+        }
         sync(copied, &place.dir)?;
         reach(Point::IndexCopied);
         let other = beside(place).dir;
@@ -164,8 +180,16 @@ impl Drop for Compaction {
         if let Some(thread) = self.thread.take()
             && let Ok(Ok(copied)) = thread.join()
         {
-            close_db(copied.db);
+            copied.discard(&self.dir);
         }
+    }
+}
+
+impl Copied {
+    /// Closes and removes a copy that nobody uses.
+    fn discard(self, dir: &Path) {
+        close_db(self.db);
+        remove(dir);
     }
 }
 
@@ -187,17 +211,21 @@ pub(super) fn clear(place: &Place) {
     remove(&beside(place).dir);
 }
 
-/// Closes the database that was exchanged and removes it, while work goes on.
-pub(super) fn dispose(old: Option<sled::Db>, place: &Place) {
+/// Closes the database that was exchanged and removes it, while work goes on; no copy is begun before
+/// that is over.
+pub(super) fn dispose(old: Option<sled::Db>, place: &Place) -> Option<JoinHandle<()>> {
     let dir = beside(place).dir;
     let disposing = move || {
         old.into_iter().for_each(close_db);
         remove(&dir);
     };
     // Where there is no thread for it, the next opening clears it.
-    if let Err(error) = thread::Builder::new().spawn(disposing) {
-        tracing::warn!(%error, "an old index stays behind until the next start");
-    }
+    let thread = thread::Builder::new().spawn(disposing);
+    thread
+        .inspect_err(
+            |error| tracing::warn!(%error, "an old index stays behind until the next start"),
+        )
+        .ok()
 }
 
 fn remove(dir: &Path) {
@@ -220,15 +248,23 @@ fn beside(place: &Place) -> Place {
 fn copy_all(shared: &Arc<Shared>, place: &Place, work: &Work) -> Result<Copied, StoreError> {
     remove(&place.dir);
     make_folder(&place.dir)?;
+    let whole = |db: sled::Db, recovered: bool| match db.was_recovered() == recovered {
+        true => Ok(db),
+        false => {
+            close_db(db);
+            let dir = place.dir.display();
+            Err(StoreError::Conflict(format!("{dir} is not this copy")))
+        }
+    };
     // What sled leaves behind of each page it moves while it fills is cleared here and only here:
     // segments that are cleared before they are synced would not outlive a power cut.
-    let mut copied = copied(open_new(place, true)?, place, 0)?;
+    let mut copied = copied(whole(open_new(place, true)?, false)?, place, 0)?;
     let copying = copy_scanned(shared, &mut copied, work);
     let caught = copying.and_then(|()| catch_up(shared, &mut copied, work));
     let live = copied.live;
     close_db(copied.db);
     caught?;
-    let mut copied = self::copied(open_new(place, false)?, place, live)?;
+    let mut copied = self::copied(whole(open_new(place, false)?, true)?, place, live)?;
     match catch_up(shared, &mut copied, work).and_then(|()| sync(&copied, &place.dir)) {
         Ok(()) => Ok(copied),
         Err(error) => {
