@@ -116,16 +116,24 @@ impl Cache {
     }
 
     /// What is left of `old` after a reload: `renewed` gives each mailbox as it is now. What a reload
-    /// before meant for one still holds; the old defaults are nothing to fall back to.
+    /// before meant for one still holds; the old defaults are nothing to fall back to, and stay only
+    /// where the daemon file and its lists are the `same`.
     pub(super) fn carried(
         old: Vec<(Arc<Path>, Arc<Entry>)>,
         standing: Standing,
+        same: bool,
         renewed: impl Fn(&Entry) -> Arc<Mailbox>,
     ) -> Self {
         let carried = |(path, entry): (Arc<Path>, Arc<Entry>)| {
             let standing = standing.max(entry.standing);
-            let keeps = standing == Standing::Current || entry.texts.is_some();
-            keeps.then(|| (path, Arc::new(entry.carried(renewed(&entry), standing))))
+            let keeps = entry.texts.is_some() || same && standing == Standing::Current;
+            // What was made by older settings goes by their name.
+            let mailbox = if standing == Standing::Current && !entry.bad {
+                renewed(&entry)
+            } else {
+                Arc::clone(&entry.mailbox)
+            };
+            keeps.then(|| (path, Arc::new(entry.carried(mailbox, standing))))
         };
         let entries: HashMap<_, _> = old.into_iter().filter_map(carried).collect();
         let used = |entry: &Arc<Entry>| entry.used.load(Ordering::Relaxed);

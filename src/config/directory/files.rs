@@ -59,8 +59,9 @@ impl Files {
         } else {
             Standing::Outdated
         };
+        let same = config.generation == old.config.generation;
         let renewed = |entry: &Entry| {
-            if config.generation == old.config.generation {
+            if same {
                 return Arc::clone(&entry.mailbox);
             }
             Arc::new(Mailbox {
@@ -72,7 +73,7 @@ impl Files {
             })
         };
         let entries = old.lock().entries();
-        let cache = Cache::carried(entries, standing, renewed);
+        let cache = Cache::carried(entries, standing, same, renewed);
         let files = Arc::new(Self {
             cache: Mutex::new(cache),
             ..Self::new(config)

@@ -248,6 +248,36 @@ fn the_old_defaults_are_nothing_to_fall_back_to() {
 }
 
 #[test]
+fn the_old_list_of_the_defaults_is_nothing_to_fall_back_to() {
+    let site = Site::new();
+    site.write("nonsense: true\n");
+    let list = |entry: &str| fs::write(site.dir.path().join("list.txt"), entry).unwrap();
+    let text =
+        "version: 1\nmailboxes: {dir: ., defaults: {reject: {from_suffixes_file: list.txt}}}\n";
+    let config = || Arc::new(Config::parse(text, site.dir.path()).unwrap().config);
+    list("@old.example\n");
+    let old = Directory::new(config());
+    assert_eq!(first_entry(&old).as_deref(), Some("@old.example"));
+    list("@new.example\n");
+    let new = Directory::reloaded(config(), &old);
+    assert_eq!(first_entry(&new).as_deref(), Some("@new.example"));
+}
+
+#[test]
+fn a_file_that_is_bad_after_a_reload_keeps_the_name_of_its_old_settings() {
+    let site = Site::new();
+    site.write("language: en\n");
+    let old = site.directory();
+    let before = found(&old);
+    site.write("nonsense: true\n");
+    let new = Directory::reloaded(site.config("limits: {forwarding_rules: 3}\n"), &old);
+    assert_eq!(found(&new).generation, before.generation);
+    let relay = "limits: {forwarding_rules: 3}\nrelay: {host: mta.example}\n";
+    let again = Directory::reloaded(site.config(relay), &new);
+    assert_eq!(found(&again).generation, before.generation);
+}
+
+#[test]
 fn a_mailbox_is_booked_with_about_what_it_takes() {
     let site = Site::new();
     site.write_large("a");
