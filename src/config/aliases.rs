@@ -78,7 +78,8 @@ enum Wake {
 }
 
 impl Aliases {
-    /// Starts the thread. Where it runs already, it looks again unless it is told of changes.
+    /// Starts the thread. Where it runs already, it looks through all files again: not every file
+    /// system tells of every change.
     pub(crate) fn start(&self, dir: &Path, watch: bool) {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = &*thread {
@@ -93,7 +94,8 @@ impl Aliases {
         let named = std::thread::Builder::new().name("aliases".to_owned());
         if let Err(error) = named.spawn(run) {
             tracing::error!(%error, "the alias index does not run");
-            self.index.finish();
+            self.index.end(Phase::NotStarted);
+            return;
         }
         *thread = Some(sender);
     }
@@ -157,12 +159,12 @@ impl Index {
                 self.update(&entry.path(), &mut room);
             }
         });
-        self.finish();
+        self.end(Phase::Built);
     }
 
     /// Ends the waiting, whatever was found.
-    fn finish(&self) {
-        self.lock().phase = Phase::Built;
+    fn end(&self, phase: Phase) {
+        self.lock().phase = phase;
         self.built.notify_all();
     }
 
@@ -222,7 +224,7 @@ impl Index {
             match news.recv_timeout(LOOK) {
                 Ok(Wake::News(Ok(event))) => unsettled |= self.news(dir, &event),
                 Ok(Wake::News(Err(_))) => self.build(dir),
-                Ok(Wake::Reloaded) if watcher.is_none() => self.build(dir),
+                Ok(Wake::Reloaded) => self.build(dir),
                 Err(RecvTimeoutError::Timeout) if identity(dir) != seen => {
                     // The folder was made since, or another one took its place.
                     seen = identity(dir);
@@ -237,7 +239,7 @@ impl Index {
                     polled = Instant::now();
                     self.build(dir);
                 }
-                Ok(Wake::Reloaded) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {}
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             }
         }

@@ -69,7 +69,7 @@ impl Directory {
     pub fn reloaded(config: Arc<Config>, old: &Self) -> Self {
         let files = Files::reloaded(Arc::clone(&config), &old.files);
         let (now, before) = (&config.mailboxes, &old.config.mailboxes);
-        // What is watched is known: only without it does a reload look through all files again.
+        // The old index serves until all files were looked through again.
         let aliases = if now.watch && before.watch && now.dir == before.dir {
             Arc::clone(&old.aliases)
         } else {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::cache::{Cache, Entry, Standing};
 use super::stamp::Stamp;
 use crate::config::{
-    Attempt, Config, Diagnostic, Mailbox, compile_mailbox, default_mailbox, generation,
+    Attempt, Config, Diagnostic, Engine, Mailbox, compile_mailbox, default_mailbox, generation,
     read_mailbox,
 };
 use crate::mail::Address;
@@ -195,7 +195,7 @@ impl Files {
             (Some(mailbox), _) => (Arc::new(mailbox), Some(attempt.texts)),
             (None, Some(old)) => {
                 say("a bad mailbox file: its old settings stay");
-                (Arc::clone(&old.mailbox), old.texts.clone())
+                (self.scanned(old, address), old.texts.clone())
             }
             (None, None) => {
                 say("a bad mailbox file: the defaults count");
@@ -203,11 +203,16 @@ impl Files {
             }
         };
         let stamped = |file: PathBuf| (Stamp::settled(&file, begun), file);
-        let large = attempt.octets > LARGE;
+        // What cannot be read now is asked for again, by the look-ups.
+        let unreadable = attempt.found.iter().any(|d| d.id == "unreadable");
+        let large = attempt.octets > LARGE && !unreadable;
+        let stamps = attempt.files.into_iter().map(stamped);
         let entry = Entry {
             mailbox: Arc::clone(&mailbox),
             texts,
-            stamps: attempt.files.into_iter().map(stamped).collect(),
+            stamps: stamps
+                .chain(unreadable.then(|| (None, path.to_owned())))
+                .collect(),
             cost: 4096 + (mailbox.policy.list_bytes() + attempt.octets) as u64,
             bad,
             large,
@@ -219,6 +224,20 @@ impl Files {
         drop(gone);
         if large && self.config.mailboxes.watch {
             self.keep_large();
+        }
+        mailbox
+    }
+
+    /// The old settings of a file that is bad by now. Where scanners came since, what it says of them is
+    /// not known: they are asked.
+    fn scanned(&self, old: &Entry, address: &Address) -> Arc<Mailbox> {
+        let mut mailbox = Arc::clone(&old.mailbox);
+        if old.standing == Standing::Void {
+            let policy = Arc::make_mut(&mut Arc::make_mut(&mut mailbox).policy);
+            policy.virus |= self.config.scanners.virus.engine != Engine::Off;
+            if policy.spam.is_none() {
+                policy.spam.clone_from(&self.default(address).policy.spam);
+            }
         }
         mailbox
     }

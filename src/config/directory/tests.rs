@@ -292,3 +292,17 @@ fn a_mailbox_is_booked_with_about_what_it_takes() {
         "{booked} for {text}"
     );
 }
+
+#[test]
+fn a_scanner_that_was_switched_on_scans_a_mailbox_whose_file_is_bad() {
+    let site = Site::new();
+    site.write("language: en\n");
+    let old = site.directory();
+    assert!(!found(&old).policy.virus);
+    site.write("nonsense: true\n");
+    let scanner = "scanners: {virus: {engine: clamd, address: 127.0.0.1:3310}}\n";
+    let new = Directory::reloaded(site.config(scanner), &old);
+    let policy = Arc::clone(&found(&new).policy);
+    assert!(policy.virus);
+    assert_eq!(policy.language, crate::policy::Language::En);
+}
