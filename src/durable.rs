@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{fstat, fstatfs, fsync, syncfs};
@@ -28,6 +28,8 @@ const THREADS: usize = 32;
 const SHARING_THREADS: usize = 4;
 /// After this a file that waits gets another thread: the one at work may hang.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// A thread without work waits so long for the next file: to wake it costs less than to begin one.
+const LINGER: Duration = Duration::from_millis(10);
 /// A shared sync that took longer is not tried again for a while.
 const SLOW: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_secs(60);
@@ -59,6 +61,8 @@ pub(crate) struct Turns(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     queue: Mutex<Queue>,
+    /// There is something for the thread that lingers.
+    handed: Condvar,
     /// The files of the last turn lay where syncs may be shared.
     sharing: AtomicBool,
     /// Until when no sync is shared.
@@ -68,8 +72,11 @@ struct Inner {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Box<dyn NewFile>>,
-    /// Threads at work.
+    /// Threads at work, and the one that lingers.
     threads: usize,
+    lingers: bool,
+    /// For the thread that lingers, which has not woken yet.
+    handed: Option<Box<dyn NewFile>>,
 }
 
 impl std::fmt::Debug for Turns {
@@ -86,6 +93,11 @@ impl Turns {
     /// Puts a file of about so many octets behind those that wait. Within a tokio runtime.
     pub(crate) fn wait(&self, file: Box<dyn NewFile>, octets: u64) {
         let mut queue = self.0.queue();
+        if queue.lingers && queue.handed.is_none() && octets <= LARGE {
+            queue.handed = Some(file);
+            drop(queue);
+            return self.0.handed.notify_one();
+        }
         let alone = octets > LARGE || !self.0.is_sharing();
         if queue.threads == 0 || alone && queue.threads < THREADS {
             self.work(&mut queue, vec![file]);
@@ -96,10 +108,14 @@ impl Turns {
 
     /// What a file that waits here tells of its end; `None` where it was broken off.
     pub(crate) async fn told<T>(&self, end: &mut oneshot::Receiver<T>) -> Option<T> {
-        if let Ok(told) = timeout(PATIENCE, &mut *end).await {
-            return told.ok();
+        // A timer wakes the reactor: none for a file that has its turn.
+        let may_wait = !self.0.queue().waiting.is_empty();
+        if may_wait {
+            if let Ok(told) = timeout(PATIENCE, &mut *end).await {
+                return told.ok();
+            }
+            self.help();
         }
-        self.help();
         end.await.ok()
     }
 
@@ -150,16 +166,24 @@ impl Inner {
         self.sharing.load(Ordering::Relaxed)
     }
 
-    /// The files of the next turn; `None`, and a thread less, where nobody waits.
+    /// The files of the next turn; `None`, and a thread less, where none came.
     fn next(&self) -> Option<Vec<Box<dyn NewFile>>> {
         let mut queue = self.queue();
+        if queue.waiting.is_empty() && !queue.lingers {
+            queue.lingers = true;
+            let nothing = |queue: &mut Queue| queue.handed.is_none();
+            let waited = self.handed.wait_timeout_while(queue, LINGER, nothing);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+            queue.lingers = false;
+        }
+        let mut next: Vec<_> = queue.handed.take().into_iter().collect();
         let most = if self.is_sharing() { TURN } else { 1 };
-        let count = queue.waiting.len().min(most);
-        if count == 0 {
+        let count = queue.waiting.len().min(most - next.len());
+        next.extend(queue.waiting.drain(..count));
+        if next.is_empty() {
             queue.threads -= 1;
             return None;
         }
-        let mut next: Vec<_> = queue.waiting.drain(..count).collect();
         drop(queue);
         next.retain(|file| file.is_wanted());
         Some(next)
