@@ -23,7 +23,7 @@ use crate::telemetry::Redact;
 
 pub use scanners::{Question, Scanners, Wanted};
 
-use look::{Looked, Looker, Share};
+use look::{Looked, Looker, Share, is_small};
 
 /// How long a commit that has begun is waited for beyond `timeouts.final_reply`: what was answered
 /// 4yz must not take effect after all. Both together stay below an MTA's 600 s.
@@ -55,20 +55,39 @@ impl Agent {
 
     /// The first look at a mail; a hand-off that is under way already is waited for in between.
     async fn look(&self, looker: Looker, envelope: Envelope, raw: Octets) -> Result<Looked, Reply> {
-        let (late, at_once) = (looker.late(), looker.clone());
-        let looked = off_the_reactor(move || at_once.look(envelope, raw)).await;
-        let opened = match looked
-            .ok_or_else(broken)?
-            .map_err(|error| unreadable(&error))?
-        {
-            Ok(looked) => return Ok(looked),
-            Err(opened) => opened,
+        let ready = match is_small(&envelope, &raw) {
+            true => looker.ready(&envelope),
+            false => None,
         };
-        let keys = opened.keys();
-        let begun = timeout_at(late.into(), self.executor.store().begin_all(&keys)).await;
-        let under_way = begun.map_err(|_| execute::late_reply())?;
-        let looked = off_the_reactor(move || looker.look_on(opened, under_way)).await;
-        looked.ok_or_else(broken)
+        let is_quick = ready.is_some();
+        let opened = match ready {
+            Some(found) => looker.open(found, envelope, raw),
+            None => {
+                let looker = looker.clone();
+                let open = move || looker.open(looker.lookups(&envelope), envelope, raw);
+                off_the_reactor(open).await.ok_or_else(broken)?
+            }
+        };
+        let opened = opened.map_err(|error| unreadable(&error))?;
+        let (store, keys) = (self.executor.store(), opened.keys());
+        let under_way = match store.try_begin_all(&keys) {
+            Some(under_way) => under_way,
+            None => timeout_at(looker.late().into(), store.begin_all(&keys))
+                .await
+                .map_err(|_| execute::late_reply())?,
+        };
+        let earlier = match is_quick {
+            true => looker.earlier_at_once(&opened),
+            false => None,
+        };
+        if let Some(earlier) = earlier {
+            return Ok(looker.look_on(opened, under_way, earlier));
+        }
+        let look_on = move || {
+            let earlier = looker.earlier(&opened);
+            looker.look_on(opened, under_way, earlier)
+        };
+        off_the_reactor(look_on).await.ok_or_else(broken)
     }
 
     async fn carry_out(&self, scanners: &Scanners, looked: Looked) -> Vec<Answer> {

@@ -1,5 +1,8 @@
-//! The first look at a mail: read once, its mailboxes looked up, what an earlier hand-off of it was
-//! answered, and the decision of all others as far as it needs no scanner. All of it may block.
+//! The first look at a mail: its mailboxes looked up, read once, what an earlier hand-off of it was
+//! answered, and the decision of all others as far as it needs no scanner.
+//!
+//! A hand-over to a thread for blocking work costs a small mail more than the look itself, so a mail
+//! that is [small](is_small) is looked at on the reactor as far as memory knows all that it takes.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,16 +11,25 @@ use std::time::{Duration, Instant};
 
 use super::decision::{First, first};
 use super::{Active, bounds, known, now};
-use crate::config::{Config, Directory, Mailbox};
+use crate::config::{Config, Lookup, Mailbox};
 use crate::execute::{self, Mail};
 use crate::failpoint::strike;
 use crate::mail::{Address, Envelope, Message, Octets};
 use crate::policy::{AuthReport, Stage, Verdict};
 use crate::smtp::{Answer, Reply};
-use crate::store::{HandoffKey, InflightGuard, MailDigest, Store};
+use crate::store::{Handoff, HandoffKey, InflightGuard, MailDigest, Store, StoreError};
 
 /// How long before the last moment for a reply delivery ends.
 const COMMIT_TIME: Duration = Duration::from_secs(15);
+
+/// What is read and decided on the reactor: octets of a mail, and its recipients.
+const SMALL: u64 = 64 * 1024;
+const FEW: usize = 8;
+
+/// Whether reading and deciding takes no longer than other work on the reactor.
+pub(super) fn is_small(envelope: &Envelope, raw: &Octets) -> bool {
+    raw.size() <= SMALL && envelope.recipients.len() <= FEW
+}
 
 /// What a look needs, whoever's mail it is.
 #[derive(Clone)]
@@ -63,31 +75,65 @@ impl Looker {
         self.began + self.active.config.server.timeouts.final_reply
     }
 
-    /// As far as one gets without waiting: inner `Err` where an identical hand-off is under way.
+    /// The mailboxes of all recipients as far as memory knows each. Never blocks.
+    pub(super) fn ready(&self, envelope: &Envelope) -> Option<Vec<Lookup>> {
+        let directory = &self.active.directory;
+        let recipients = envelope.recipients.iter();
+        recipients.map(|one| directory.ready(one)).collect()
+    }
+
+    /// The same, from the disk where memory does not know. It may block.
+    pub(super) fn lookups(&self, envelope: &Envelope) -> Vec<Lookup> {
+        let directory = &self.active.directory;
+        let found = |one| {
+            let ready = directory.ready(one);
+            ready.unwrap_or_else(|| directory.lookup(one))
+        };
+        envelope.recipients.iter().map(found).collect()
+    }
+
+    /// Reads a mail whose recipients' mailboxes were found. It blocks only where the octets are in a file.
     ///
     /// # Errors
     /// The mail cannot be read.
-    pub(super) fn look(
+    pub(super) fn open(
         &self,
+        found: Vec<Lookup>,
         envelope: Envelope,
         raw: Octets,
-    ) -> io::Result<Result<Looked, Opened>> {
+    ) -> io::Result<Opened> {
         let read = read(&self.store, &self.active.config, raw)?;
-        let (shares, routes) = shares(&self.active.directory, &envelope, &read.digest);
-        let opened = Opened {
+        let (shares, routes) = shares(found, &envelope, &read.digest);
+        Ok(Opened {
             envelope,
             read,
             shares: shares.into(),
             routes,
-        };
-        match self.store.try_begin_all(&opened.keys()) {
-            Some(under_way) => Ok(Ok(self.look_on(opened, under_way))),
-            None => Ok(Err(opened)),
-        }
+        })
+    }
+
+    /// Of each share what an earlier hand-off of the same mail was answered, or that nobody can say.
+    /// It may block.
+    pub(super) fn earlier(&self, opened: &Opened) -> Vec<Option<Answer>> {
+        let shares = opened.shares.iter();
+        let found = shares.map(|share| answered(self.store.handoff_get(&share.key)));
+        found.collect()
+    }
+
+    /// The same; `None` where the index is in use.
+    pub(super) fn earlier_at_once(&self, opened: &Opened) -> Option<Vec<Option<Answer>>> {
+        let shares = opened.shares.iter();
+        let found = shares.map(|share| self.store.handoff_at_once(&share.key).map(answered));
+        found.collect()
     }
 
     /// The rest, once the mail's hand-offs have begun.
-    pub(super) fn look_on(&self, opened: Opened, under_way: Vec<InflightGuard>) -> Looked {
+    pub(super) fn look_on(
+        &self,
+        opened: Opened,
+        under_way: Vec<InflightGuard>,
+        earlier: Vec<Option<Answer>>,
+    ) -> Looked {
         let final_reply = self.active.config.server.timeouts.final_reply;
         let Opened {
             envelope,
@@ -108,7 +154,6 @@ impl Looker {
             unread: read.unread,
             under_way: under_way.into(),
         });
-        let earlier: Vec<_> = shares.iter().map(|share| self.earlier(share)).collect();
         let _reading = self.store.reading(&mail.digest, mail.received_at);
         let scanners = &self.active.scanners;
         let first = first(&mail, &shares, &earlier, &self.loop_secret, scanners);
@@ -120,24 +165,23 @@ impl Looker {
             first,
         }
     }
+}
 
-    /// What an earlier hand-off of the same mail was answered, if it was carried out, or that nobody
-    /// can say.
-    fn earlier(&self, share: &Share) -> Option<Answer> {
-        let answer = match self.store.handoff_get(&share.key) {
-            Ok(handoff) => handoff?.answer,
-            Err(error) => return Some(Answer::Refused(execute::store_reply(&error))),
-        };
-        tracing::info!(id = %answer.id, "repeated");
-        let stage = answer.stage.as_deref().and_then(Stage::named);
-        Some(Answer::Taken {
-            id: answer.id.to_string(),
-            verdict: Verdict::named(&answer.verdict)
-                .unwrap_or(Verdict::Deliver)
-                .as_str(),
-            stage: stage.map(Stage::as_str),
-        })
-    }
+/// What an earlier hand-off was answered, if it was carried out, or that nobody can say.
+fn answered(found: Result<Option<Handoff>, StoreError>) -> Option<Answer> {
+    let answer = match found {
+        Ok(handoff) => handoff?.answer,
+        Err(error) => return Some(Answer::Refused(execute::store_reply(&error))),
+    };
+    tracing::info!(id = %answer.id, "repeated");
+    let stage = answer.stage.as_deref().and_then(Stage::named);
+    Some(Answer::Taken {
+        id: answer.id.to_string(),
+        verdict: Verdict::named(&answer.verdict)
+            .unwrap_or(Verdict::Deliver)
+            .as_str(),
+        stage: stage.map(Stage::as_str),
+    })
 }
 
 impl Opened {
@@ -181,7 +225,7 @@ fn read(store: &Store, config: &Config, raw: Octets) -> io::Result<Read> {
 /// Each mailbox among the recipients once, in order of first appearance, and for each recipient the
 /// mailbox's place or the reply that it gets instead.
 fn shares(
-    directory: &Directory,
+    found: Vec<Lookup>,
     envelope: &Envelope,
     digest: &MailDigest,
 ) -> (Vec<Share>, Vec<Result<usize, Reply>>) {
@@ -189,10 +233,8 @@ fn shares(
     let mut places: BTreeMap<HandoffKey, usize> = BTreeMap::new();
     let mut shares = Vec::new();
     let mut routes = Vec::with_capacity(envelope.recipients.len());
-    for recipient in &envelope.recipients {
-        let found = directory.ready(recipient);
-        let mailbox = known(found.unwrap_or_else(|| directory.lookup(recipient)));
-        routes.push(mailbox.map(|mailbox| {
+    for (recipient, found) in envelope.recipients.iter().zip(found) {
+        routes.push(known(found).map(|mailbox| {
             let key = HandoffKey::new(&mailbox.policy.mailbox.key(), &sender, digest);
             *places.entry(key).or_insert_with(|| {
                 shares.push(Share {
