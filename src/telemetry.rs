@@ -3,9 +3,10 @@
 //! Event names are the message text; all else is a field. Every field that came from a mail passes
 //! [`Redact`] and is escaped by the formatter.
 
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{Layer, Registry};
 
 use crate::config::{self, LogFormat, LogTarget, Logging};
 use crate::mail::is_harmful;
@@ -15,7 +16,9 @@ use crate::mail::is_harmful;
 /// # Errors
 /// The journal's socket cannot be reached, or logging was started before.
 pub fn init(logging: &Logging) -> std::io::Result<()> {
-    let filter = EnvFilter::new(format!("warn,sekimori={}", logging.level.as_str()));
+    let filter: Targets = format!("warn,sekimori={}", logging.level.as_str())
+        .parse()
+        .map_err(std::io::Error::other)?;
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match (logging.target, logging.format) {
         (LogTarget::Journald, _) => {
             Box::new(tracing_journald::layer()?.with_syslog_identifier("sekimori".into()))

@@ -31,8 +31,9 @@ use super::mailfile::{make_folder, sync_folder};
 use super::record::{self, Record, checksum};
 use super::{Id, OutgoingItem, QuarantineEntry, QuarantineState, Shelf, StoreError};
 
-/// What sled keeps of its pages. Octets of the disk's cache are as near, and this comes on top.
-const CACHE: u64 = 8 << 20;
+/// What sled keeps of its pages. Octets of the disk's cache are as near, and this comes on top;
+/// each of its 256 shares must hold the largest inner node, of 256 keys.
+const CACHE: u64 = 4 << 20;
 /// How often sled's own thread clears half-empty segments, milliseconds.
 const CLEANING: u64 = 200;
 /// Entries that a scan reads at once.
