@@ -50,7 +50,10 @@ pub struct Redact(pub config::Redact);
 impl Redact {
     /// A Subject, cut to 200 characters; a harmful one is `\u{FFFD}`.
     pub fn subject(self, text: &str) -> Cow<'_, str> {
-        let end = text.char_indices().nth(200).map_or(text.len(), |(at, _)| at);
+        let end = text
+            .char_indices()
+            .nth(200)
+            .map_or(text.len(), |(at, _)| at);
         match self.0 {
             config::Redact::Subject | config::Redact::Addresses => "-".into(),
             config::Redact::None => harmless(text.get(..end).unwrap_or(text)),
