@@ -20,7 +20,7 @@ use crate::mail::{Address, Bounds, Envelope, Message, Octets, ReversePath};
 use crate::policy::{Arrival, Plan, ScanReport, Screening, Stage};
 use crate::server::Handoff;
 use crate::smtp::{Answer, Reply};
-use crate::telemetry::Redact;
+use crate::telemetry::{Redact, together};
 
 pub use scanners::{Question, Scanners, Wanted};
 
@@ -138,21 +138,19 @@ impl Handoff for Agent {
         let answers = self.carry_out(&active.scanners, looked).await;
         let refused = |reply: Reply| Answer::Refused(reply);
         let logged = Logged::of(&mail);
-        routes
-            .into_iter()
-            .zip(&mail.envelope.recipients)
-            .map(|(route, recipient)| {
-                let answer = match route {
-                    Ok(place) => answers
-                        .get(place)
-                        .cloned()
-                        .unwrap_or_else(|| refused(broken())),
-                    Err(reply) => refused(reply),
-                };
-                logged.log(recipient, &answer);
-                answer
-            })
-            .collect()
+        let answer = |(route, recipient): (Result<usize, Reply>, &Address)| {
+            let answer = match route {
+                Ok(place) => answers
+                    .get(place)
+                    .cloned()
+                    .unwrap_or_else(|| refused(broken())),
+                Err(reply) => refused(reply),
+            };
+            logged.log(recipient, &answer);
+            answer
+        };
+        let routes = routes.into_iter().zip(&mail.envelope.recipients);
+        together(|| routes.map(answer).collect())
     }
 
     fn overtime(&self) -> Duration {

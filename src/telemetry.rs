@@ -3,6 +3,7 @@
 //! Event names are the message text; all else is a field. Every field that came from a mail passes
 //! [`Redact`] and is escaped by the formatter.
 
+mod lines;
 mod logfmt;
 
 use std::borrow::Cow;
@@ -10,6 +11,8 @@ use std::borrow::Cow;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+pub use lines::together;
 
 use crate::config::{self, LogFormat, LogTarget, Logging};
 use crate::mail::{self, is_harmful};
@@ -27,14 +30,14 @@ pub fn init(logging: &Logging) -> std::io::Result<()> {
         (LogTarget::Stderr, LogFormat::Logfmt) => Box::new(
             tracing_subscriber::fmt::layer()
                 .event_format(logfmt::Logfmt)
-                .with_writer(std::io::stderr),
+                .with_writer(|| lines::Stderr),
         ),
         (LogTarget::Stderr, LogFormat::Json) => Box::new(
             tracing_subscriber::fmt::layer()
                 .json()
                 .flatten_event(true)
                 .with_ansi(false)
-                .with_writer(std::io::stderr),
+                .with_writer(|| lines::Stderr),
         ),
     };
     tracing_subscriber::registry()

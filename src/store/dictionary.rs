@@ -69,7 +69,14 @@ fn repeated(all: &[u8], before: usize, at: usize) -> usize {
     let end = all.len().saturating_sub(LITERAL_END);
     let here = all.get(at..end).unwrap_or_default();
     let there = all.get(before..).unwrap_or_default();
-    here.iter().zip(there).take_while(|(a, b)| a == b).count()
+    let (eights, others) = (here.as_chunks::<8>().0, there.as_chunks::<8>().0);
+    let same = 8 * eights
+        .iter()
+        .zip(others)
+        .take_while(|(a, b)| a == b)
+        .count();
+    let rest = here.iter().zip(there).skip(same);
+    same + rest.take_while(|(a, b)| a == b).count()
 }
 
 /// A sequence up to where its repetition begins.

@@ -98,17 +98,17 @@ impl Visit for Line {
 
 /// A text as it is, or between quotes and escaped.
 fn push_value(line: &mut String, value: &str) {
-    let (mut bare, mut clean) = (true, true);
-    for c in value.chars() {
-        bare &= c > ' ' && !matches!(c, '=' | '"');
-        clean &= is_clean(c);
-    }
-    if bare {
+    // Without an early end, eight octets and more are looked at in one go.
+    let needs_quotes = |octet: u8| octet <= b' ' || octet == b'=' || octet == b'"';
+    if !value
+        .bytes()
+        .fold(false, |any, octet| any | needs_quotes(octet))
+    {
         line.push_str(value);
         return;
     }
     line.push('"');
-    if clean {
+    if value.chars().all(is_clean) {
         line.push_str(value);
     } else {
         line.extend(value.escape_debug());
