@@ -33,6 +33,8 @@ pub(super) struct Looker {
 pub(super) struct Share {
     pub(super) recipient: Address,
     pub(super) mailbox: Arc<Mailbox>,
+    /// The [`Address::key`] of its mailbox.
+    pub(super) mailbox_key: String,
     pub(super) key: HandoffKey,
 }
 
@@ -193,11 +195,13 @@ fn shares(
         let found = directory.ready(recipient);
         let mailbox = known(found.unwrap_or_else(|| directory.lookup(recipient)));
         routes.push(mailbox.map(|mailbox| {
-            let key = HandoffKey::new(&mailbox.policy.mailbox.key(), &sender, digest);
+            let mailbox_key = mailbox.policy.mailbox.key();
+            let key = HandoffKey::new(&mailbox_key, &sender, digest);
             *places.entry(key).or_insert_with(|| {
                 shares.push(Share {
                     recipient: recipient.clone(),
                     mailbox,
+                    mailbox_key,
                     key,
                 });
                 shares.len() - 1

@@ -146,13 +146,14 @@ fn check_folded(local: &str, domain: &str) -> Result<(), AddressError> {
 }
 
 fn check_plain(text: &str, also: &str) -> Result<(), AddressError> {
+    let usual = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     let bad = |c: char| {
         c.is_control()
             || c.is_whitespace()
             || "<>\"(),:;\\".contains(c) && !(also.is_empty() && c == ':')
             || also.contains(c)
     };
-    match text.chars().find(|&c| bad(c)) {
+    match text.chars().find(|&c| !usual(c) && bad(c)) {
         Some(c) => Err(AddressError::Character(c)),
         None => Ok(()),
     }

@@ -68,7 +68,7 @@ pub fn fold(text: &str) -> Folded {
 pub fn fold_address(text: &str) -> Folded {
     let Folded(mut folded) = fold(text);
     folded.truncate(folded.trim_end_matches(['.', '\u{3002}', ' ']).len());
-    let (local, domain) = match folded.rfind('@') {
+    let (local, domain) = match memchr::memrchr(b'@', folded.as_bytes()) {
         Some(at) => folded.split_at(at + 1),
         None => ("", folded.as_str()),
     };

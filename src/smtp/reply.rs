@@ -30,7 +30,7 @@ impl Reply {
         Self {
             code,
             enhanced: Some(EnhancedCode((code / 100) as u8, subject, detail)),
-            text: escape(&text.into()).into_owned(),
+            text: escaped(text.into()),
         }
     }
 
@@ -39,7 +39,7 @@ impl Reply {
         Self {
             code,
             enhanced: None,
-            text: escape(&text.into()).into_owned(),
+            text: escaped(text.into()),
         }
     }
 
@@ -93,6 +93,14 @@ fn push_number(text: &mut String, number: u16) {
 
 /// Characters of an escaped text at most.
 const MAX_TEXT: usize = 400;
+
+/// [`escape`] of a text that is nobody else's.
+fn escaped(text: String) -> String {
+    match escape(&text) {
+        Cow::Borrowed(whole) if whole.len() == text.len() => text,
+        changed => changed.into_owned(),
+    }
+}
 
 /// Printable ASCII, at most 400 octets; clean text stays as it is.
 pub(super) fn escape(text: &str) -> Cow<'_, str> {
