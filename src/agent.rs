@@ -5,6 +5,7 @@ mod decision;
 mod look;
 mod scanners;
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::mail::{Address, Bounds, Envelope, Message, Octets, ReversePath};
 use crate::policy::{Arrival, Plan, ScanReport, Screening, Stage};
 use crate::server::Handoff;
 use crate::smtp::{Answer, Reply};
-use crate::telemetry::Redact;
+use crate::telemetry::{Redact, together};
 
 pub use scanners::{Question, Scanners, Wanted};
 
@@ -113,31 +114,6 @@ impl Agent {
             .map(|answer| answer.unwrap_or_else(|| Answer::Refused(broken())))
             .collect()
     }
-
-    fn log(&self, active: &Active, mail: &Mail, answer: &Answer, recipient: &Address) {
-        let redact = Redact(active.config.logging.redact);
-        let (id, verdict, stage, reply) = match answer {
-            Answer::Taken { id, verdict, stage } => (
-                id.as_str(),
-                *verdict,
-                stage.unwrap_or("-"),
-                "250".to_owned(),
-            ),
-            Answer::Refused(reply) => ("-", "-", "-", reply.to_string()),
-        };
-        tracing::info!(
-            id,
-            recipient = redact.address(&recipient.to_string()),
-            sender = redact.address(&mail.envelope.sender.to_string()),
-            verdict,
-            stage,
-            size = mail.message.size,
-            message_id = mail.message.message_id().unwrap_or_default(),
-            subject = redact.subject(mail.message.subject_text()),
-            reply,
-            "mail"
-        );
-    }
 }
 
 impl Handoff for Agent {
@@ -180,25 +156,69 @@ impl Handoff for Agent {
         let (mail, routes) = (looked.mail.clone(), looked.routes.clone());
         let answers = self.carry_out(&active.scanners, looked).await;
         let refused = |reply: Reply| Answer::Refused(reply);
-        routes
-            .into_iter()
-            .zip(&mail.envelope.recipients)
-            .map(|(route, recipient)| {
-                let answer = match route {
-                    Ok(place) => answers
-                        .get(place)
-                        .cloned()
-                        .unwrap_or_else(|| refused(broken())),
-                    Err(reply) => refused(reply),
-                };
-                self.log(&active, &mail, &answer, recipient);
-                answer
-            })
-            .collect()
+        let logged = Logged::of(&mail);
+        let answer = |(route, recipient): (Result<usize, Reply>, &Address)| {
+            let answer = match route {
+                Ok(place) => answers
+                    .get(place)
+                    .cloned()
+                    .unwrap_or_else(|| refused(broken())),
+                Err(reply) => refused(reply),
+            };
+            logged.log(recipient, &answer);
+            answer
+        };
+        let routes = routes.into_iter().zip(&mail.envelope.recipients);
+        together(|| routes.map(answer).collect())
     }
 
     fn overtime(&self) -> Duration {
         COMMIT_PATIENCE
+    }
+}
+
+/// What the lines of the log on one mail have in common.
+struct Logged<'a> {
+    redact: Redact,
+    sender: String,
+    size: u64,
+    message_id: String,
+    subject: Cow<'a, str>,
+}
+
+impl<'a> Logged<'a> {
+    fn of(mail: &'a Mail) -> Self {
+        let redact = Redact(mail.config.logging.redact);
+        let sender = mail.envelope.sender.to_string();
+        Self {
+            redact,
+            sender: redact.address(&sender).into_owned(),
+            size: mail.message.size,
+            message_id: mail.message.message_id().unwrap_or_default(),
+            subject: redact.subject(mail.message.subject_text()),
+        }
+    }
+
+    /// The line of one recipient.
+    fn log(&self, recipient: &Address, answer: &Answer) {
+        let (id, verdict, stage, reply) = match answer {
+            Answer::Taken { id, verdict, stage } => {
+                (id.as_str(), *verdict, stage.unwrap_or("-"), "250".into())
+            }
+            Answer::Refused(reply) => ("-", "-", "-", Cow::Owned(reply.to_string())),
+        };
+        tracing::info!(
+            id,
+            recipient = &*self.redact.address(&recipient.to_string()),
+            sender = self.sender,
+            verdict,
+            stage,
+            size = self.size,
+            message_id = self.message_id,
+            subject = &*self.subject,
+            reply = &*reply,
+            "mail"
+        );
     }
 }
 

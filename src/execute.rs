@@ -34,6 +34,7 @@ use crate::store::{
     Answer, Batch, FileEntry, Handoff, HandoffKey, Id, InflightGuard, MailDigest, MailHeader,
     Store, StoreError, WhyRecord, blocking,
 };
+use crate::telemetry::together;
 
 /// The field of a mail that was delivered unread, and why.
 pub const BYPASS_FIELD: &str = "X-Sekimori-Bypass";
@@ -233,18 +234,20 @@ impl Executor {
                 under_way: Some(mail.clone()),
             };
             let outcomes = hops.next_hop.deliver(&delivery).await;
-            for ((index, task), outcome) in indexes.iter().zip(chosen).zip(outcomes) {
-                certain &= outcome
-                    .as_ref()
-                    .map_or_else(|error| !error.ambiguous, |_| true);
-                if let (Some(result), Some(effects)) =
-                    (results.get_mut(*index), effects.get_mut(*index))
-                {
-                    *result = delivered(task, outcome).map(|accepted| {
-                        effects.delivered = Some(accepted);
-                    });
+            certain &= outcomes
+                .iter()
+                .all(|outcome| !matches!(outcome, Err(error) if error.ambiguous));
+            together(|| {
+                for ((index, task), outcome) in indexes.iter().zip(chosen).zip(outcomes) {
+                    if let (Some(result), Some(effects)) =
+                        (results.get_mut(*index), effects.get_mut(*index))
+                    {
+                        *result = delivered(task, outcome).map(|accepted| {
+                            effects.delivered = Some(accepted);
+                        });
+                    }
                 }
-            }
+            });
         }
         certain
     }

@@ -45,6 +45,8 @@ pub(super) struct Looker {
 pub(super) struct Share {
     pub(super) recipient: Address,
     pub(super) mailbox: Arc<Mailbox>,
+    /// The [`Address::key`] of its mailbox.
+    pub(super) mailbox_key: String,
     pub(super) key: HandoffKey,
 }
 
@@ -235,11 +237,13 @@ fn shares(
     let mut routes = Vec::with_capacity(envelope.recipients.len());
     for (recipient, found) in envelope.recipients.iter().zip(found) {
         routes.push(known(found).map(|mailbox| {
-            let key = HandoffKey::new(&mailbox.policy.mailbox.key(), &sender, digest);
+            let mailbox_key = mailbox.policy.mailbox.key();
+            let key = HandoffKey::new(&mailbox_key, &sender, digest);
             *places.entry(key).or_insert_with(|| {
                 shares.push(Share {
                     recipient: recipient.clone(),
                     mailbox,
+                    mailbox_key,
                     key,
                 });
                 shares.len() - 1

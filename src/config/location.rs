@@ -26,7 +26,12 @@ pub(crate) fn candidates_of(dir: &Path, key: &str) -> Vec<PathBuf> {
         return Vec::new();
     };
     if is_plain(local) && is_plain(domain) && !domain.contains("xn--") {
-        return vec![dir.join(domain).join(format!("{local}.yaml"))];
+        let room = dir.as_os_str().len() + key.len() + "/.yaml".len();
+        let mut path = PathBuf::with_capacity(room);
+        path.push(dir);
+        path.push(domain);
+        path.push([local, ".yaml"].concat());
+        return vec![path];
     }
     let ascii = idna::domain_to_ascii(domain).unwrap_or_default();
     let mut found = Vec::new();

@@ -303,6 +303,7 @@ impl Connection {
         patience: Patience,
     ) -> Result<ServerReply, DeliverError> {
         let (parser, stream, octets) = (&mut self.parser, &mut self.stream, &mut self.octets);
+        let here = parser.next_reply().ok().flatten();
         let read = async {
             loop {
                 if let Some(reply) = parser.next_reply().map_err(io::Error::other)? {
@@ -314,7 +315,10 @@ impl Connection {
                 }
             }
         };
-        let reply = patience.wait(what, read).await?;
+        let reply = match here {
+            Some(reply) => reply,
+            None => patience.wait(what, read).await?,
+        };
         self.closing |= reply.code == 421;
         self.heard |= reply.code != 421;
         Ok(reply)

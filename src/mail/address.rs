@@ -3,6 +3,7 @@
 //! Wider than the grammar where real Japanese mail is: `user..name.@docomo.ne.jp` is an address.
 //! Comparison goes through [`Address::key`], never through the text as written.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::fold::{fold, fold_address};
@@ -86,24 +87,25 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.local, self.domain)
+        f.write_str(&self.local)?;
+        f.write_str("@")?;
+        f.write_str(&self.domain)
     }
 }
 
 /// The form for comparison of any two parts, those of a header too.
 pub(super) fn key(local: &str, domain: &str) -> String {
-    let text = format!("{}@{}", unquoted(local), domain);
-    fold_address(&text).as_str().to_owned()
+    fold_address(&[&unquoted(local), "@", domain].concat()).into()
 }
 
 /// A quoted local part without its quotes where they say nothing (RFC 5321 4.1.2: the quoted and
 /// the plain form are equal).
-fn unquoted(local: &str) -> String {
+fn unquoted(local: &str) -> Cow<'_, str> {
     let Some(inner) = local
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'))
     else {
-        return local.to_owned();
+        return local.into();
     };
     let mut plain = String::with_capacity(inner.len());
     let mut chars = inner.chars();
@@ -119,9 +121,9 @@ fn unquoted(local: &str) -> String {
         .unwrap_or(&plain);
     if plain.is_empty() || check_plain(plain, "@[]").is_err() {
         let escaped = plain.replace('\\', "\\\\").replace('"', "\\\"");
-        return format!("\"{escaped}\"");
+        return format!("\"{escaped}\"").into();
     }
-    plain.to_owned()
+    plain.to_owned().into()
 }
 
 /// Neither part may vanish when it is folded, and no domain become more than one
@@ -144,13 +146,14 @@ fn check_folded(local: &str, domain: &str) -> Result<(), AddressError> {
 }
 
 fn check_plain(text: &str, also: &str) -> Result<(), AddressError> {
+    let usual = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     let bad = |c: char| {
         c.is_control()
             || c.is_whitespace()
             || "<>\"(),:;\\".contains(c) && !(also.is_empty() && c == ':')
             || also.contains(c)
     };
-    match text.chars().find(|&c| bad(c)) {
+    match text.chars().find(|&c| !usual(c) && bad(c)) {
         Some(c) => Err(AddressError::Character(c)),
         None => Ok(()),
     }

@@ -3,6 +3,7 @@
 
 use core::net::IpAddr;
 use core::ops::Range;
+use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,15 +26,15 @@ const STRAY: &[u8] = b"X-Sekimori-Stray: the mail begins with a line that belong
 /// `date` is an RFC 5322 date; `for` is named only when the mail has one recipient (7.2).
 pub fn received(envelope: &Envelope, hostname: &str, id: &str, date: &str) -> Vec<u8> {
     let mut words = vec![
-        format!("from {}", client(&envelope.client)),
-        format!("by {} (sekimori)", domain(hostname)),
-        format!("with {}", protocol(envelope)),
-        format!("id {}", domain(id)),
+        ["from ", &client(&envelope.client)].concat(),
+        ["by ", &domain(hostname), " (sekimori)"].concat(),
+        ["with ", protocol(envelope)].concat(),
+        ["id ", &domain(id)].concat(),
     ];
     if let [recipient] = envelope.recipients.as_slice() {
         let text = recipient.to_string();
         if envelope.smtputf8 || text.is_ascii() {
-            words.push(format!("for <{text}>"));
+            words.push(["for <", &text, ">"].concat());
         }
     }
     if let Some(last) = words.last_mut() {
@@ -198,30 +199,27 @@ fn encoded(mark: &str, space: &str) -> String {
     words.join("\r\n ")
 }
 
-fn client(client: &Client) -> String {
+fn client(client: &Client) -> Cow<'_, str> {
     let helo = domain(&client.helo);
     match client.ip {
-        Some(IpAddr::V4(ip)) => format!("{helo} ([{ip}])"),
-        Some(IpAddr::V6(ip)) => format!("{helo} ([IPv6:{ip}])"),
+        Some(IpAddr::V4(ip)) => format!("{helo} ([{ip}])").into(),
+        Some(IpAddr::V6(ip)) => format!("{helo} ([IPv6:{ip}])").into(),
         None => helo,
     }
 }
 
 /// A name as RFC 5321 lets one stand in a trace field; any other character becomes `?`, so that
 /// nothing of what a client said can end the line, the comment or the clause.
-fn domain(text: &str) -> String {
-    let name: String = text
-        .chars()
-        .take(MAX_HELO)
-        .map(|c| match c {
-            'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' | '_' | ':' | '[' | ']' => c,
-            _ => '?',
-        })
-        .collect();
-    if name.is_empty() {
-        "unknown".to_owned()
-    } else {
-        name
+fn domain(text: &str) -> Cow<'_, str> {
+    let stands =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+    match text {
+        "" => "unknown".into(),
+        _ if text.len() <= MAX_HELO && text.chars().all(stands) => text.into(),
+        _ => {
+            let shown = |c| if stands(c) { c } else { '?' };
+            text.chars().take(MAX_HELO).map(shown).collect()
+        }
     }
 }
 

@@ -33,6 +33,12 @@ impl Folded {
     }
 }
 
+impl From<Folded> for String {
+    fn from(folded: Folded) -> Self {
+        folded.0
+    }
+}
+
 /// Passes after which folding stops even if the text still changes; two or three are the rule
 /// (case folding can undo a normal form).
 const MAX_PASSES: usize = 8;
@@ -62,11 +68,12 @@ pub fn fold(text: &str) -> Folded {
 pub fn fold_address(text: &str) -> Folded {
     let Folded(mut folded) = fold(text);
     folded.truncate(folded.trim_end_matches(['.', '\u{3002}', ' ']).len());
-    let (local, domain) = match folded.rfind('@') {
+    let (local, domain) = match memchr::memrchr(b'@', folded.as_bytes()) {
         Some(at) => folded.split_at(at + 1),
         None => ("", folded.as_str()),
     };
-    if !domain.contains("xn--") && !domain.contains('\u{3002}') {
+    let has_a_label = domain.as_bytes().windows(4).any(|four| four == b"xn--");
+    if !has_a_label && (domain.is_ascii() || !domain.contains('\u{3002}')) {
         return Folded(folded);
     }
     let labels: Vec<String> = domain.split(['.', '\u{3002}']).map(u_label).collect();

@@ -30,6 +30,9 @@ pub struct SubstringSet {
     /// Where in `sorted` the entries with these first characters lie; an entry of one character
     /// has no second.
     leads: HashMap<Lead, Range<u32>, FixedState>,
+    /// Which first characters there are, a bit for each of 1,024 kinds: of few entries most places of
+    /// a text need no look at `leads`.
+    firsts: [u64; 16],
 }
 
 type Lead = (char, Option<char>);
@@ -138,6 +141,10 @@ impl SubstringSet {
         });
         let mut chars = std::str::from_utf8(text).unwrap_or_default().chars();
         if let Some(lead) = chars.next() {
+            let (word, bit) = kind(lead);
+            if let Some(word) = self.firsts.get_mut(word) {
+                *word |= bit;
+            }
             let range = self
                 .leads
                 .entry((lead, chars.next()))
@@ -148,7 +155,11 @@ impl SubstringSet {
 
     fn first_in(&self, text: &str) -> Option<u32> {
         let mut best: Option<u32> = None;
-        for (at, _) in text.char_indices() {
+        for (at, first) in text.char_indices() {
+            let (word, bit) = kind(first);
+            if self.firsts.get(word).is_none_or(|word| word & bit == 0) {
+                continue;
+            }
             let rest = text.get(at..).unwrap_or_default();
             let found = self.longest_of_each_lead(rest).map(|node| node.first);
             best = found.chain(best).min();
@@ -192,6 +203,12 @@ impl SubstringSet {
     fn node(&self, place: Option<u32>) -> Option<&Node> {
         self.sorted.get(place? as usize)
     }
+}
+
+/// Where the bit of a first character is.
+fn kind(first: char) -> (usize, u64) {
+    let kind = u32::from(first) % 1024;
+    ((kind / 64) as usize, 1 << (kind % 64))
 }
 
 #[cfg(test)]

@@ -76,21 +76,26 @@ pub(super) fn merged_reply(recipients: &[Address], answers: &[Answer]) -> Reply 
 const IDS_NAMED: usize = 8;
 
 fn taken_by_all(ids: &[&str], verdict: &str, stage: Option<&str>) -> Reply {
-    let named = ids.iter().take(IDS_NAMED);
-    let ids: Vec<String> = named.map(|id| format!("q={id}")).collect();
-    let stage = stage
-        .map(|stage| format!(" stage={stage}"))
-        .unwrap_or_default();
-    Reply::new(
-        250,
-        0,
-        0,
-        format!("{} verdict={verdict}{stage}", ids.join(" ")),
-    )
+    Reply::new(250, 0, 0, outcome(ids, verdict, stage))
+}
+
+fn outcome(ids: &[&str], verdict: &str, stage: Option<&str>) -> String {
+    let mut text = String::new();
+    for id in ids.iter().take(IDS_NAMED) {
+        text.extend(["q=", id, " "]);
+    }
+    text.extend(["verdict=", verdict]);
+    if let Some(stage) = stage {
+        text.extend([" stage=", stage]);
+    }
+    text
 }
 
 fn taken(recipient: &Address, ids: &[&str], verdict: &str, stage: Option<&str>) -> Reply {
-    let recipient: String = escape(&recipient.to_string()).chars().take(200).collect();
-    let all = taken_by_all(ids, verdict, stage);
-    Reply::new(250, 0, 0, format!("<{recipient}> {}", all.text))
+    let recipient = recipient.to_string();
+    let recipient = escape(&recipient);
+    // Escaped, it is ASCII.
+    let shown = recipient.get(..200).unwrap_or(&recipient);
+    let text = ["<", shown, "> ", &outcome(ids, verdict, stage)].concat();
+    Reply::new(250, 0, 0, text)
 }

@@ -197,7 +197,9 @@ fn path_of<'a>(
     let (text, rest) = match domain.strip_prefix('@') {
         Some(domain) => {
             let (domain, rest) = domain.split_once('>').ok_or("the path has no end")?;
-            if domain.contains(|c| " \"(),:;<@\\".contains(c)) && !domain.starts_with('[') {
+            if domain.contains([' ', '"', '(', ')', ',', ':', ';', '<', '@', '\\'])
+                && !domain.starts_with('[')
+            {
                 return Err("the domain is malformed");
             }
             (format!("{local}@{domain}"), rest)
@@ -230,7 +232,8 @@ fn local_part(text: &str) -> Option<usize> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find(['@', '>'])?;
         let local = text.get(..end)?;
-        let plain = !local.is_empty() && !local.contains(|c| " \"(),:;<[\\]".contains(c));
+        let plain = !local.is_empty()
+            && !local.contains([' ', '"', '(', ')', ',', ':', ';', '<', '[', '\\', ']']);
         return plain.then_some(end);
     };
     let mut escaped = false;

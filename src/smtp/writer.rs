@@ -4,7 +4,7 @@
 //! begins with a dot has one more, and the only `CRLF . CRLF` is the end. A message that would
 //! need more than that is refused, never repaired here (SMTP smuggling, CVE-2023-51764).
 
-use memchr::memchr3_iter;
+use memchr::memchr2;
 
 /// A CR or LF that stands alone in what should be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,34 +45,32 @@ impl Writer {
     /// # Errors
     /// [`StrayLineEnd`] at the first CR or LF that stands alone; `wire` then ends before it.
     pub fn push(&mut self, octets: &[u8], wire: &mut Vec<u8>) -> Result<(), StrayLineEnd> {
-        let mut written = 0;
-        for at in memchr3_iter(b'\r', b'\n', b'.', octets) {
-            if at > written {
-                self.text(octets.get(written..at), wire)?;
-            }
-            let octet = octets.get(at).copied().unwrap_or_default();
-            match (self.before, octet) {
+        let mut rest = octets;
+        while let Some((first, behind)) = rest.split_first() {
+            match (self.before, first) {
                 (Before::Cr, b'\n') => {
                     wire.extend_from_slice(b"\r\n");
                     self.before = Before::LineStart;
+                    self.pushed += 1;
+                    rest = behind;
+                    continue;
                 }
                 (Before::Cr, _) => return Err(self.stray_before()),
-                (_, b'\n') => return Err(StrayLineEnd { at: self.pushed }),
-                (_, b'\r') => self.before = Before::Cr,
-                (before, _) => {
-                    let stuffed: &[u8] = if before == Before::LineStart {
-                        b".."
-                    } else {
-                        b"."
-                    };
-                    wire.extend_from_slice(stuffed);
-                    self.before = Before::Text;
-                }
+                (Before::LineStart, b'.') => wire.push(b'.'),
+                _ => {}
             }
-            self.pushed += 1;
-            written = at + 1;
+            let (run, after) = rest.split_at(run(rest));
+            wire.extend_from_slice(run);
+            self.pushed += run.len() as u64;
+            (self.before, rest) = match after {
+                [b'\r'] => (Before::Cr, b"".as_slice()),
+                [] if !run.ends_with(b"\n") => (Before::Text, after),
+                [] | [b'.', ..] => (Before::LineStart, after),
+                _ => return Err(StrayLineEnd { at: self.pushed }),
+            };
+            self.pushed += u64::from(self.before == Before::Cr);
         }
-        self.text(octets.get(written..), wire)
+        Ok(())
     }
 
     /// Appends the end of data; a last line without a line end gets one.
@@ -89,25 +87,26 @@ impl Writer {
         Ok(())
     }
 
-    fn text(&mut self, octets: Option<&[u8]>, wire: &mut Vec<u8>) -> Result<(), StrayLineEnd> {
-        let octets = octets.unwrap_or_default();
-        if octets.is_empty() {
-            return Ok(());
-        }
-        if self.before == Before::Cr {
-            return Err(self.stray_before());
-        }
-        wire.extend_from_slice(octets);
-        self.before = Before::Text;
-        self.pushed += octets.len() as u64;
-        Ok(())
-    }
-
     fn stray_before(&self) -> StrayLineEnd {
         StrayLineEnd {
             at: self.pushed.saturating_sub(1),
         }
     }
+}
+
+/// How many octets stand on the wire as they are: up to a dot behind a line end, a CR or LF without
+/// the other, or the end.
+fn run(octets: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(line) = memchr2(b'\r', b'\n', octets.get(at..).unwrap_or_default()) {
+        at += line;
+        match octets.get(at..) {
+            Some([b'\r', b'\n', b'.', ..]) => return at + 2,
+            Some([b'\r', b'\n', ..]) => at += 2,
+            _ => return at,
+        }
+    }
+    octets.len()
 }
 
 impl Default for Writer {

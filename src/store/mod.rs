@@ -12,6 +12,7 @@
 mod batch;
 mod committer;
 mod compaction;
+mod dictionary;
 mod doubt;
 mod draft;
 mod error;

@@ -4,10 +4,12 @@
 //! Values of version 1 have the JSON as it is: older ones, and what does not get shorter.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
-use lz4_flex::block::{compress_into_with_dict, decompress_with_dict, get_maximum_output_size};
+use lz4_flex::block::decompress_with_dict;
 
 use super::StoreError;
+use super::dictionary::Dictionary;
 use super::record::{MAX_VALUE, checksum};
 
 /// The JSON as it is.
@@ -57,30 +59,16 @@ const COMMON: &[u8] = concat!(
 )
 .as_bytes();
 
+static DICTIONARY: LazyLock<Dictionary> = LazyLock::new(|| Dictionary::new(COMMON));
+
 /// The value of a record's JSON; never longer than the JSON by more than 5 octets.
 pub(crate) fn seal(json: &[u8]) -> Vec<u8> {
-    let mut value = vec![0; OVERHEAD + get_maximum_output_size(json.len())];
-    let packed = value
-        .get_mut(OVERHEAD..)
-        .and_then(|room| compress_into_with_dict(json, room, COMMON).ok())
-        .filter(|packed| *packed < json.len());
-    let version = match packed {
-        Some(packed) => {
-            value.truncate(OVERHEAD + packed);
-            PACKED
-        }
-        None => {
-            value.truncate(OVERHEAD);
-            value.extend_from_slice(json);
-            PLAIN
-        }
+    let packed = DICTIONARY.pack(json);
+    let (version, body) = match packed.len() < json.len() {
+        true => (PACKED, packed.as_slice()),
+        false => (PLAIN, json),
     };
-    if let Some((head, body)) = value.split_first_chunk_mut::<OVERHEAD>() {
-        let [a, b, c, d] = checksum(body);
-        *head = [version, a, b, c, d];
-    }
-    value.shrink_to_fit();
-    value
+    [[version].as_slice(), &checksum(body), body].concat()
 }
 
 /// The JSON of a value.

@@ -392,7 +392,10 @@ pub(crate) fn checksum(bytes: &[u8]) -> [u8; 4] {
 }
 
 fn to_json(record: &impl Serialize) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(record).map_err(|error| StoreError::Damaged(error.to_string()))
+    let mut json = Vec::with_capacity(MAX_VALUE / 2);
+    serde_json::to_writer(&mut json, record)
+        .map_err(|error| StoreError::Damaged(error.to_string()))?;
+    Ok(json)
 }
 
 fn fits(json: &[u8]) -> bool {

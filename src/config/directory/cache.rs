@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use foldhash::quality::RandomState;
+
 use super::stamp::Stamp;
 use crate::config::Mailbox;
 
@@ -14,7 +16,7 @@ pub(super) const LATELY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    entries: HashMap<Arc<Path>, Arc<Entry>>,
+    entries: HashMap<Arc<Path>, Arc<Entry>, RandomState>,
     /// Files that are read just now.
     pub(super) reading: HashSet<PathBuf>,
     /// A thread looks after the large ones.
@@ -135,7 +137,7 @@ impl Cache {
             };
             keeps.then(|| (path, Arc::new(entry.carried(mailbox, standing))))
         };
-        let entries: HashMap<_, _> = old.into_iter().filter_map(carried).collect();
+        let entries: HashMap<_, _, _> = old.into_iter().filter_map(carried).collect();
         let used = |entry: &Arc<Entry>| entry.used.load(Ordering::Relaxed);
         Self {
             total: entries.values().map(|entry| entry.cost).sum(),
