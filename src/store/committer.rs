@@ -1,7 +1,7 @@
 //! The one thread that writes the index: it collects the batches that wait, applies them as one,
 //! syncs once and tells all who wait.
 //!
-//! Batches that nobody waits for gather for a moment first: to apply one costs sled a write and its
+//! Batches that nobody waits for, or with patience, gather for a moment first: to apply one costs sled a write and its
 //! threads' attention, however little is in it.
 
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ const MAX_GROUP: usize = 256;
 /// Changes that are applied as one, where they are not one batch's: until it is through with them
 /// sled frees none of the pages that they replace.
 const MAX_CHANGES: usize = 128;
-/// What nobody waits for is applied after this, with all that came meanwhile.
+/// What may wait is applied after this, with all that came meanwhile.
 const GATHER: Duration = Duration::from_millis(10);
 /// What nobody waits for is durable after this.
 const UNWAITED_SYNC: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ pub(crate) struct Committer {
     sync: File,
     seq_file: File,
     totals: Totals,
-    /// Since when batches that nobody waits for gather.
+    /// Since when batches that may wait gather.
     gathering: Option<Instant>,
     /// Readers who wait until all that has gathered is applied.
     readers: Vec<SyncSender<()>>,
