@@ -1348,6 +1348,46 @@ fn a_released_mail_is_told_as_released_when_its_entry_is_gone() {
 }
 
 #[test]
+fn a_mail_whose_result_cannot_be_recorded_is_not_sent_again_and_others_are_recorded() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    for due in [NOW, NOW + 1, NOW + 2] {
+        queue(
+            &store,
+            &item(OutgoingKind::Forward, OutgoingState::Ready, due),
+        );
+    }
+    assert_eq!(store.outgoing_take(NOW + 2, 1).unwrap().len(), 1);
+    let taken = store.outgoing_take(NOW + 2, 10).unwrap();
+    assert_eq!(taken.len(), 2);
+    let states = taken.iter().map(|item| (item.state, item.attempts));
+    assert!(states.eq([(OutgoingState::Sending, 1); 2]));
+    let (waits, sent) = (&taken[0], &taken[1]);
+    let unfit = OutgoingItem {
+        state: OutgoingState::Ready,
+        recipients: vec!["somebody@c.example".to_owned(); 1000],
+        ..waits.clone()
+    };
+    let ends = [
+        (unfit, EffectState::Waiting),
+        (sent.clone(), EffectState::Sent),
+    ];
+    let results = store.outgoing_settle(&ends);
+    assert!(matches!(
+        results.as_slice(),
+        [Err(StoreError::TooLarge(_)), Ok(())]
+    ));
+    assert_eq!(store.outgoing_get(sent.id).unwrap(), None);
+    assert!(store.outgoing_take(NOW + 2, 10).unwrap().is_empty());
+    assert_eq!(store.next_due_at().unwrap(), None);
+    let kept = store.outgoing_get(waits.id).unwrap().unwrap();
+    assert_eq!(kept, *waits);
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.outgoing_take(NOW + 2, 10).unwrap().len(), 2);
+}
+
+#[test]
 fn notices_that_a_crash_caught_on_their_way_are_told_as_in_doubt() {
     let dir = TempDir::new().unwrap();
     let key = HandoffKey::new("taro@example.jp", "", &MailDigest::of(b"a mail"));
