@@ -19,7 +19,7 @@ use super::index::{
     write_seq,
 };
 use super::record::{Handoff, OutgoingItem, OutgoingState};
-use super::write::{Write, may_replace, outgoing_moved};
+use super::write::{Write, may_replace};
 use crate::failpoint::{Point, reach};
 
 /// Batches that share a sync.
@@ -240,7 +240,6 @@ impl Committer {
     fn apply(&mut self, changes: &BTreeMap<&[u8], Option<&[u8]>>) -> Result<(), StoreError> {
         let db = self.db()?;
         let mut write = Write::after(self.totals);
-        let mut moved = Vec::new();
         let failed = |error| StoreError::index(&self.place.dir, error);
         guarded(|| {
             for (key, value) in changes {
@@ -248,7 +247,6 @@ impl Committer {
                     true => db.get(key).map_err(failed)?,
                     false => None,
                 };
-                moved.extend(outgoing_moved(key, old.as_deref(), *value));
                 write.change(key, old.as_deref(), *value);
             }
             write.end();
@@ -268,7 +266,7 @@ impl Committer {
         if let Some(compaction) = &self.compaction {
             compaction.touch(write.keys.into_iter().map(|(key, _)| key.into_owned()));
         }
-        for (mailbox, came) in moved {
+        for (mailbox, came) in write.moved {
             self.shared.count_outgoing(mailbox, came);
         }
         Ok(())
