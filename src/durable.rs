@@ -46,7 +46,8 @@ pub(crate) type Synced = Result<(), Errno>;
 pub(crate) trait NewFile: Send {
     /// Somebody still waits for it; one that nobody wants is dropped before its turn.
     fn is_wanted(&self) -> bool;
-    /// Writes the octets where nobody looks for them. What to sync; `None`: it has ended.
+    /// Writes the octets where nobody looks for them, or in one go gives it its name too. What to sync,
+    /// the folders of names behind the octets; `None`: it has ended.
     fn write(&mut self) -> Option<Vec<BorrowedFd<'_>>>;
     /// Gives it its name. The folders to sync; `None`: it has ended.
     fn name(&mut self, octets: Synced) -> Option<Vec<BorrowedFd<'_>>>;
@@ -259,23 +260,25 @@ impl Shared {
     /// on it is the one to ask: it was opened before anything of this turn was written, and tells of
     /// every error since.
     ///
-    /// Of names one folder has its own `fsync` behind that: a file system that has become read-only
-    /// after an error says nothing of it to `syncfs`.
+    /// Of names one folder has its own `fsync` behind that, of octets with names too: a file system that
+    /// has become read-only after an error says nothing of it to `syncfs`.
     fn sync(&mut self, files: &[Option<Vec<BorrowedFd<'_>>>], what: What) {
         let first = files
             .iter()
             .flatten()
-            .filter_map(|file| file.first().copied());
+            .filter_map(|file| Some((file.first().copied()?, file.get(1).copied())));
         let mut alone: Vec<(u64, BorrowedFd<'_>)> = Vec::new();
-        for (device, fd) in first.filter_map(|fd| device(fd).map(|device| (device, fd))) {
+        for (device, fd, folder) in first.filter_map(|(fd, folder)| Some((device(fd)?, fd, folder)))
+        {
             if self.find(device).is_some() {
                 continue;
             }
             match alone.iter().find(|(known, _)| *known == device) {
                 Some((_, first)) if is_shared(*first) => {
-                    let synced = syncfs(*first).and_then(|()| match what {
-                        What::Octets => Ok(()),
-                        What::Names => fsync(*first),
+                    let synced = syncfs(*first).and_then(|()| match (what, folder) {
+                        (What::Octets, None) => Ok(()),
+                        (What::Octets, Some(folder)) => fsync(folder),
+                        (What::Names, _) => fsync(*first),
                     });
                     self.0.push((device, synced));
                 }

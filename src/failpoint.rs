@@ -9,10 +9,10 @@
 /// A place at which a crash must lose and repeat nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Point {
-    /// The mail file is synced, no link names it.
-    MailFileSynced,
-    /// The mail file has its links, the folders are synced.
+    /// The mail file has its links, nothing of it is synced.
     MailFileLinked,
+    /// File and folders are synced.
+    MailFileSynced,
     /// All effects of a mail are written, nothing is delivered.
     Prepared,
     /// The next hop has the mail, nothing is recorded.
@@ -58,8 +58,8 @@ pub enum Point {
 impl Point {
     /// All of them, in the order in which a mail may meet them.
     pub const ALL: [Self; 22] = [
-        Self::MailFileSynced,
         Self::MailFileLinked,
+        Self::MailFileSynced,
         Self::Prepared,
         Self::MaildirWritten,
         Self::MaildirLinked,
@@ -85,8 +85,8 @@ impl Point {
     /// What `SEKIMORI_KILL_AT` calls it.
     pub fn name(self) -> &'static str {
         match self {
-            Self::MailFileSynced => "mail-file-synced",
             Self::MailFileLinked => "mail-file-linked",
+            Self::MailFileSynced => "mail-file-synced",
             Self::Prepared => "prepared",
             Self::Delivered => "delivered",
             Self::CommitApplied => "commit-applied",

@@ -229,7 +229,7 @@ fn one_file_serves_all_entries_and_goes_with_the_last() {
     assert_eq!(all.len(), 4);
     assert!(all.iter().all(|path| links(path) == 4));
     for forward in &forwards {
-        store.outgoing_remove(forward, EffectState::Sent).unwrap();
+        store.outgoing_end(forward, EffectState::Sent).unwrap();
     }
     assert_eq!(store.read_body(Shelf::Quarantine, held.id).unwrap(), RAW);
     store.quarantine_delete(held.id).unwrap();
@@ -841,12 +841,12 @@ fn the_outgoing_mail_of_a_mailbox_is_counted() {
     };
     assert_eq!(counts(&store), [2, 1, 0]);
     store.outgoing_begin(first.id).unwrap();
-    store.outgoing_remove(&first, EffectState::Sent).unwrap();
+    store.outgoing_end(&first, EffectState::Sent).unwrap();
     assert_eq!(counts(&store), [1, 1, 0]);
     drop(store);
     let store = open(dir.path());
     assert_eq!(counts(&store), [1, 1, 0]);
-    store.outgoing_remove(&other, EffectState::Sent).unwrap();
+    store.outgoing_end(&other, EffectState::Sent).unwrap();
     assert_eq!(counts(&store), [1, 0, 0]);
 }
 
@@ -911,15 +911,13 @@ fn outgoing_mail_goes_its_way() {
         sending.state = OutgoingState::Ready;
         sending.next_attempt_at = NOW + 60;
         sending.last_reply = Some("451 4.7.1 later".to_owned());
-        store
-            .outgoing_update(&sending, EffectState::Waiting)
-            .unwrap();
+        store.outgoing_end(&sending, EffectState::Waiting).unwrap();
         assert_eq!(due(NOW + 60, 10), [later.id, first.id]);
         assert_eq!(store.outgoing_retry(None, NOW).unwrap(), 2);
         assert_eq!(due(NOW, 10).len(), 2);
-        store.outgoing_remove(&later, EffectState::Sent).unwrap();
+        store.outgoing_end(&later, EffectState::Sent).unwrap();
         assert!(matches!(
-            store.outgoing_update(&later, EffectState::Waiting),
+            store.outgoing_end(&later, EffectState::Waiting),
             Err(StoreError::NotFound(_))
         ));
         queue(&store, &notice);
@@ -929,11 +927,16 @@ fn outgoing_mail_goes_its_way() {
         store.outgoing_begin(notice.id).unwrap();
         store.outgoing_transmit(notice.id).unwrap();
         assert_eq!(store.next_due_at().unwrap(), None);
+        let shown = store.outgoing_list().map(|item| item.unwrap());
+        let sent = shown.filter(|item| item.state == OutgoingState::Sending);
+        assert_eq!(sent.count(), 2);
+        let dropped = store.outgoing_retry(Some(first.id), NOW);
+        assert!(matches!(dropped, Err(StoreError::Conflict(_))));
     }
     // A crash in the middle of all three: only the notice that may have arrived is not sent again.
     let store = open(dir.path());
-    assert_eq!((store.opened().resumed, store.opened().dropped), (2, 1));
-    let due = store.outgoing_due(NOW, 10).unwrap();
+    assert_eq!((store.opened().resumed, store.opened().dropped), (0, 1));
+    let due = store.outgoing_due(NOW + 1, 10).unwrap();
     let mut ids: Vec<_> = due.iter().map(|item| item.id).collect();
     ids.sort_by_key(|id| *id != first.id);
     assert_eq!(ids, [first.id, waiting.id]);
@@ -1342,6 +1345,46 @@ fn a_released_mail_is_told_as_released_when_its_entry_is_gone() {
             (&"released".into(), &"250 ok".into())
         );
     }
+}
+
+#[test]
+fn a_mail_whose_result_cannot_be_recorded_is_not_sent_again_and_others_are_recorded() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    for due in [NOW, NOW + 1, NOW + 2] {
+        queue(
+            &store,
+            &item(OutgoingKind::Forward, OutgoingState::Ready, due),
+        );
+    }
+    assert_eq!(store.outgoing_take(NOW + 2, 1).unwrap().len(), 1);
+    let taken = store.outgoing_take(NOW + 2, 10).unwrap();
+    assert_eq!(taken.len(), 2);
+    let states = taken.iter().map(|item| (item.state, item.attempts));
+    assert!(states.eq([(OutgoingState::Sending, 1); 2]));
+    let (waits, sent) = (&taken[0], &taken[1]);
+    let unfit = OutgoingItem {
+        state: OutgoingState::Ready,
+        recipients: vec!["somebody@c.example".to_owned(); 1000],
+        ..waits.clone()
+    };
+    let ends = [
+        (unfit, EffectState::Waiting),
+        (sent.clone(), EffectState::Sent),
+    ];
+    let results = store.outgoing_settle(&ends);
+    assert!(matches!(
+        results.as_slice(),
+        [Err(StoreError::TooLarge(_)), Ok(())]
+    ));
+    assert_eq!(store.outgoing_get(sent.id).unwrap(), None);
+    assert!(store.outgoing_take(NOW + 2, 10).unwrap().is_empty());
+    assert_eq!(store.next_due_at().unwrap(), None);
+    let kept = store.outgoing_get(waits.id).unwrap().unwrap();
+    assert_eq!(kept, *waits);
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.outgoing_take(NOW + 2, 10).unwrap().len(), 2);
 }
 
 #[test]

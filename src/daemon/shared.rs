@@ -319,7 +319,7 @@ impl Shared {
             }
             match item.kind {
                 OutgoingKind::Release => store.release_end(id, false, None),
-                _ => store.outgoing_remove(&item, EffectState::Dropped),
+                _ => store.outgoing_end(&item, EffectState::Dropped),
             }
         })
         .await

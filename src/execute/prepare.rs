@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::replies::Replies;
 use super::{Effects, Executor, Mail, Task, mail_header, store_reply};
 use crate::mail::Octets;
+use crate::policy::Action;
 use crate::smtp::Reply;
 use crate::store::{Draft, FileEntry, Store, StoreError, blocking};
 
@@ -133,9 +134,11 @@ fn prepare(
     ((results, effects), files)
 }
 
-/// What all tasks leave behind; letters quote the mail, so it is being read.
+/// What all tasks leave behind; letters quote the mail, so it is being read where there may be some.
 fn all_effects(store: &Store, replies: &Replies, mail: &Mail, tasks: &[Task]) -> Prepared {
-    let _reading = store.reading(&mail.digest, mail.received_at);
+    let mut actions = tasks.iter().flat_map(|task| &task.plan.actions);
+    let quotes = actions.any(|action| !matches!(action, Action::Redirect { .. }));
+    let _reading = quotes.then(|| store.reading(&mail.digest, mail.received_at));
     tasks
         .iter()
         .map(|task| match Effects::of(task, mail, store, replies) {

@@ -1,23 +1,24 @@
 //! The courier: takes what is ready out of the store, sends it, and writes down what became of it.
 //!
-//! Each try is `outgoing_begin` (durable) → send → `outgoing_update` or `outgoing_remove`, so that
-//! a crash in between repeats no notice and loses no mail (RELIABILITY C10). A recipient who has
+//! Each try is `outgoing_take` → send → `outgoing_settle`, both for many items at once; a notice or
+//! reply has `outgoing_transmit` (durable) before its data. So a crash in between repeats no notice and
+//! loses no mail (RELIABILITY C10). A recipient who has
 //! it is struck off before the next try. A forward that is refused for good, or too old, goes into
 //! its owner's mailbox with [`FAILED_FIELD`] unless a copy is there (CONTRACT section 5); that is
 //! tried until it succeeds. What else fails stays as a dead item for the operator to see, for a week;
 //! a forward that its own mailbox refuses for good as well stays dead until the operator decides,
 //! since there is no other copy of it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
-use tokio::task::{self, JoinError, JoinSet};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::{JoinError, JoinSet};
 
 use super::{Fate, Relay, Retry};
 use crate::deliver::loops::loop_line;
@@ -37,6 +38,10 @@ pub const FAILED_FIELD: &str = "X-Sekimori-Forward-Failed";
 const AT_ONCE: usize = 32;
 /// Their octets in memory at once, in KiB; a larger mail goes alone.
 const ROOM: u32 = 64 * 1024;
+/// Octets of a mail that is read as it is taken, before others are.
+const SMALL: u64 = 256 * 1024;
+/// Free places for which it is worth while to look for more while others are on their way.
+const MORE: usize = 8;
 /// How long a dead item stays to be seen (CONTRACT: history of 7 days).
 const DEAD: Duration = Duration::from_secs(7 * 86400);
 /// The longest sleep: the clock may be set meanwhile.
@@ -68,8 +73,17 @@ pub struct Courier {
     wake: Arc<Notify>,
     loop_secret: [u8; 32],
     clock: fn() -> i64,
-    room: Semaphore,
+    room: Arc<Semaphore>,
+    /// Tries whose result waits to be written down, and whose turn it is to do that for all.
+    tried: Mutex<Vec<Tried>>,
+    writing: tokio::sync::Mutex<()>,
 }
+
+/// A result to be written down, and who waits for that.
+type Tried = (
+    (OutgoingItem, EffectState),
+    oneshot::Sender<Result<(), StoreError>>,
+);
 
 impl Courier {
     /// Sends nothing yet. `wake` is notified when something has become ready; `loop_secret` is the
@@ -87,7 +101,9 @@ impl Courier {
             wake,
             loop_secret,
             clock,
-            room: Semaphore::new(ROOM as usize),
+            room: Arc::new(Semaphore::new(ROOM as usize)),
+            tried: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
         }
     }
 
@@ -101,10 +117,14 @@ impl Courier {
     /// # Errors
     /// Those of the store.
     pub async fn send_now(&self, id: Id) -> Result<(), StoreError> {
-        let store = self.store.clone();
+        let (store, room) = (self.store.clone(), self.room.clone());
         reach(Point::CourierDue);
-        match blocking(move || store.outgoing_begin(id)).await {
-            Ok(item) => self.carry(item).await,
+        let taken = blocking(move || {
+            let item = store.outgoing_begin(id)?;
+            Ok(Taken::new(item, &store, &room))
+        });
+        match taken.await {
+            Ok(taken) => drop(self.carry(taken).await),
             Err(StoreError::NotFound(_) | StoreError::Conflict(_)) => {}
             Err(error) => return Err(error),
         }
@@ -116,73 +136,69 @@ impl Courier {
     pub async fn run(self: Arc<Self>, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         let mut tasks = JoinSet::new();
-        let mut busy = Busy::new();
-        let mut trouble = false;
         loop {
-            while let Some(done) = tasks.try_join_next_with_id() {
-                trouble |= ended(done, &mut busy);
+            let room = AT_ONCE.saturating_sub(tasks.len());
+            let (taken, nap) = self.take(room).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "the outgoing queue cannot be read");
+                (Vec::new(), TROUBLE)
+            });
+            let mut more = taken.len() >= room;
+            for one in taken {
+                let courier = Arc::clone(&self);
+                tasks.spawn(async move { courier.carry(one).await });
             }
-            let nap = match self.due(&busy).await {
-                _ if std::mem::take(&mut trouble) => TROUBLE,
-                Ok((due, nap)) => {
-                    for id in due {
-                        let courier = Arc::clone(&self);
-                        let task = tasks.spawn(async move { courier.send_now(id).await });
-                        busy.insert(task.id(), id);
+            let mut nap = std::pin::pin!(tokio::time::sleep(nap));
+            loop {
+                tokio::select! {
+                    biased;
+                    () = &mut stop => {
+                        while tasks.join_next().await.is_some() {}
+                        return;
                     }
-                    nap
+                    () = self.wake.notified() => more = true,
+                    () = &mut nap, if !more => more = true,
+                    Some(done) = tasks.join_next() => more |= ended(done),
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "the outgoing queue cannot be read");
-                    TROUBLE
+                while let Some(done) = tasks.try_join_next() {
+                    more |= ended(done);
                 }
-            };
-            tokio::select! {
-                biased;
-                () = &mut stop => break,
-                () = self.wake.notified() => {}
-                () = tokio::time::sleep(nap) => {}
-                Some(done) = tasks.join_next_with_id() => trouble |= ended(done, &mut busy),
+                if more && tasks.len() + MORE <= AT_ONCE {
+                    break;
+                }
             }
         }
-        while tasks.join_next().await.is_some() {}
     }
 
-    /// What is due and not under way; and how long to sleep until more is.
-    async fn due(&self, busy: &Busy) -> Result<(Vec<Id>, Duration), StoreError> {
+    /// Takes what is due; and how long to sleep until more is.
+    async fn take(&self, most: usize) -> Result<(Vec<Taken>, Duration), StoreError> {
         let now = (self.clock)();
-        let room = AT_ONCE.saturating_sub(busy.len());
-        if room == 0 {
-            return Ok((Vec::new(), NAP));
-        }
-        let store = self.store.clone();
-        let known = busy.len();
-        let (due, next) = blocking(move || {
-            // Those under way may still stand among the due ones.
-            Ok((store.outgoing_due(now, room + known)?, store.next_due_at()?))
+        let (store, room) = (self.store.clone(), self.room.clone());
+        let (taken, next) = blocking(move || {
+            let taken = store.outgoing_take(now, most)?.into_iter();
+            let taken = taken.map(|item| Taken::new(item, &store, &room));
+            Ok((taken.collect(), store.next_due_at()))
         })
         .await?;
-        let due: Vec<Id> = due
-            .iter()
-            .map(|item| item.id)
-            .filter(|id| !busy.values().any(|known| known == id))
-            .take(room)
-            .collect();
         let nap = match next {
-            // The end of one of them wakes us.
-            Some(at) if at <= now => NAP,
-            Some(at) => millis(at.saturating_sub(now)).min(NAP),
-            None => NAP,
+            Ok(Some(at)) if at > now => millis(at.saturating_sub(now)).min(NAP),
+            _ => NAP,
         };
-        Ok((due, nap))
+        Ok((taken, nap))
     }
 
-    /// One try of one item.
-    async fn carry(&self, mut item: OutgoingItem) {
+    /// One try of one item; whether it may be tried again.
+    async fn carry(&self, taken: Taken) -> bool {
         reach(Point::CourierBegun);
+        let Taken { mut item, read } = taken;
         let id = item.id;
-        let _room = self.room_for(id).await;
-        let outcomes = match self.parcel(&item).await {
+        let (parcel, _room) = match read {
+            Some((parcel, room)) => (Ok(parcel), Some(room)),
+            None => {
+                let room = self.room_for(id).await;
+                (self.parcel(&item).await, room)
+            }
+        };
+        let outcomes = match parcel {
             Ok(parcel) => caught(self.send(&item, &parcel))
                 .await
                 .unwrap_or_else(|| vec![Err(broken_off()); item.recipients.len()]),
@@ -197,14 +213,22 @@ impl Courier {
         if let Err(error) = self.record(item, fate).await {
             tracing::error!(%id, %error, "an outgoing mail's result is not recorded");
         }
+        fate == Settled::Waiting
     }
 
     /// Writes down what became of the item: first for its owner, then for the queue.
     async fn record(&self, item: OutgoingItem, fate: Settled) -> Result<(), StoreError> {
         loop {
-            let (store, filed) = (self.store.clone(), item.clone());
-            let recorded = blocking(move || file(&store, &filed, fate));
-            match recorded.await {
+            let recorded = match effect_of(&item, fate) {
+                Some(effect) => self.write_down((item.clone(), effect)).await,
+                // It carries the id of the entry that it releases.
+                None => {
+                    let (store, id) = (self.store.clone(), item.id);
+                    let (done, words) = (fate == Settled::Sent, item.last_reply.clone());
+                    blocking(move || store.release_end(id, done, words.as_deref())).await
+                }
+            };
+            match recorded {
                 // What stays as being sent is not tried before a restart, and then sent again.
                 Err(
                     error @ (StoreError::Full(_)
@@ -218,22 +242,40 @@ impl Courier {
         }
     }
 
+    /// Writes a result down, with those that came while the ones before were written.
+    async fn write_down(&self, end: (OutgoingItem, EffectState)) -> Result<(), StoreError> {
+        let (told, written) = oneshot::channel();
+        lock(&self.tried).push((end, told));
+        let turn = self.writing.lock().await;
+        let tried = std::mem::take(&mut *lock(&self.tried));
+        if !tried.is_empty() {
+            let store = self.store.clone();
+            let (ends, told): (Vec<_>, Vec<_>) = tried.into_iter().unzip();
+            let count = ends.len();
+            let results = blocking(move || Ok(store.outgoing_settle(&ends))).await;
+            let results = results.unwrap_or_else(|error| vec![Err(error); count]);
+            for (told, result) in told.into_iter().zip(results) {
+                // Perhaps nobody waits any more.
+                let _ = told.send(result);
+            }
+        }
+        drop(turn);
+        let lost = || Err(StoreError::Damaged("a result was not written".to_owned()));
+        written.await.unwrap_or_else(|_| lost())
+    }
+
     /// Waits until the item's octets may be read into memory.
-    async fn room_for(&self, id: Id) -> Option<SemaphorePermit<'_>> {
+    async fn room_for(&self, id: Id) -> Option<OwnedSemaphorePermit> {
         let store = self.store.clone();
         let size = blocking(move || store.mail_size(Shelf::Outgoing, id)).await;
         // What cannot be asked cannot be read either.
-        let kib = u32::try_from(size.unwrap_or(0).div_ceil(1024)).unwrap_or(ROOM);
-        self.room.acquire_many(kib.min(ROOM)).await.ok()
+        let room = self.room.clone();
+        room.acquire_many_owned(kib(size.unwrap_or(0))).await.ok()
     }
 
     async fn parcel(&self, item: &OutgoingItem) -> Result<Parcel, StoreError> {
         let (store, id) = (self.store.clone(), item.id);
-        let (header, body) = blocking(move || store.read_mail(Shelf::Outgoing, id)).await?;
-        Ok(Parcel {
-            trace: header.trace.into_bytes(),
-            body: body.into(),
-        })
+        blocking(move || Parcel::read(&store, id)).await
     }
 
     /// One result for each of `item.recipients`.
@@ -395,26 +437,42 @@ impl Courier {
     }
 }
 
-/// The items under way, by the task that has them.
-type Busy = HashMap<task::Id, Id>;
+/// An item whose try has begun.
+struct Taken {
+    item: OutgoingItem,
+    /// Its octets and their room, where it is small and there was room.
+    read: Option<(Parcel, OwnedSemaphorePermit)>,
+}
 
-/// Takes note of a try that is over; true when the store did not let it begin.
-fn ended(done: Result<(task::Id, Result<(), StoreError>), JoinError>, busy: &mut Busy) -> bool {
-    match done {
-        Ok((task, begun)) => {
-            let id = busy.remove(&task);
-            begun
-                .inspect_err(
-                    |error| tracing::warn!(?id, %error, "an outgoing mail cannot be begun"),
-                )
-                .is_err()
-        }
-        Err(error) => {
-            let id = busy.remove(&error.id());
-            tracing::error!(?id, %error, "a try of an outgoing mail broke off");
-            false
-        }
+impl Taken {
+    fn new(item: OutgoingItem, store: &Store, room: &Arc<Semaphore>) -> Self {
+        let read = || {
+            let size = store.mail_size(Shelf::Outgoing, item.id).ok()?;
+            let room = (size <= SMALL).then(|| Arc::clone(room))?;
+            let room = room.try_acquire_many_owned(kib(size)).ok()?;
+            // Why it cannot be read is asked where it is sent.
+            Some((Parcel::read(store, item.id).ok()?, room))
+        };
+        let read = read();
+        Self { item, read }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The room that so many octets need.
+fn kib(octets: u64) -> u32 {
+    u32::try_from(octets.div_ceil(1024)).map_or(ROOM, |kib| kib.min(ROOM))
+}
+
+/// Whether an item whose try is over may be tried again.
+fn ended(done: Result<bool, JoinError>) -> bool {
+    done.unwrap_or_else(|error| {
+        tracing::error!(%error, "a try of an outgoing mail broke off");
+        false
+    })
 }
 
 /// The result of a step; `None` when it panicked.
@@ -444,6 +502,14 @@ struct Parcel {
 }
 
 impl Parcel {
+    fn read(store: &Store, id: Id) -> Result<Self, StoreError> {
+        let (header, body) = store.read_mail(Shelf::Outgoing, id)?;
+        Ok(Self {
+            trace: header.trace.into_bytes(),
+            body: body.into(),
+        })
+    }
+
     fn head(&self, extra: &[u8]) -> Vec<u8> {
         [extra, &self.trace].concat()
     }
@@ -581,20 +647,16 @@ fn log(item: &OutgoingItem, outcomes: &[Outcome]) {
     }
 }
 
-/// The item's way on from a try, told in its why-record.
-fn file(store: &Store, item: &OutgoingItem, fate: Settled) -> Result<(), StoreError> {
+/// What the why-record says of the item after a try; `None` for a release that is over.
+fn effect_of(item: &OutgoingItem, fate: Settled) -> Option<EffectState> {
     let is_release = item.kind == OutgoingKind::Release;
     match fate {
-        Settled::Waiting if is_release => store.outgoing_update(item, EffectState::Releasing),
-        Settled::Waiting => store.outgoing_update(item, EffectState::Waiting),
-        // It carries the id of the entry that it releases.
-        _ if is_release => {
-            let words = item.last_reply.as_deref();
-            store.release_end(item.id, fate == Settled::Sent, words)
-        }
-        Settled::Dead => store.outgoing_update(item, EffectState::Dead),
-        Settled::Sent => store.outgoing_remove(item, EffectState::Sent),
-        Settled::InMailbox => store.outgoing_remove(item, EffectState::InMailbox),
+        Settled::Waiting if is_release => Some(EffectState::Releasing),
+        Settled::Waiting => Some(EffectState::Waiting),
+        _ if is_release => None,
+        Settled::Dead => Some(EffectState::Dead),
+        Settled::Sent => Some(EffectState::Sent),
+        Settled::InMailbox => Some(EffectState::InMailbox),
     }
 }
 
@@ -623,18 +685,6 @@ mod tests {
         tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap()
-    }
-
-    #[test]
-    fn a_task_that_panics_frees_its_item() {
-        runtime().block_on(async {
-            let (mut tasks, mut busy) = (JoinSet::new(), Busy::new());
-            let task = tasks.spawn(async { panic!("a bug") });
-            busy.insert(task.id(), Id::new(1));
-            let done = tasks.join_next_with_id().await.unwrap();
-            assert!(!ended(done, &mut busy));
-            assert!(busy.is_empty());
-        });
     }
 
     #[test]

@@ -134,6 +134,20 @@ impl Batch {
         self.changes.push((key(tag::SEEN, &seen.0), Some(value)));
     }
 
+    /// What it makes of a key, where it changes that.
+    pub(crate) fn value_of(&self, key: &[u8]) -> Option<&[u8]> {
+        let mut changes = self.changes.iter().rev();
+        let (_, value) = changes.find(|(changed, _)| changed == key)?;
+        value.as_deref()
+    }
+
+    /// Adds all of another one, unless a record of that did not fit.
+    pub(crate) fn append(&mut self, other: Self) -> Result<(), StoreError> {
+        other.check()?;
+        self.changes.extend(other.changes);
+        Ok(())
+    }
+
     /// Removes a key as it lies in the index.
     pub(crate) fn remove_key(&mut self, key: Vec<u8>) {
         self.changes.push((key, None));

@@ -1,7 +1,7 @@
 //! The one thread that writes the index: it collects the batches that wait, applies them as one,
 //! syncs once and tells all who wait.
 //!
-//! Batches that nobody waits for gather for a moment first: to apply one costs sled a write and its
+//! Batches that nobody waits for, or with patience, gather for a moment first: to apply one costs sled a write and its
 //! threads' attention, however little is in it.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use super::index::{
     write_seq,
 };
 use super::record::{Handoff, OutgoingItem, OutgoingState};
-use super::write::{Write, may_replace, outgoing_moved};
+use super::write::{Write, may_replace};
 use crate::failpoint::{Point, reach};
 
 /// Batches that share a sync.
@@ -27,7 +27,7 @@ const MAX_GROUP: usize = 256;
 /// Changes that are applied as one, where they are not one batch's: until it is through with them
 /// sled frees none of the pages that they replace.
 const MAX_CHANGES: usize = 128;
-/// What nobody waits for is applied after this, with all that came meanwhile.
+/// What may wait is applied after this, with all that came meanwhile.
 const GATHER: Duration = Duration::from_millis(10);
 /// What nobody waits for is durable after this.
 const UNWAITED_SYNC: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ pub(crate) struct Committer {
     sync: File,
     seq_file: File,
     totals: Totals,
-    /// Since when batches that nobody waits for gather.
+    /// Since when batches that may wait gather.
     gathering: Option<Instant>,
     /// Readers who wait until all that has gathered is applied.
     readers: Vec<SyncSender<()>>,
@@ -240,7 +240,6 @@ impl Committer {
     fn apply(&mut self, changes: &BTreeMap<&[u8], Option<&[u8]>>) -> Result<(), StoreError> {
         let db = self.db()?;
         let mut write = Write::after(self.totals);
-        let mut moved = Vec::new();
         let failed = |error| StoreError::index(&self.place.dir, error);
         guarded(|| {
             for (key, value) in changes {
@@ -248,7 +247,6 @@ impl Committer {
                     true => db.get(key).map_err(failed)?,
                     false => None,
                 };
-                moved.extend(outgoing_moved(key, old.as_deref(), *value));
                 write.change(key, old.as_deref(), *value);
             }
             write.end();
@@ -268,7 +266,7 @@ impl Committer {
         if let Some(compaction) = &self.compaction {
             compaction.touch(write.keys.into_iter().map(|(key, _)| key.into_owned()));
         }
-        for (mailbox, came) in moved {
+        for (mailbox, came) in write.moved {
             self.shared.count_outgoing(mailbox, came);
         }
         Ok(())

@@ -1,5 +1,6 @@
-//! A mail file on its way to the disk: written in `tmp`, synced, linked where each of its entries
-//! belongs, the folders synced.
+//! A mail file on its way to the disk: written in `tmp`, linked where each of its entries belongs, file
+//! and folders synced at once. Its name may outlive a power cut that its octets did not: until the index
+//! names it, it is nobody's, and its length and checksums say that it is not whole.
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -103,6 +104,14 @@ impl Draft {
             self.folders
                 .push(File::open(folder).map_err(failed(folder))?);
         }
+        let _ = fs::remove_file(&self.tmp);
+        Ok(())
+    }
+
+    fn write_and_link(&mut self) -> Result<(), StoreError> {
+        self.file = Some(self.write_all().map_err(|error| self.failed(error))?);
+        self.link_all()?;
+        reach(Point::MailFileLinked);
         Ok(())
     }
 
@@ -112,8 +121,8 @@ impl Draft {
             for link in self.links.iter().take(self.made) {
                 let _ = fs::remove_file(link);
             }
+            let _ = fs::remove_file(&self.tmp);
         }
-        let _ = fs::remove_file(&self.tmp);
         if let Some(told) = self.told.take() {
             // Perhaps nobody waits any more.
             let _ = told.send(result);
@@ -131,30 +140,25 @@ impl NewFile for Draft {
     }
 
     fn write(&mut self) -> Option<Vec<BorrowedFd<'_>>> {
-        match self.write_all() {
-            Ok(file) => self.file = Some(file),
-            Err(error) => self.over(Err(self.failed(error))),
-        }
-        self.file.as_ref().map(|file| vec![file.as_fd()])
-    }
-
-    fn name(&mut self, octets: Synced) -> Option<Vec<BorrowedFd<'_>>> {
-        self.file = None;
-        let octets = octets.map_err(|error| self.failed(error));
-        let linked = octets.and_then(|()| {
-            reach(Point::MailFileSynced);
-            self.link_all()
-        });
-        if linked.is_err() {
-            self.over(linked);
+        if let Err(error) = self.write_and_link() {
+            self.over(Err(error));
             return None;
         }
-        Some(self.folders.iter().map(File::as_fd).collect())
+        let files = self.file.iter().chain(&self.folders);
+        Some(files.map(File::as_fd).collect())
     }
 
-    fn end(&mut self, names: Synced) {
-        reach(Point::MailFileLinked);
-        let names = names.map_err(|error| self.failed(error));
-        self.over(names);
+    /// It has its names, and they are synced.
+    fn name(&mut self, all: Synced) -> Option<Vec<BorrowedFd<'_>>> {
+        self.end(all);
+        None
+    }
+
+    fn end(&mut self, all: Synced) {
+        let all = all.map_err(|error| self.failed(error));
+        if all.is_ok() {
+            reach(Point::MailFileSynced);
+        }
+        self.over(all);
     }
 }

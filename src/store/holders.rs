@@ -9,7 +9,7 @@
 use super::batch::{self, Batch, tag};
 use super::facts::{self, NAME};
 use super::index::{Index, Totals};
-use super::record::{self, checksum};
+use super::record::checksum;
 use super::{Id, QuarantineEntry, Store, StoreError};
 
 /// Octets of an id in keys.
@@ -212,13 +212,7 @@ impl Batch {
     }
 }
 
-/// The key of an entry in its mailbox's list; `None` for what is no quarantine entry.
-pub(super) fn key_of(entry: &[u8]) -> Option<Vec<u8>> {
-    let entry = record::decode::<QuarantineEntry>(entry).ok()?;
-    Some(key(&entry))
-}
-
-/// The value of such a key.
+/// The value of a key of a mailbox's list.
 pub(super) fn encode_number(number: u64) -> Vec<u8> {
     let number = number.to_be_bytes();
     [checksum(&number).as_slice(), &number].concat()
@@ -272,7 +266,8 @@ fn commits(index: &Index) -> Result<u64, StoreError> {
     totals.map(|totals| totals.seq).ok_or_else(damaged)
 }
 
-fn key(entry: &QuarantineEntry) -> Vec<u8> {
+/// The key of an entry in its mailbox's list.
+pub(super) fn key(entry: &QuarantineEntry) -> Vec<u8> {
     key_in(Holder::of(&entry.mailbox), entry.id)
 }
 

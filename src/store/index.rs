@@ -144,8 +144,8 @@ pub(crate) struct Shared {
     at_once: Mutex<()>,
     /// Batches on their way that nobody waits for.
     pub(crate) unwaited: AtomicU64,
-    /// Those of them that the committer has not taken yet.
-    gathered: Mutex<VecDeque<Batch>>,
+    /// Those of them that the committer has not taken yet, and those that are waited for with patience.
+    gathered: Mutex<VecDeque<Job>>,
     /// The hand-offs in them: a retry must find its first try at once.
     unwaited_handoffs: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
     /// The decisions as they come in.
@@ -177,15 +177,12 @@ impl Shared {
         }
     }
 
-    /// Up to `most` of the batches that nobody waits for, the oldest first, and whether there are more.
+    /// Up to `most` of the batches that may wait, the oldest first, and whether there are more.
     pub(crate) fn take_gathered(&self, most: usize) -> (Vec<Job>, bool) {
         let mut gathered = self.gathered();
         let count = gathered.len().min(most);
-        let taken = gathered.drain(..count).map(|batch| Job {
-            batch,
-            waiter: Waiter::None,
-        });
-        (taken.collect(), !gathered.is_empty())
+        let taken = gathered.drain(..count).collect();
+        (taken, !gathered.is_empty())
     }
 
     /// A batch that nobody waited for is not durable and never will be.
@@ -226,7 +223,7 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn gathered(&self) -> MutexGuard<'_, VecDeque<Batch>> {
+    fn gathered(&self) -> MutexGuard<'_, VecDeque<Job>> {
         self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -302,7 +299,7 @@ pub(crate) struct Job {
 pub(crate) enum Order {
     /// To be committed now, with whatever has gathered.
     Commit(Job),
-    /// The first batch that nobody waits for is there.
+    /// The first batch that may wait is there.
     Gather,
     /// What has gathered is to be applied now, for a reader.
     Apply(SyncSender<()>),
@@ -389,8 +386,23 @@ impl Index {
             return lost(error);
         }
         self.shared.submitted(&batch);
+        let waiter = Waiter::None;
+        self.gather(Job { batch, waiter });
+    }
+
+    /// [`Index::commit_blocking`] for what is in no hurry: it goes with the next commit, or a moment
+    /// later.
+    pub(crate) fn commit_patiently(&self, batch: Batch) -> Result<(), StoreError> {
+        batch.check()?;
+        let (sender, receiver) = sync_channel(1);
+        let waiter = Waiter::Thread(sender);
+        self.gather(Job { batch, waiter });
+        receiver.recv().unwrap_or_else(|_| Err(lost()))
+    }
+
+    fn gather(&self, job: Job) {
         let mut gathered = self.shared.gathered();
-        gathered.push_back(batch);
+        gathered.push_back(job);
         let first = gathered.len() == 1;
         drop(gathered);
         if first && let Some(sender) = &self.sender {

@@ -59,6 +59,7 @@ pub use suspects::Reading;
 pub use told::EffectState;
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
@@ -104,6 +105,8 @@ struct Inner {
     /// One for each last character of an id: a state is read and changed by one at a time.
     moves: [Mutex<()>; 32],
     telling: told::Telling,
+    /// Outgoing mail that is being sent, or whose result is not recorded.
+    in_hand: Mutex<BTreeSet<Id>>,
     sweeper: Mutex<sweep::Sweeper>,
     /// When [`Store::has_room`] last found plenty.
     plenty: Mutex<Option<Instant>>,
@@ -157,6 +160,7 @@ impl Store {
             suspects,
             moves: std::array::from_fn(|_| Mutex::new(())),
             telling: told::Telling::default(),
+            in_hand: Mutex::default(),
             sweeper: Mutex::default(),
             plenty: Mutex::default(),
             doubt,

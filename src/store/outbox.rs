@@ -1,4 +1,10 @@
 //! Outgoing mail: what is due, and its way from ready over sending to gone.
+//!
+//! That a mail is being sent is known in memory: a crash makes it ready again, and what goes out at most
+//! once is recorded durably before its data (RELIABILITY C10). Nobody else moves an item in hand.
+
+use std::collections::BTreeSet;
+use std::sync::{MutexGuard, PoisonError};
 
 use super::batch::{split_timed_key, tag, timed_key};
 use super::{Batch, EffectState, Id, OutgoingItem, OutgoingState, Shelf, Store, StoreError};
@@ -10,9 +16,24 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`] and kin.
     pub fn outgoing_get(&self, id: Id) -> Result<Option<OutgoingItem>, StoreError> {
+        let name = id.as_str().as_bytes();
+        let item = self.0.index.get_record(tag::OUTGOING, name)?;
+        Ok(item.map(|item| self.as_it_is(item)))
+    }
+
+    /// A stored item, or one that is in hand as that.
+    fn as_it_is(&self, item: OutgoingItem) -> OutgoingItem {
+        match item.state == OutgoingState::Ready && self.in_hand().contains(&item.id) {
+            true => sending(item),
+            false => item,
+        }
+    }
+
+    pub(super) fn in_hand(&self) -> MutexGuard<'_, BTreeSet<Id>> {
         self.0
-            .index
-            .get_record(tag::OUTGOING, id.as_str().as_bytes())
+            .in_hand
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All outgoing items, in the order of time, read as they are asked for. An item that cannot be
@@ -20,7 +41,9 @@ impl Store {
     pub fn outgoing_list(
         &self,
     ) -> impl Iterator<Item = Result<OutgoingItem, StoreError>> + Send + use<> {
-        self.0.index.records(tag::OUTGOING, b"")
+        let store = self.clone();
+        let items = self.0.index.records(tag::OUTGOING, b"");
+        items.map(move |item| item.map(|item| store.as_it_is(item)))
     }
 
     /// How many outgoing items there are, in whatever state.
@@ -33,12 +56,13 @@ impl Store {
         self.0.index.outgoing_count_of(mailbox)
     }
 
-    /// Up to `limit` ready items whose `next_attempt_at` has come, the longest due first.
+    /// Up to `limit` ready items whose `next_attempt_at` has come, the longest due first; none in hand.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] and kin.
     pub fn outgoing_due(&self, now: i64, limit: usize) -> Result<Vec<OutgoingItem>, StoreError> {
         let end = timed_key(tag::DUE, now.saturating_add(1), b"");
+        let in_hand = self.in_hand().clone();
         let mut due = Vec::new();
         let mut stale = Batch::new();
         for pair in self.0.index.scan(vec![tag::DUE], end) {
@@ -47,6 +71,9 @@ impl Store {
             }
             let (key, _) = pair?;
             let name = split_timed_key(&key).map_or(b"".as_slice(), |(_, name)| name);
+            if in_hand.iter().any(|id| id.as_str().as_bytes() == name) {
+                continue;
+            }
             match self.0.index.get_record::<OutgoingItem>(tag::OUTGOING, name) {
                 Ok(Some(item)) => due.push(item),
                 Ok(None) => stale.remove_key(key.to_vec()),
@@ -67,32 +94,61 @@ impl Store {
         Ok(due)
     }
 
-    /// When the next ready item is due; `None` when nothing waits.
+    /// When the next ready item that is not in hand is due; `None` when nothing waits.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] and kin.
     pub fn next_due_at(&self) -> Result<Option<i64>, StoreError> {
-        self.0.index.first_time(tag::DUE)
+        let in_hand = self.in_hand().clone();
+        let waits = |key: &[u8]| {
+            let (at, name) = split_timed_key(key)?;
+            let known = in_hand.iter().any(|id| id.as_str().as_bytes() == name);
+            (!known).then_some(at)
+        };
+        let keys = self.0.index.scan(vec![tag::DUE], vec![tag::DUE + 1]);
+        for pair in keys {
+            if let Some(at) = waits(&pair?.0) {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
     }
 
-    /// Ready → sending, one try more. Durable before the first octet is sent, so that a notice goes
-    /// out at most once.
+    /// Ready → sending, one try more: it is in hand until [`Store::outgoing_settle`] or
+    /// [`Store::release_end`], or a restart.
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::Conflict`] when it is not ready.
     pub fn outgoing_begin(&self, id: Id) -> Result<OutgoingItem, StoreError> {
         let _moving = self.move_lock(id);
-        let mut item = self.outgoing_item(id)?;
+        self.0.index.believed()?;
+        let item = self.outgoing_item(id)?;
         if item.state != OutgoingState::Ready {
             return Err(StoreError::Conflict(format!(
                 "{id} is {}",
                 item.state.as_str()
             )));
         }
-        item.state = OutgoingState::Sending;
-        item.attempts = item.attempts.saturating_add(1);
-        self.put_outgoing(&item)?;
-        Ok(item)
+        self.in_hand().insert(id);
+        Ok(sending(item))
+    }
+
+    /// [`Store::outgoing_begin`] of up to `limit` items that are due, the longest due first.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] where no result could be recorded; [`StoreError::Damaged`] and kin.
+    pub fn outgoing_take(&self, now: i64, limit: usize) -> Result<Vec<OutgoingItem>, StoreError> {
+        let _moving = self.move_locks();
+        self.0.index.believed()?;
+        let due = self.outgoing_due(now, limit)?;
+        if !due.is_empty() && !self.had_plenty(0) && !self.has_room(0) {
+            return Err(StoreError::Full(self.0.settings.path.clone()));
+        }
+        for item in &due {
+            reach(Point::CourierDue);
+            self.in_hand().insert(item.id);
+        }
+        Ok(due.into_iter().map(sending).collect())
     }
 
     /// Sending → transmitting, durably: the next thing is its data, and after a crash from here on
@@ -107,54 +163,74 @@ impl Store {
         self.put_outgoing(&item)
     }
 
-    /// Sending or transmitting → ready again at `item.next_attempt_at`, or dead until then: stores the courier's
-    /// changed `item` (open recipients, `last_reply`, `fallback`, `state`), and in its why-record how
-    /// the effect stands.
+    /// The end of a try, for each item in hand: ready again at `next_attempt_at`, or dead until then,
+    /// with the courier's changes (open recipients, `last_reply`, `fallback`, `state`); or done with it:
+    /// item and file go. In the same commit its why-record says how the effect stands, with the last
+    /// reply and the open recipients. It waits for the next commit, or a moment, so that many share a
+    /// sync.
     ///
     /// # Errors
-    /// As [`Store::commit`]; [`StoreError::NotFound`] when it was dropped meanwhile.
-    pub fn outgoing_update(
+    /// One result each: as [`Store::commit`]; [`StoreError::NotFound`] when it was dropped meanwhile.
+    pub fn outgoing_settle(
         &self,
-        item: &OutgoingItem,
-        effect: EffectState,
-    ) -> Result<(), StoreError> {
-        let _moving = self.move_lock(item.id);
-        self.outgoing_item(item.id)?;
+        tried: &[(OutgoingItem, EffectState)],
+    ) -> Vec<Result<(), StoreError>> {
+        let telling = self.0.telling.all();
         let mut batch = Batch::new();
-        batch.put_outgoing(item);
-        let _telling = self.tell_of_item(&mut batch, item, effect);
-        self.commit_blocking(batch)
+        let mut put = |(item, effect): &(OutgoingItem, EffectState)| {
+            self.outgoing_item(item.id)?;
+            let mut end = Batch::new();
+            match effect.stays() {
+                true => end.put_outgoing(item),
+                false => end.remove_outgoing(item.id),
+            };
+            batch.append(end)?;
+            self.tell_of_item(&mut batch, item, *effect);
+            Ok(())
+        };
+        let mut results: Vec<_> = tried.iter().map(&mut put).collect();
+        let committed = match batch.is_empty() {
+            true => Ok(()),
+            false => self.0.index.commit_patiently(batch),
+        };
+        drop(telling);
+        for (result, (item, effect)) in results.iter_mut().zip(tried) {
+            if result.is_ok() {
+                result.clone_from(&committed);
+            }
+            if matches!(result, Ok(()) | Err(StoreError::NotFound(_))) {
+                self.in_hand().remove(&item.id);
+            }
+            if result.is_ok() && !effect.stays() {
+                reach(Point::OutgoingRemoved);
+                self.leave_outgoing_file(item.id);
+            }
+        }
+        results
     }
 
-    /// Done with it, sent or dropped: removes item and file, and in the same commit its why-record
-    /// says what became of the effect, with the last reply and the open recipients of `item`.
+    /// [`Store::outgoing_settle`] of one that is in nobody's hand: given up, or in doubt.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`].
-    pub fn outgoing_remove(
-        &self,
-        item: &OutgoingItem,
-        effect: EffectState,
-    ) -> Result<(), StoreError> {
-        let id = item.id;
-        let _moving = self.move_lock(id);
-        self.outgoing_item(id)?;
-        let mut batch = Batch::new();
-        batch.remove_outgoing(id);
-        let _telling = self.tell_of_item(&mut batch, item, effect);
-        self.commit_blocking(batch)?;
-        reach(Point::OutgoingRemoved);
-        self.leave_outgoing_file(id);
-        Ok(())
+    /// As there.
+    pub fn outgoing_end(&self, item: &OutgoingItem, effect: EffectState) -> Result<(), StoreError> {
+        let _moving = self.move_lock(item.id);
+        self.outgoing_settle(&[(item.clone(), effect)])
+            .pop()
+            .unwrap_or(Ok(()))
     }
 
     /// A notice or reply goes out at most once: what a crash caught on its way is not sent again
     /// (RELIABILITY C10).
     pub(super) fn drop_in_doubt(&self, items: &[OutgoingItem]) -> Result<(), StoreError> {
-        items.iter().try_for_each(|item| {
+        for item in items {
             tracing::warn!(id = %item.id, kind = item.kind.as_str(), "dropped: it may have been sent");
-            self.outgoing_remove(item, EffectState::InDoubt)
-        })
+        }
+        let items: Vec<_> = items
+            .iter()
+            .map(|item| (item.clone(), EffectState::InDoubt))
+            .collect();
+        self.outgoing_settle(&items).into_iter().collect()
     }
 
     /// Removes the file of an item that has ended. What cannot be removed is nobody's, and goes in
@@ -218,5 +294,14 @@ impl Store {
         let mut batch = Batch::new();
         batch.put_outgoing(item);
         self.commit_blocking(batch)
+    }
+}
+
+/// An item as it is while it is in hand.
+fn sending(item: OutgoingItem) -> OutgoingItem {
+    OutgoingItem {
+        state: OutgoingState::Sending,
+        attempts: item.attempts.saturating_add(1),
+        ..item
     }
 }

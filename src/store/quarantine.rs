@@ -130,11 +130,11 @@ impl Store {
         if self.outgoing_get(id)?.is_some() {
             batch.remove_outgoing(id);
         }
-        if batch.is_empty() {
-            return Ok(());
+        if !batch.is_empty() {
+            self.commit_blocking(batch)?;
         }
-        self.commit_blocking(batch)?;
         drop(telling);
+        self.in_hand().remove(&id);
         reach(Point::ReleaseEnded);
         self.leave_outgoing_file(id);
         Ok(())

@@ -4,6 +4,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
+use super::batch::{self, tag};
+use super::record;
 use super::{Batch, Id, OutgoingItem, OutgoingKind, Refusal, Store, WhyRecord};
 
 /// The `state` of an effect once it has moved on.
@@ -34,6 +36,11 @@ pub enum EffectState {
 }
 
 impl EffectState {
+    /// An outgoing item stays in the queue.
+    pub(super) fn stays(self) -> bool {
+        matches!(self, Self::Waiting | Self::Dead | Self::Releasing)
+    }
+
     /// The word of JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -80,14 +87,9 @@ fn hold(lock: &Mutex<()>) -> MutexGuard<'_, ()> {
 }
 
 impl Store {
-    /// Puts the news of an outgoing item into the batch that makes them true; they are the newest
-    /// until the guard goes.
-    pub(super) fn tell_of_item(
-        &self,
-        batch: &mut Batch,
-        item: &OutgoingItem,
-        state: EffectState,
-    ) -> Option<MutexGuard<'_, ()>> {
+    /// Puts the news of an outgoing item into the batch that makes them true, for a caller that holds
+    /// [`Telling::all`].
+    pub(super) fn tell_of_item(&self, batch: &mut Batch, item: &OutgoingItem, state: EffectState) {
         let why = match (item.kind, item.handoff) {
             // A release has the id of its quarantine entry, and that is the why-record's.
             (OutgoingKind::Release, _) => Some(item.id),
@@ -97,8 +99,10 @@ impl Store {
                 .flatten()
                 .map(|handoff| handoff.answer.id),
             (_, None) => None,
-        }?;
-        let telling = self.0.telling.of(why);
+        };
+        let Some(why) = why else {
+            return;
+        };
         let open = Some(&item.recipients).filter(|_| {
             matches!(
                 state,
@@ -111,7 +115,6 @@ impl Store {
             set_open(effect, open.map(Vec::as_slice));
             set_refused(effect, &item.refused);
         });
-        Some(telling)
     }
 
     /// Puts the news of a quarantine entry into the batch that makes them true.
@@ -146,9 +149,14 @@ impl Store {
         });
     }
 
-    /// A record that is gone, or cannot be read, holds up nothing.
+    /// A record that is gone, or cannot be read, holds up nothing. One that the batch has is newer.
     fn tell(&self, batch: &mut Batch, why: Id, effect: Id, change: impl FnOnce(&mut Value)) {
-        match self.history_get(why) {
+        let key = batch::key(tag::HISTORY, why.as_str().as_bytes());
+        let found = match batch.value_of(&key) {
+            Some(value) => record::decode(value).map(Some),
+            None => self.history_get(why),
+        };
+        match found {
             Ok(Some(mut record)) => {
                 if let Some(effect) = effect_of(&mut record, effect) {
                     change(effect);

@@ -17,6 +17,49 @@ pub(super) struct Write<'a> {
     pub(super) totals: Totals,
     /// `None` removes a key.
     pub(super) keys: Vec<(Cow<'a, [u8]>, Option<Cow<'a, [u8]>>)>,
+    /// Whose outgoing items came (`true`) and went.
+    pub(super) moved: Vec<(String, bool)>,
+}
+
+/// What of a value other keys and the counts follow from. A value that cannot be read has nothing.
+enum Known {
+    Held(QuarantineEntry),
+    Outgoing(OutgoingItem),
+    /// When it expires.
+    Other(i64),
+}
+
+impl Known {
+    fn of(key: &[u8], value: Option<&[u8]>) -> Option<Self> {
+        let value = value?;
+        match *key.first()? {
+            tag::QUARANTINE => record::decode(value).ok().map(Self::Held),
+            tag::OUTGOING => record::decode(value).ok().map(Self::Outgoing),
+            tag::HANDOFF => {
+                let handoff = record::decode(value).ok()?;
+                Some(Self::Other(handoff_expiry(&handoff)))
+            }
+            tag::SEEN => seen::decode(value).map(Self::Other),
+            _ => None,
+        }
+    }
+
+    /// The key in the order of time that belongs to an entry. What a value that cannot be read leaves
+    /// behind the sweep clears.
+    fn timed_key(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let expiry = |time| Some(timed_key(tag::EXPIRY, time, key));
+        match self {
+            Self::Held(entry) => expiry(entry.expires_at),
+            Self::Outgoing(item) => match item.state {
+                OutgoingState::Ready => {
+                    Some(timed_key(tag::DUE, item.next_attempt_at, key.get(1..)?))
+                }
+                OutgoingState::Sending | OutgoingState::Transmitting => None,
+                OutgoingState::Held | OutgoingState::Dead => expiry(outgoing_expiry(item)?),
+            },
+            Self::Other(at) => expiry(*at),
+        }
+    }
 }
 
 impl<'a> Write<'a> {
@@ -26,21 +69,38 @@ impl<'a> Write<'a> {
         Self {
             totals: Totals { seq, ..totals },
             keys: Vec::new(),
+            moved: Vec::new(),
         }
     }
 
     /// A key changes from `old` to `new`, and with it what follows from it. For a key of the orders
     /// of time, which only goes and only where nothing else names it, `old` is not asked for.
     pub(super) fn change(&mut self, key: &'a [u8], old: Option<&[u8]>, new: Option<&'a [u8]>) {
-        self.count(key, old, new);
-        if let Some((listed, here)) = listed(key, old, new) {
-            let number = here.then(|| holders::encode_number(self.totals.seq));
-            self.follow(listed, number);
+        let (was, is) = (Known::of(key, old), Known::of(key, new));
+        self.count(key, (old, &was), (new, &is));
+        let [timed_before, timed] =
+            [&was, &is].map(|known| known.as_ref().and_then(|known| known.timed_key(key)));
+        match (was, is) {
+            // What a value that cannot be read leaves in the list the next opening clears.
+            (None, Some(Known::Held(entry))) if old.is_none() => {
+                let number = holders::encode_number(self.totals.seq);
+                self.follow(holders::key(&entry), Some(number));
+            }
+            (Some(Known::Held(entry)), None) if new.is_none() => {
+                self.follow(holders::key(&entry), None);
+            }
+            (None, Some(Known::Outgoing(item))) if old.is_none() => {
+                self.moved.push((item.mailbox, true));
+            }
+            (Some(Known::Outgoing(item)), None) if new.is_none() => {
+                self.moved.push((item.mailbox, false));
+            }
+            _ => {}
         }
-        if let Some(timed) = timed_key_of(key, old) {
+        if let Some(timed) = timed_before {
             self.follow(timed, None);
         }
-        if let Some(timed) = timed_key_of(key, new) {
+        if let Some(timed) = timed {
             self.follow(timed, Some(Vec::new()));
         }
         if !is_timed(key) {
@@ -77,14 +137,14 @@ impl<'a> Write<'a> {
     }
 
     /// Keeps the counts of entries in step.
-    fn count(&mut self, key: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) {
+    fn count(&mut self, key: &[u8], old: Value<'_>, new: Value<'_>) {
         let step = |number: &mut u64, old: u64, new: u64| {
             *number = number.saturating_add(new).saturating_sub(old);
         };
-        let here = |value: Option<&[u8]>| u64::from(value.is_some());
-        let size = |value: Option<&[u8]>| {
-            let entry = value.and_then(|value| record::decode::<QuarantineEntry>(value).ok());
-            entry.map_or(0, |entry| entry.size)
+        let here = |value: Value<'_>| u64::from(value.0.is_some());
+        let size = |value: Value<'_>| match value.1 {
+            Some(Known::Held(entry)) => entry.size,
+            _ => 0,
         };
         let totals = &mut self.totals;
         match key.first() {
@@ -97,6 +157,9 @@ impl<'a> Write<'a> {
         }
     }
 }
+
+/// A value and what is known of it.
+type Value<'a> = (Option<&'a [u8]>, &'a Option<Known>);
 
 /// Whether a change of this key has to know what is there. Facts are put once only.
 pub(super) fn may_replace(key: &[u8], new: Option<&[u8]>) -> bool {
@@ -113,56 +176,5 @@ fn follower_value(key: &[u8]) -> &'static [u8] {
     match is_timed(key) {
         true => &[],
         false => &[0; holders::NUMBER],
-    }
-}
-
-/// The key in its mailbox's list of an entry that came (`true`) or went with a change. A value that
-/// cannot be read has none; what it leaves behind the next opening clears.
-fn listed(key: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) -> Option<(Vec<u8>, bool)> {
-    if key.first() != Some(&tag::QUARANTINE) {
-        return None;
-    }
-    match (old, new) {
-        (None, Some(value)) => Some((holders::key_of(value)?, true)),
-        (Some(value), None) => Some((holders::key_of(value)?, false)),
-        _ => None,
-    }
-}
-
-/// Whose outgoing item came (`true`) or went with a change.
-pub(super) fn outgoing_moved(
-    key: &[u8],
-    old: Option<&[u8]>,
-    new: Option<&[u8]>,
-) -> Option<(String, bool)> {
-    let value = match (key.first(), old, new) {
-        (Some(&tag::OUTGOING), Some(value), None) | (Some(&tag::OUTGOING), None, Some(value)) => {
-            value
-        }
-        _ => return None,
-    };
-    let item = record::decode::<OutgoingItem>(value).ok()?;
-    Some((item.mailbox, new.is_some()))
-}
-
-/// The key in the order of time that belongs to an entry. A value that cannot be read has none;
-/// what it leaves behind the sweep clears.
-fn timed_key_of(key: &[u8], value: Option<&[u8]>) -> Option<Vec<u8>> {
-    let value = value?;
-    let (&kind, name) = key.split_first()?;
-    let expiry = |time| Some(timed_key(tag::EXPIRY, time, key));
-    match kind {
-        tag::QUARANTINE => expiry(record::decode::<QuarantineEntry>(value).ok()?.expires_at),
-        tag::OUTGOING => {
-            let item = record::decode::<OutgoingItem>(value).ok()?;
-            match item.state {
-                OutgoingState::Ready => Some(timed_key(tag::DUE, item.next_attempt_at, name)),
-                OutgoingState::Sending | OutgoingState::Transmitting => None,
-                OutgoingState::Held | OutgoingState::Dead => expiry(outgoing_expiry(&item)?),
-            }
-        }
-        tag::HANDOFF => expiry(handoff_expiry(&record::decode(value).ok()?)),
-        tag::SEEN => expiry(seen::decode(value)?),
-        _ => None,
     }
 }
