@@ -26,7 +26,7 @@ mod transfer;
 mod words;
 
 pub use address::{Address, AddressError};
-pub use buffer::{buffer, give_back};
+pub use buffer::buffer;
 pub use envelope::{Client, Envelope, Protocol, ReversePath};
 pub use fold::Folded;
 pub use header::{Field, Header, find_field};

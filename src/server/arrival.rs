@@ -1,19 +1,18 @@
 //! The octets of one mail while it comes in: few of them in memory, many in a file without a name.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use std::{io, mem};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::budget::{Booking, Budget};
-use crate::mail::{Fetching, Octets, Stored, buffer, give_back};
+use crate::mail::{Fetching, Octets, Stored, buffer};
 
 /// Octets of a mail that are kept in memory while more come, as long as there is room.
 const IN_MEMORY: u64 = 4 << 20;
@@ -118,12 +117,6 @@ impl AsRef<[u8]> for Whole {
     }
 }
 
-impl Drop for Whole {
-    fn drop(&mut self) {
-        give_back(mem::take(&mut self.octets));
-    }
-}
-
 impl Arrival {
     /// A mail of which nothing has come.
     pub(super) fn new(room: &Room) -> Self {
@@ -209,9 +202,7 @@ impl Arrival {
             if disk.f_bavail.saturating_mul(disk.f_frsize) < RESERVE {
                 return Err(io::ErrorKind::StorageFull.into());
             }
-            file.write_all(&octets)?;
-            give_back(octets);
-            Ok(file)
+            file.write_all(&octets).map(|()| file)
         });
         written.await?
     }
@@ -228,7 +219,7 @@ mod tests {
         for piece in first {
             held.extend_from_slice(piece);
             if !arrival.may_stay(held.len())
-                && let Err(error) = arrival.keep(mem::take(&mut held)).await
+                && let Err(error) = arrival.keep(std::mem::take(&mut held)).await
             {
                 return (false, Err(error));
             }

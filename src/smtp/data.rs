@@ -34,7 +34,7 @@ pub enum DataFault {
 
 const FIRST_OCTETS: usize = 4096;
 /// What holds more has a mapping of its own.
-const LARGE: usize = 256 * 1024;
+const LARGE: usize = 512 * 1024;
 
 /// Reads one mail's data.
 #[derive(Debug)]
