@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout_at;
 
@@ -46,49 +48,50 @@ pub struct Active {
 pub struct Agent {
     active: Arc<ArcSwap<Active>>,
     executor: Executor,
+    /// Threads of the reactor that may look at a mail at once: all but one.
+    looks: Semaphore,
 }
 
 impl Agent {
-    /// An agent over the settings of the moment.
+    /// An agent over the settings of the moment. Within a tokio runtime.
     pub fn new(active: Arc<ArcSwap<Active>>, executor: Executor) -> Self {
-        Self { active, executor }
+        let threads = Handle::current().metrics().num_workers();
+        Self {
+            active,
+            executor,
+            looks: Semaphore::new(threads.saturating_sub(1)),
+        }
     }
 
     /// The first look at a mail; a hand-off that is under way already is waited for in between.
+    ///
+    /// To hand a mail to a thread that may block and back costs more than the look at a small one, so
+    /// a thread of the reactor takes that on as long as another one stays free: a disk that hangs
+    /// takes all the others at most.
     async fn look(&self, looker: Looker, envelope: Envelope, raw: Octets) -> Result<Looked, Reply> {
-        let ready = match is_small(&envelope, &raw) {
-            true => looker.ready(&envelope),
+        let late = looker.late();
+        let quick = match is_small(&envelope, &raw) {
+            true => self.looks.try_acquire().ok(),
             false => None,
         };
-        let is_quick = ready.is_some();
-        let opened = match ready {
-            Some(found) => looker.open(found, envelope, raw),
+        let quick = quick.and_then(|turn| Some((turn, looker.ready(&envelope)?)));
+        let looked = match quick {
+            Some((_turn, found)) => looker.look(envelope, raw, Some(found)),
             None => {
-                let looker = looker.clone();
-                let open = move || looker.open(looker.lookups(&envelope), envelope, raw);
-                off_the_reactor(open).await.ok_or_else(broken)?
+                let first = looker.clone();
+                let look = move || first.look(envelope, raw, None);
+                off_the_reactor(look).await.ok_or_else(broken)?
             }
         };
-        let opened = opened.map_err(|error| unreadable(&error))?;
-        let (store, keys) = (self.executor.store(), opened.keys());
-        let under_way = match store.try_begin_all(&keys) {
-            Some(under_way) => under_way,
-            None => timeout_at(looker.late().into(), store.begin_all(&keys))
-                .await
-                .map_err(|_| execute::late_reply())?,
+        let opened = match looked.map_err(|error| unreadable(&error))? {
+            Ok(looked) => return Ok(looked),
+            Err(opened) => opened,
         };
-        let earlier = match is_quick {
-            true => looker.earlier_at_once(&opened),
-            false => None,
-        };
-        if let Some(earlier) = earlier {
-            return Ok(looker.look_on(opened, under_way, earlier));
-        }
-        let look_on = move || {
-            let earlier = looker.earlier(&opened);
-            looker.look_on(opened, under_way, earlier)
-        };
-        off_the_reactor(look_on).await.ok_or_else(broken)
+        let keys = opened.keys();
+        let begun = timeout_at(late.into(), self.executor.store().begin_all(&keys)).await;
+        let under_way = begun.map_err(|_| execute::late_reply())?;
+        let looked = off_the_reactor(move || looker.look_on(opened, under_way)).await;
+        looked.ok_or_else(broken)
     }
 
     async fn carry_out(&self, scanners: &Scanners, looked: Looked) -> Vec<Answer> {

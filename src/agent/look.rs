@@ -1,8 +1,6 @@
-//! The first look at a mail: its mailboxes looked up, read once, what an earlier hand-off of it was
-//! answered, and the decision of all others as far as it needs no scanner.
-//!
-//! A hand-over to a thread for blocking work costs a small mail more than the look itself, so a mail
-//! that is [small](is_small) is looked at on the reactor as far as memory knows all that it takes.
+//! The first look at a mail: read once, its mailboxes looked up, what an earlier hand-off of it was
+//! answered, and the decision of all others as far as it needs no scanner. All of it may block, though
+//! with a [small](is_small) mail hardly ever for longer than a hand-over to another thread takes.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,18 +15,23 @@ use crate::failpoint::strike;
 use crate::mail::{Address, Envelope, Message, Octets};
 use crate::policy::{AuthReport, Stage, Verdict};
 use crate::smtp::{Answer, Reply};
-use crate::store::{Handoff, HandoffKey, InflightGuard, MailDigest, Store, StoreError};
+use crate::store::{HandoffKey, InflightGuard, MailDigest, Store};
 
 /// How long before the last moment for a reply delivery ends.
 const COMMIT_TIME: Duration = Duration::from_secs(15);
 
-/// What is read and decided on the reactor: octets of a mail, and its recipients.
+/// Octets of a small mail and of its header block, and its recipients.
 const SMALL: u64 = 64 * 1024;
+const SMALL_HEADER: usize = 16 * 1024;
 const FEW: usize = 8;
 
-/// Whether reading and deciding takes no longer than other work on the reactor.
+/// Whether reading and deciding takes no longer than other work on the reactor. Its recipients'
+/// mailboxes must be [ready](Looker::ready) as well.
 pub(super) fn is_small(envelope: &Envelope, raw: &Octets) -> bool {
-    raw.size() <= SMALL && envelope.recipients.len() <= FEW
+    let head = raw.head().get(..SMALL_HEADER).unwrap_or(raw.head());
+    raw.size() <= SMALL
+        && envelope.recipients.len() <= FEW
+        && memchr::memmem::find(head, b"\r\n\r\n").is_some()
 }
 
 /// What a look needs, whoever's mail it is.
@@ -84,8 +87,7 @@ impl Looker {
         recipients.map(|one| directory.ready(one)).collect()
     }
 
-    /// The same, from the disk where memory does not know. It may block.
-    pub(super) fn lookups(&self, envelope: &Envelope) -> Vec<Lookup> {
+    fn lookups(&self, envelope: &Envelope) -> Vec<Lookup> {
         let directory = &self.active.directory;
         let found = |one| {
             let ready = directory.ready(one);
@@ -94,48 +96,44 @@ impl Looker {
         envelope.recipients.iter().map(found).collect()
     }
 
-    /// Reads a mail whose recipients' mailboxes were found. It blocks only where the octets are in a file.
+    /// As far as one gets without waiting for another hand-off: inner `Err` where an identical one is
+    /// under way. `ready` are the recipients' mailboxes where they are known.
     ///
     /// # Errors
     /// The mail cannot be read.
-    pub(super) fn open(
+    pub(super) fn look(
         &self,
-        found: Vec<Lookup>,
         envelope: Envelope,
         raw: Octets,
-    ) -> io::Result<Opened> {
-        let read = read(&self.store, &self.active.config, raw)?;
+        ready: Option<Vec<Lookup>>,
+    ) -> io::Result<Result<Looked, Opened>> {
+        // Taken by code without recursion or allocation of the mail's making.
+        let (digest, now) = (MailDigest::read(&raw)?, now());
+        let _reading = self.store.reading(&digest, now);
+        let is_poison = self.store.is_poison(&digest, now);
+        let read = read(&self.active.config, raw, digest, is_poison)?;
+        let found = ready.unwrap_or_else(|| self.lookups(&envelope));
         let (shares, routes) = shares(found, &envelope, &read.digest);
-        Ok(Opened {
+        let opened = Opened {
             envelope,
             read,
             shares: shares.into(),
             routes,
-        })
-    }
-
-    /// Of each share what an earlier hand-off of the same mail was answered, or that nobody can say.
-    /// It may block.
-    pub(super) fn earlier(&self, opened: &Opened) -> Vec<Option<Answer>> {
-        let shares = opened.shares.iter();
-        let found = shares.map(|share| answered(self.store.handoff_get(&share.key)));
-        found.collect()
-    }
-
-    /// The same; `None` where the index is in use.
-    pub(super) fn earlier_at_once(&self, opened: &Opened) -> Option<Vec<Option<Answer>>> {
-        let shares = opened.shares.iter();
-        let found = shares.map(|share| self.store.handoff_at_once(&share.key).map(answered));
-        found.collect()
+        };
+        match self.store.try_begin_all(&opened.keys()) {
+            Some(under_way) => Ok(Ok(self.begun(opened, under_way))),
+            None => Ok(Err(opened)),
+        }
     }
 
     /// The rest, once the mail's hand-offs have begun.
-    pub(super) fn look_on(
-        &self,
-        opened: Opened,
-        under_way: Vec<InflightGuard>,
-        earlier: Vec<Option<Answer>>,
-    ) -> Looked {
+    pub(super) fn look_on(&self, opened: Opened, under_way: Vec<InflightGuard>) -> Looked {
+        let _reading = self.store.reading(&opened.read.digest, now());
+        self.begun(opened, under_way)
+    }
+
+    /// For a caller that has marked the mail as being read.
+    fn begun(&self, opened: Opened, under_way: Vec<InflightGuard>) -> Looked {
         let final_reply = self.active.config.server.timeouts.final_reply;
         let Opened {
             envelope,
@@ -156,7 +154,7 @@ impl Looker {
             unread: read.unread,
             under_way: under_way.into(),
         });
-        let _reading = self.store.reading(&mail.digest, mail.received_at);
+        let earlier: Vec<_> = shares.iter().map(|share| self.earlier(share)).collect();
         let scanners = &self.active.scanners;
         let first = first(&mail, &shares, &earlier, &self.loop_secret, scanners);
         Looked {
@@ -167,23 +165,24 @@ impl Looker {
             first,
         }
     }
-}
 
-/// What an earlier hand-off was answered, if it was carried out, or that nobody can say.
-fn answered(found: Result<Option<Handoff>, StoreError>) -> Option<Answer> {
-    let answer = match found {
-        Ok(handoff) => handoff?.answer,
-        Err(error) => return Some(Answer::Refused(execute::store_reply(&error))),
-    };
-    tracing::info!(id = %answer.id, "repeated");
-    let stage = answer.stage.as_deref().and_then(Stage::named);
-    Some(Answer::Taken {
-        id: answer.id.to_string(),
-        verdict: Verdict::named(&answer.verdict)
-            .unwrap_or(Verdict::Deliver)
-            .as_str(),
-        stage: stage.map(Stage::as_str),
-    })
+    /// What an earlier hand-off of the same mail was answered, if it was carried out, or that nobody
+    /// can say.
+    fn earlier(&self, share: &Share) -> Option<Answer> {
+        let answer = match self.store.handoff_get(&share.key) {
+            Ok(handoff) => handoff?.answer,
+            Err(error) => return Some(Answer::Refused(execute::store_reply(&error))),
+        };
+        tracing::info!(id = %answer.id, "repeated");
+        let stage = answer.stage.as_deref().and_then(Stage::named);
+        Some(Answer::Taken {
+            id: answer.id.to_string(),
+            verdict: Verdict::named(&answer.verdict)
+                .unwrap_or(Verdict::Deliver)
+                .as_str(),
+            stage: stage.map(Stage::as_str),
+        })
+    }
 }
 
 impl Opened {
@@ -200,19 +199,15 @@ struct Read {
     unread: bool,
 }
 
-/// Reads a mail, marked as being read. One that crashed us too often is left unread; its digest is
-/// taken by code without recursion or allocation of its making.
-fn read(store: &Store, config: &Config, raw: Octets) -> io::Result<Read> {
-    let (digest, now) = (MailDigest::read(&raw)?, now());
-    let unread = store.is_poison(&digest, now);
-    let message = if unread {
+/// Reads a mail that is marked as being read, but for one that crashed us too often.
+fn read(config: &Config, raw: Octets, digest: MailDigest, is_poison: bool) -> io::Result<Read> {
+    let message = if is_poison {
         tracing::error!(
             size = raw.size(),
             "this mail crashed us before: it is delivered unread"
         );
         Message::unread(raw.size())
     } else {
-        let _reading = store.reading(&digest, now);
         strike(raw.head());
         Message::read(&raw, &bounds(&config.server.limits))?
     };
@@ -220,7 +215,7 @@ fn read(store: &Store, config: &Config, raw: Octets) -> io::Result<Read> {
         message,
         digest,
         raw,
-        unread,
+        unread: is_poison,
     })
 }
 

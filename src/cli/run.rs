@@ -77,8 +77,12 @@ async fn store_failed(shared: &Shared) {
     }
 }
 
+/// Two threads at least: one stays free where all others wait for a disk ([`crate::agent::Agent`]
+/// lets no more of them).
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(processors.max(2))
         .enable_all()
         .build()
         .map_err(|error| Failure::io("runtime", &error))

@@ -23,16 +23,6 @@ impl Store {
         Ok(found)
     }
 
-    /// [`Store::handoff_get`] on a thread that should not block: as a rule it does not, and while one
-    /// such reader waits for the disk or a commit all others are told `None`, to ask again where they
-    /// may block.
-    ///
-    /// # Errors
-    /// As [`Store::handoff_get`].
-    pub fn handoff_at_once(&self, key: &HandoffKey) -> Option<Result<Option<Handoff>, StoreError>> {
-        self.0.index.at_once(|| self.handoff_get(key))
-    }
-
     /// The right to answer a sender once within `window` milliseconds; `None` when he had his
     /// answer or another mail is about to give it. A mark that lies further ahead than `window`
     /// (the clock went back, or the setting was shortened) is cut to it (D15).

@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -140,8 +140,6 @@ pub(crate) struct Shared {
     pub(crate) outgoing: AtomicU64,
     /// Outgoing items of each mailbox that has some.
     outgoing_of: Mutex<HashMap<String, u64>>,
-    /// Held by the one reader who reads where others wait for him.
-    at_once: Mutex<()>,
     /// Batches on their way that nobody waits for.
     pub(crate) unwaited: AtomicU64,
     /// Those of them that the committer has not taken yet, and those that are waited for with patience.
@@ -161,7 +159,6 @@ impl Shared {
             quarantine_bytes: AtomicU64::new(0),
             outgoing: AtomicU64::new(0),
             outgoing_of: Mutex::default(),
-            at_once: Mutex::default(),
             unwaited: AtomicU64::new(0),
             gathered: Mutex::default(),
             unwaited_handoffs: Mutex::default(),
@@ -405,9 +402,10 @@ impl Index {
         gathered.push_back(job);
         let first = gathered.len() == 1;
         drop(gathered);
-        if first && let Some(sender) = &self.sender {
-            // The committer ends after the last sender only.
-            let _ = sender.send(Order::Gather);
+        let sender = self.sender.as_ref().filter(|_| first);
+        if sender.is_some_and(|sender| sender.send(Order::Gather).is_err()) {
+            // The committer is gone: whoever waits learns it by this.
+            drop(self.shared.take_gathered(usize::MAX));
         }
     }
 
@@ -465,16 +463,6 @@ impl Index {
             return Ok(Some(IVec::from(value.as_slice())));
         }
         self.shared.read(|db| db.get(key))
-    }
-
-    /// Runs `read` unless another such reader is at work.
-    pub(crate) fn at_once<T>(&self, read: impl FnOnce() -> T) -> Option<T> {
-        let _turn = match self.shared.at_once.try_lock() {
-            Ok(turn) => turn,
-            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
-        Some(read())
     }
 
     pub(crate) fn get_record<R: Record>(
@@ -931,13 +919,6 @@ mod tests {
             assert_eq!(known, there);
         }
         assert!(rest < full && once < full);
-    }
-
-    #[test]
-    fn one_reader_at_a_time_reads_where_others_wait_for_him() {
-        let (_dir, index) = open();
-        assert_eq!(index.at_once(|| index.at_once(|| ())), Some(None));
-        assert_eq!(index.at_once(|| ()), Some(()));
     }
 
     #[test]
