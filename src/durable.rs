@@ -21,11 +21,13 @@ use tokio::time::timeout;
 
 /// Files of one turn where syncs are shared; each has some descriptors open until it ends.
 const TURN: usize = 16;
+/// So many that wait have a second turn beside the one at work: it writes while that one syncs.
+const SECOND: usize = 8;
 /// Octets of a file that gets a thread of its own, that no small one waits for it.
 const LARGE: u64 = 1 << 20;
 /// Threads at work at once, with a file each or with turns of several.
 const THREADS: usize = 32;
-const SHARING_THREADS: usize = 4;
+const SHARING_THREADS: usize = 5;
 /// After this a file that waits gets another thread: the one at work may hang.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// A thread without work waits so long for the next file: to wake it costs less than to begin one.
@@ -80,6 +82,14 @@ struct Queue {
     handed: Option<Box<dyn NewFile>>,
 }
 
+impl Queue {
+    /// The first of those that wait.
+    fn take(&mut self, most: usize) -> Vec<Box<dyn NewFile>> {
+        let count = self.waiting.len().min(most);
+        self.waiting.drain(..count).collect()
+    }
+}
+
 impl std::fmt::Debug for Turns {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let queue = self.0.queue();
@@ -102,12 +112,17 @@ impl Turns {
         let alone = octets > LARGE || !self.0.is_sharing();
         if queue.threads == 0 || alone && queue.threads < THREADS {
             self.work(&mut queue, vec![file]);
-        } else {
-            queue.waiting.push_back(file);
+            return;
+        }
+        queue.waiting.push_back(file);
+        if queue.threads == 1 && queue.waiting.len() >= SECOND {
+            let next = queue.take(TURN);
+            self.work(&mut queue, next);
         }
     }
 
-    /// What a file that waits here tells of its end; `None` where it was broken off.
+    /// What a file that waits here tells of its end, to be asked once it waits; `None` where it was
+    /// broken off.
     pub(crate) async fn told<T>(&self, end: &mut oneshot::Receiver<T>) -> Option<T> {
         // A timer wakes the reactor: none for a file that has its turn.
         let may_wait = !self.0.queue().waiting.is_empty();
@@ -179,8 +194,8 @@ impl Inner {
         }
         let mut next: Vec<_> = queue.handed.take().into_iter().collect();
         let most = if self.is_sharing() { TURN } else { 1 };
-        let count = queue.waiting.len().min(most - next.len());
-        next.extend(queue.waiting.drain(..count));
+        let rest = most - next.len();
+        next.extend(queue.take(rest));
         if next.is_empty() {
             queue.threads -= 1;
             return None;
@@ -503,6 +518,22 @@ mod tests {
         let (alone, end) = Plain::new(folder.path(), "alone");
         turns.wait(Box::new(alone), 1);
         assert_eq!(end.await.unwrap(), ("names", Ok(())));
+        drop(go_on);
+    }
+
+    #[tokio::test]
+    async fn many_that_wait_have_a_turn_beside_one_that_hangs() {
+        let folder = tempfile::tempdir().unwrap();
+        let (go_on, turns) = Hanging::turns();
+        let mut ended = Vec::new();
+        for number in 0..SECOND {
+            let (plain, end) = Plain::new(folder.path(), &number.to_string());
+            turns.wait(Box::new(plain), 1);
+            ended.push(end);
+        }
+        for end in ended {
+            assert_eq!(end.await.unwrap(), ("names", Ok(())));
+        }
         drop(go_on);
     }
 

@@ -94,15 +94,15 @@ impl Draft {
             let path = path.to_owned();
             move |error| StoreError::io(&path, error)
         };
-        let mut folders = BTreeSet::new();
+        // A descriptor tells of the errors since it was opened.
+        let folders: BTreeSet<_> = self.links.iter().filter_map(|link| link.parent()).collect();
+        for folder in folders {
+            let folder = File::open(folder).map_err(failed(folder))?;
+            self.folders.push(folder);
+        }
         for link in &self.links {
             fs::hard_link(&self.tmp, link).map_err(failed(link))?;
             self.made += 1;
-            folders.extend(link.parent());
-        }
-        for folder in folders {
-            self.folders
-                .push(File::open(folder).map_err(failed(folder))?);
         }
         let _ = fs::remove_file(&self.tmp);
         Ok(())
