@@ -109,7 +109,51 @@ mod tests {
         let block = Dictionary::new(text).pack(data);
         let back = decompress_with_dict(&block, data.len(), text).unwrap();
         assert_eq!(back, data);
+        assert_ends(&block, data.len());
         block.len()
+    }
+
+    /// What the format asks of the end of a block, and a reader need not look at.
+    fn assert_ends(block: &[u8], octets: usize) {
+        let (mut rest, mut written) = (block.iter().map(|octet| usize::from(*octet)), 0);
+        let length = |nibble: usize, rest: &mut dyn Iterator<Item = usize>| {
+            let (mut length, mut more) = (nibble, nibble == 15);
+            while more {
+                let octet = rest.next().unwrap();
+                length += octet;
+                more = octet == 255;
+            }
+            length
+        };
+        while let Some(token) = rest.next() {
+            let literals = length(token >> 4, &mut rest);
+            written += literals;
+            rest.by_ref().take(literals).for_each(drop);
+            if rest.next().is_none() {
+                assert_eq!(written, octets);
+                assert!(literals >= LITERAL_END.min(octets));
+                return;
+            }
+            assert!(written + CALM <= octets, "a repetition begins too late");
+            rest.next();
+            written += SHORTEST + length(token & 15, &mut rest);
+        }
+        assert_eq!(octets, 0);
+    }
+
+    fn noise(octets: usize) -> Vec<u8> {
+        let numbers = (0..octets).map(|n| (n as u32 + 1).wrapping_mul(2_654_435_761));
+        numbers.map(|n| (n >> 24) as u8).collect()
+    }
+
+    #[test]
+    fn lengths_around_those_that_take_one_octet_more() {
+        for n in 0..600 {
+            let data = [noise(n), TEXT.to_vec(), vec![b'x'; n], noise(13)].concat();
+            there_and_back(TEXT, &data);
+            let data = [&TEXT[n % TEXT.len()..], &TEXT[..n % 50], &noise(n)].concat();
+            there_and_back(TEXT, &data);
+        }
     }
 
     #[test]

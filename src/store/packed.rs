@@ -147,6 +147,23 @@ mod tests {
         }
 
         #[test]
+        fn what_is_common_comes_back(
+            parts in prop::collection::vec(
+                (0..COMMON.len(), 0..300_usize, prop::collection::vec(any::<u8>(), 0..20)),
+                0..15,
+            ),
+        ) {
+            let part = |(at, length, other): &(usize, usize, Vec<u8>)| {
+                let end = COMMON.len().min(at + length);
+                [&COMMON[*at..end], other].concat()
+            };
+            let mut json: Vec<u8> = parts.iter().flat_map(part).collect();
+            json.truncate(MAX_VALUE - OVERHEAD);
+            let back = open(&seal(&json)).unwrap().into_owned();
+            prop_assert_eq!(back, json);
+        }
+
+        #[test]
         fn no_octets_panic(body in prop::collection::vec(any::<u8>(), 0..300)) {
             let value = [[PACKED].as_slice(), &checksum(&body), &body].concat();
             let _ = open(&value);

@@ -13,6 +13,9 @@ thread_local! {
 
 /// Does work that does not wait; the lines that it logs to standard error are written when it is done.
 pub fn together<T>(work: impl FnOnce() -> T) -> T {
+    if GATHERED.with_borrow(Option::is_some) {
+        return work();
+    }
     GATHERED.set(Some(Vec::new()));
     let _end = End;
     work()
@@ -35,7 +38,7 @@ pub(super) struct Stderr;
 impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         GATHERED.with_borrow_mut(|gathered| match gathered {
-            None => io::stderr().write(line),
+            None => io::stderr().write_all(line).map(|()| line.len()),
             Some(lines) => gather(lines, line, io::stderr()),
         })
     }
