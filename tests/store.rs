@@ -229,7 +229,7 @@ fn one_file_serves_all_entries_and_goes_with_the_last() {
     assert_eq!(all.len(), 4);
     assert!(all.iter().all(|path| links(path) == 4));
     for forward in &forwards {
-        store.outgoing_end(forward, EffectState::Sent).unwrap();
+        end(&store, forward, EffectState::Sent).unwrap();
     }
     assert_eq!(store.read_body(Shelf::Quarantine, held.id).unwrap(), RAW);
     store.quarantine_delete(held.id).unwrap();
@@ -820,6 +820,11 @@ fn a_retry_waits_for_a_batch_that_nobody_waits_for_any_more() {
     });
 }
 
+fn end(store: &Store, item: &OutgoingItem, effect: EffectState) -> Result<(), StoreError> {
+    let ended = store.outgoing_settle(&[(item.clone(), effect)]);
+    ended.into_iter().collect()
+}
+
 #[test]
 fn the_outgoing_mail_of_a_mailbox_is_counted() {
     let dir = TempDir::new().unwrap();
@@ -841,12 +846,12 @@ fn the_outgoing_mail_of_a_mailbox_is_counted() {
     };
     assert_eq!(counts(&store), [2, 1, 0]);
     store.outgoing_begin(first.id).unwrap();
-    store.outgoing_end(&first, EffectState::Sent).unwrap();
+    end(&store, &first, EffectState::Sent).unwrap();
     assert_eq!(counts(&store), [1, 1, 0]);
     drop(store);
     let store = open(dir.path());
     assert_eq!(counts(&store), [1, 1, 0]);
-    store.outgoing_end(&other, EffectState::Sent).unwrap();
+    end(&store, &other, EffectState::Sent).unwrap();
     assert_eq!(counts(&store), [1, 0, 0]);
 }
 
@@ -911,18 +916,22 @@ fn outgoing_mail_goes_its_way() {
         sending.state = OutgoingState::Ready;
         sending.next_attempt_at = NOW + 60;
         sending.last_reply = Some("451 4.7.1 later".to_owned());
-        store.outgoing_end(&sending, EffectState::Waiting).unwrap();
+        end(&store, &sending, EffectState::Waiting).unwrap();
         assert_eq!(due(NOW + 60, 10), [later.id, first.id]);
         assert_eq!(store.outgoing_retry(None, NOW).unwrap(), 2);
         assert_eq!(due(NOW, 10).len(), 2);
-        store.outgoing_end(&later, EffectState::Sent).unwrap();
+        end(&store, &later, EffectState::Sent).unwrap();
         assert!(matches!(
-            store.outgoing_end(&later, EffectState::Waiting),
+            end(&store, &later, EffectState::Waiting),
             Err(StoreError::NotFound(_))
         ));
         queue(&store, &notice);
         queue(&store, &waiting);
         store.outgoing_begin(first.id).unwrap();
+        assert!(matches!(
+            store.outgoing_drop(first.id),
+            Err(StoreError::Conflict(_))
+        ));
         store.outgoing_begin(waiting.id).unwrap();
         store.outgoing_begin(notice.id).unwrap();
         store.outgoing_transmit(notice.id).unwrap();

@@ -18,8 +18,8 @@ use crate::policy::Class;
 use crate::relay::{Courier, Hops};
 use crate::server::CurrentCertificate;
 use crate::store::{
-    Batch, EffectState, FileEntry, Id, OutgoingItem, OutgoingKind, QuarantineEntry,
-    QuarantineState, Shelf, Store, StoreError, blocking,
+    Batch, FileEntry, Id, OutgoingItem, OutgoingKind, QuarantineEntry, QuarantineState, Shelf,
+    Store, StoreError, blocking,
 };
 use crate::view;
 
@@ -310,19 +310,7 @@ impl Shared {
     /// [`StoreError::NotFound`], [`StoreError::Conflict`], and those of the disk.
     pub async fn drop_outgoing(&self, id: Id) -> Result<(), StoreError> {
         let store = self.store.clone();
-        blocking(move || {
-            let item = store
-                .outgoing_get(id)?
-                .ok_or_else(|| StoreError::NotFound(id.to_string()))?;
-            if item.state.is_under_way() {
-                return Err(StoreError::Conflict(format!("{id} is being sent")));
-            }
-            match item.kind {
-                OutgoingKind::Release => store.release_end(id, false, None),
-                _ => store.outgoing_end(&item, EffectState::Dropped),
-            }
-        })
-        .await
+        blocking(move || store.outgoing_drop(id)).await
     }
 
     /// Takes up releases that a crash caught before they were in the queue.

@@ -10,6 +10,7 @@
 //! since there is no other copy of it.
 
 use std::collections::BTreeSet;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
 
 use super::{Fate, Relay, Retry};
 use crate::deliver::loops::loop_line;
@@ -74,9 +75,7 @@ pub struct Courier {
     loop_secret: [u8; 32],
     clock: fn() -> i64,
     room: Arc<Semaphore>,
-    /// Tries whose result waits to be written down, and whose turn it is to do that for all.
-    tried: Mutex<Vec<Tried>>,
-    writing: tokio::sync::Mutex<()>,
+    results: Results,
 }
 
 /// A result to be written down, and who waits for that.
@@ -84,6 +83,59 @@ type Tried = (
     (OutgoingItem, EffectState),
     oneshot::Sender<Result<(), StoreError>>,
 );
+
+/// The results of tries, on their way into the store.
+#[derive(Debug, Clone, Default)]
+struct Results(Arc<Mutex<ToWrite>>);
+
+#[derive(Debug, Default)]
+struct ToWrite {
+    waiting: Vec<Tried>,
+    /// A thread writes them down, and those that come meanwhile.
+    are_written: bool,
+}
+
+impl Results {
+    fn lock(&self) -> MutexGuard<'_, ToWrite> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a result written down, also where nobody waits for that any more. Within a tokio runtime.
+    fn add(
+        &self,
+        end: (OutgoingItem, EffectState),
+        store: &Store,
+    ) -> oneshot::Receiver<Result<(), StoreError>> {
+        let (told, written) = oneshot::channel();
+        let mut results = self.lock();
+        results.waiting.push((end, told));
+        if !mem::replace(&mut results.are_written, true) {
+            let (results, store) = (self.clone(), store.clone());
+            spawn_blocking(move || results.write_down(&store));
+        }
+        written
+    }
+
+    /// Until none waits.
+    fn write_down(&self, store: &Store) {
+        while let Some(tried) = self.next() {
+            let (ends, told): (Vec<_>, Vec<_>) = tried.into_iter().unzip();
+            let written = catch_unwind(AssertUnwindSafe(|| store.outgoing_settle(&ends)));
+            // Who is not told learns that it was not written.
+            for (told, result) in told.into_iter().zip(written.unwrap_or_default()) {
+                // Perhaps nobody waits any more.
+                let _ = told.send(result);
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Vec<Tried>> {
+        let mut results = self.lock();
+        let waiting = mem::take(&mut results.waiting);
+        results.are_written = !waiting.is_empty();
+        results.are_written.then_some(waiting)
+    }
+}
 
 impl Courier {
     /// Sends nothing yet. `wake` is notified when something has become ready; `loop_secret` is the
@@ -102,8 +154,7 @@ impl Courier {
             loop_secret,
             clock,
             room: Arc::new(Semaphore::new(ROOM as usize)),
-            tried: Mutex::default(),
-            writing: tokio::sync::Mutex::default(),
+            results: Results::default(),
         }
     }
 
@@ -148,6 +199,7 @@ impl Courier {
                 tasks.spawn(async move { courier.carry(one).await });
             }
             let mut nap = std::pin::pin!(tokio::time::sleep(nap));
+            let mut slept = false;
             loop {
                 tokio::select! {
                     biased;
@@ -156,13 +208,14 @@ impl Courier {
                         return;
                     }
                     () = self.wake.notified() => more = true,
-                    () = &mut nap, if !more => more = true,
+                    () = &mut nap, if !slept => (slept, more) = (true, true),
                     Some(done) = tasks.join_next() => more |= ended(done),
                 }
                 while let Some(done) = tasks.try_join_next() {
                     more |= ended(done);
                 }
-                if more && tasks.len() + MORE <= AT_ONCE {
+                let free = AT_ONCE.saturating_sub(tasks.len());
+                if more && (free >= MORE || slept && free > 0) {
                     break;
                 }
             }
@@ -244,22 +297,7 @@ impl Courier {
 
     /// Writes a result down, with those that came while the ones before were written.
     async fn write_down(&self, end: (OutgoingItem, EffectState)) -> Result<(), StoreError> {
-        let (told, written) = oneshot::channel();
-        lock(&self.tried).push((end, told));
-        let turn = self.writing.lock().await;
-        let tried = std::mem::take(&mut *lock(&self.tried));
-        if !tried.is_empty() {
-            let store = self.store.clone();
-            let (ends, told): (Vec<_>, Vec<_>) = tried.into_iter().unzip();
-            let count = ends.len();
-            let results = blocking(move || Ok(store.outgoing_settle(&ends))).await;
-            let results = results.unwrap_or_else(|error| vec![Err(error); count]);
-            for (told, result) in told.into_iter().zip(results) {
-                // Perhaps nobody waits any more.
-                let _ = told.send(result);
-            }
-        }
-        drop(turn);
+        let written = self.results.add(end, &self.store);
         let lost = || Err(StoreError::Damaged("a result was not written".to_owned()));
         written.await.unwrap_or_else(|_| lost())
     }
@@ -456,10 +494,6 @@ impl Taken {
         let read = read();
         Self { item, read }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The room that so many octets need.

@@ -73,6 +73,13 @@ pub(crate) struct Committer {
     disposing: Option<JoinHandle<()>>,
 }
 
+impl Drop for Committer {
+    /// Whoever waits for what has gathered learns that nobody will commit it.
+    fn drop(&mut self) {
+        drop(self.shared.take_gathered(usize::MAX));
+    }
+}
+
 impl Committer {
     pub(crate) fn new(
         shared: Arc<Shared>,

@@ -78,6 +78,8 @@ const BALLAST: u64 = 16 << 20;
 const RESERVE: u64 = 32 << 20;
 /// Inodes that `has_room` leaves.
 const RESERVE_INODES: u64 = 64;
+/// Without so much nothing is sent: its result could not be written down.
+const RESULTS: u64 = 1 << 20;
 /// Space and inodes that are not used up within [`PLENTY_FOR`].
 const PLENTY: u64 = 4 << 30;
 const PLENTY_INODES: u64 = 1 << 16;
@@ -351,6 +353,12 @@ impl Store {
     pub fn had_plenty(&self, bytes: u64) -> bool {
         let lately = |at: Instant| at.elapsed() < PLENTY_FOR;
         bytes <= PLENTY / 4 && self.plenty().is_some_and(lately)
+    }
+
+    /// Whether what becomes of mail that is sent can be written down. Far below what `MAIL` leaves free:
+    /// sending is what empties a disk that outgoing mail has filled.
+    fn can_record(&self) -> bool {
+        self.had_plenty(0) || free_at(&self.0.settings.path).is_none_or(|(free, _)| free >= RESULTS)
     }
 
     fn plenty(&self) -> MutexGuard<'_, Option<Instant>> {

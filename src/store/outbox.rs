@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
 
 use super::batch::{split_timed_key, tag, timed_key};
-use super::{Batch, EffectState, Id, OutgoingItem, OutgoingState, Shelf, Store, StoreError};
+use super::{
+    Batch, EffectState, Id, OutgoingItem, OutgoingKind, OutgoingState, Shelf, Store, StoreError,
+};
 use crate::failpoint::{Point, reach};
 
 impl Store {
@@ -16,17 +18,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`] and kin.
     pub fn outgoing_get(&self, id: Id) -> Result<Option<OutgoingItem>, StoreError> {
+        // Asked first: a try that ends in between has written its result by then.
+        let is_in_hand = self.in_hand().contains(&id);
         let name = id.as_str().as_bytes();
         let item = self.0.index.get_record(tag::OUTGOING, name)?;
-        Ok(item.map(|item| self.as_it_is(item)))
-    }
-
-    /// A stored item, or one that is in hand as that.
-    fn as_it_is(&self, item: OutgoingItem) -> OutgoingItem {
-        match item.state == OutgoingState::Ready && self.in_hand().contains(&item.id) {
-            true => sending(item),
-            false => item,
-        }
+        Ok(item.map(|item| as_it_is(item, is_in_hand)))
     }
 
     pub(super) fn in_hand(&self) -> MutexGuard<'_, BTreeSet<Id>> {
@@ -43,7 +39,11 @@ impl Store {
     ) -> impl Iterator<Item = Result<OutgoingItem, StoreError>> + Send + use<> {
         let store = self.clone();
         let items = self.0.index.records(tag::OUTGOING, b"");
-        items.map(move |item| item.map(|item| store.as_it_is(item)))
+        items.map(move |item| {
+            let item: OutgoingItem = item?;
+            let is_in_hand = store.in_hand().contains(&item.id);
+            Ok(as_it_is(item, is_in_hand))
+        })
     }
 
     /// How many outgoing items there are, in whatever state.
@@ -70,13 +70,17 @@ impl Store {
                 break;
             }
             let (key, _) = pair?;
-            let name = split_timed_key(&key).map_or(b"".as_slice(), |(_, name)| name);
+            let (at, name) = split_timed_key(&key).unwrap_or_default();
             if in_hand.iter().any(|id| id.as_str().as_bytes() == name) {
                 continue;
             }
             match self.0.index.get_record::<OutgoingItem>(tag::OUTGOING, name) {
-                Ok(Some(item)) => due.push(item),
-                Ok(None) => stale.remove_key(key.to_vec()),
+                Ok(Some(item))
+                    if item.state == OutgoingState::Ready && item.next_attempt_at == at =>
+                {
+                    due.push(item);
+                }
+                Ok(_) => stale.remove_key(key.to_vec()),
                 Err(StoreError::Damaged(what)) => {
                     // Its file stays, and `store verify` names it; the rest of the queue goes on.
                     tracing::error!(
@@ -140,14 +144,14 @@ impl Store {
     pub fn outgoing_take(&self, now: i64, limit: usize) -> Result<Vec<OutgoingItem>, StoreError> {
         let _moving = self.move_locks();
         self.0.index.believed()?;
-        let due = self.outgoing_due(now, limit)?;
-        if !due.is_empty() && !self.had_plenty(0) && !self.has_room(0) {
+        let mut due = self.outgoing_due(now, limit)?;
+        if !due.is_empty() && !self.can_record() {
             return Err(StoreError::Full(self.0.settings.path.clone()));
         }
-        for item in &due {
+        due.retain(|item| {
             reach(Point::CourierDue);
-            self.in_hand().insert(item.id);
-        }
+            self.in_hand().insert(item.id)
+        });
         Ok(due.into_iter().map(sending).collect())
     }
 
@@ -209,15 +213,21 @@ impl Store {
         results
     }
 
-    /// [`Store::outgoing_settle`] of one that is in nobody's hand: given up, or in doubt.
+    /// `queue drop`: gives an item up for good; a release leaves its mail held.
     ///
     /// # Errors
-    /// As there.
-    pub fn outgoing_end(&self, item: &OutgoingItem, effect: EffectState) -> Result<(), StoreError> {
-        let _moving = self.move_lock(item.id);
-        self.outgoing_settle(&[(item.clone(), effect)])
-            .pop()
-            .unwrap_or(Ok(()))
+    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] for one that is being sent; as [`Store::commit`].
+    pub fn outgoing_drop(&self, id: Id) -> Result<(), StoreError> {
+        let _moving = self.move_lock(id);
+        let item = self.outgoing_item(id)?;
+        if item.state.is_under_way() {
+            return Err(StoreError::Conflict(format!("{id} is being sent")));
+        }
+        if item.kind == OutgoingKind::Release {
+            return self.release_over(id, false, None);
+        }
+        let ended = self.outgoing_settle(&[(item, EffectState::Dropped)]);
+        ended.into_iter().collect()
     }
 
     /// A notice or reply goes out at most once: what a crash caught on its way is not sent again
@@ -294,6 +304,14 @@ impl Store {
         let mut batch = Batch::new();
         batch.put_outgoing(item);
         self.commit_blocking(batch)
+    }
+}
+
+/// A stored item, or one that is in hand as that.
+fn as_it_is(item: OutgoingItem, is_in_hand: bool) -> OutgoingItem {
+    match is_in_hand && item.state == OutgoingState::Ready {
+        true => sending(item),
+        false => item,
     }
 }
 

@@ -115,6 +115,16 @@ impl Store {
     /// As [`Store::commit`].
     pub fn release_end(&self, id: Id, done: bool, reply: Option<&str>) -> Result<(), StoreError> {
         let _moving = self.move_lock(id);
+        self.release_over(id, done, reply)
+    }
+
+    /// [`Store::release_end`] for a caller that holds the entry's move lock.
+    pub(super) fn release_over(
+        &self,
+        id: Id,
+        done: bool,
+        reply: Option<&str>,
+    ) -> Result<(), StoreError> {
         let mut batch = Batch::new();
         let mut telling = None;
         if let Some(mut entry) = self.quarantine_get(id)? {
