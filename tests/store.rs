@@ -439,6 +439,90 @@ fn a_retry_finds_what_a_rebuild_took_over_unless_more_was_to_be_done() {
     assert_eq!((list(&store).len(), store.outgoing_count()), (2, 4));
 }
 
+/// A crash may leave a mail file its name and not all of its octets.
+#[test]
+fn a_rebuild_leaves_a_torn_file_and_its_hand_off_to_the_retry() {
+    let body = vec![b'x'; 200_000];
+    let key = |name: &str| HandoffKey::new(name, "", &MailDigest::of(name.as_bytes()));
+    let write = |store: &Store, name: &str| {
+        let held = QuarantineEntry {
+            handoff: Some(key(name)),
+            ..entry(NOW, name)
+        };
+        let forward = OutgoingItem {
+            handoff: Some(key(name)),
+            ..item(OutgoingKind::Forward, OutgoingState::Ready, NOW)
+        };
+        let entries = vec![FileEntry::Quarantine(held), FileEntry::Outgoing(forward)];
+        store.write_mail(&header(entries), &[&body]).unwrap();
+    };
+    // Which octets, from the end, a power cut made zeros, and whether the hand-off can still be read.
+    let torn = [
+        ("end", 8, 1, true),
+        ("checksum", 40, 39, true),
+        ("last", 41, 40, true),
+        ("half", 100_000, 0, true),
+        ("body", 200_040, 199_000, true),
+        ("header", 200_041, 200_040, false),
+        ("all", usize::MAX, 0, false),
+    ];
+    for (name, from, to, known) in torn {
+        let dir = TempDir::new().unwrap();
+        let store = open(dir.path());
+        write(&store, "torn");
+        let path = files(&dir.path().join("mail/quarantine")).remove(0);
+        write(&store, "whole");
+        drop(store);
+        let mut bytes = fs::read(&path).unwrap();
+        let len = bytes.len();
+        bytes[len.saturating_sub(from)..len - to].fill(0);
+        fs::write(&path, bytes).unwrap();
+        fs::remove_dir_all(dir.path().join("index")).unwrap();
+        let store = open(dir.path());
+        let rebuilt = store.opened().rebuilt.clone().unwrap();
+        assert_eq!((rebuilt.quarantine, rebuilt.outgoing), (1, 1), "{name}");
+        assert_eq!(rebuilt.unreadable.len(), 2, "{name}");
+        assert!(rebuilt.unreadable.contains(&path), "{name}");
+        assert_eq!(store.opened().orphans, 2, "{name}");
+        assert_eq!(list(&store)[0].mailbox, "whole", "{name}");
+        assert!(store.verify().unwrap().problems.is_empty(), "{name}");
+        assert!(store.handoff_get(&key("whole")).unwrap().is_some());
+        assert_eq!(store.handoff_get(&key("torn")).unwrap(), None, "{name}");
+        // The retry removes what it knows again; else a sweep does, after a week.
+        assert_eq!(store.is_prepared(&key("torn")), known, "{name}");
+        store.clear_prepared(&key("torn")).unwrap();
+        assert_eq!(path.exists(), !known, "{name}");
+        assert_eq!(
+            files(&dir.path().join("mail")).len(),
+            4 - 2 * usize::from(known)
+        );
+    }
+}
+
+#[test]
+fn a_rebuild_that_fails_before_its_first_commit_is_done_by_the_next_start() {
+    for lost in ["index", "index.seq"] {
+        let dir = TempDir::new().unwrap();
+        let store = open(dir.path());
+        hold(&store, &entry(NOW, "named"));
+        let entries = vec![FileEntry::Quarantine(entry(NOW, "unnamed"))];
+        store.write_mail(&header(entries), &[RAW]).unwrap();
+        drop(store);
+        let lost = dir.path().join(lost);
+        match lost.is_dir() {
+            true => fs::remove_dir_all(lost).unwrap(),
+            false => fs::write(lost, b"").unwrap(),
+        }
+        let (shard, aside) = (dir.path().join("mail/outgoing/z"), dir.path().join("aside"));
+        fs::rename(&shard, &aside).unwrap();
+        fs::write(&shard, b"no folder").unwrap();
+        try_open(dir.path()).unwrap_err();
+        fs::remove_file(&shard).unwrap();
+        fs::rename(&aside, &shard).unwrap();
+        assert_eq!(list(&open(dir.path())).len(), 2);
+    }
+}
+
 /// An index that lost its last commits and fits together is an older one: only `index.seq` tells.
 #[test]
 fn commits_that_are_lost_with_their_number_come_back_from_the_files() {

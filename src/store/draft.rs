@@ -1,6 +1,7 @@
 //! A mail file on its way to the disk: written in `tmp`, linked where each of its entries belongs, file
-//! and folders synced at once. Its name may outlive a power cut that its octets did not: until the index
-//! names it, it is nobody's, and its length and checksums say that it is not whole.
+//! and folders synced at once. Its name may outlive a power cut that its octets did not, so a name alone
+//! promises nothing: the index names what is synced, and a rebuild verifies a file to its end and syncs it
+//! before it takes it over.
 
 use std::any::Any;
 use std::collections::BTreeSet;

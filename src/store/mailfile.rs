@@ -5,9 +5,10 @@
 //! magic (8), version (4), header length (4), body length (8), BLAKE3 of these and the header (32),
 //! header as JSON, body, BLAKE3 of the body (32), end mark (8); numbers are little-endian.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -169,6 +170,42 @@ impl Mails {
         self.open_file(shelf, id).map(|(_, header, _)| header)
     }
 
+    /// Whether a file is whole, verified to its end; it is durable then, its names not yet
+    /// ([`Mails::sync_folders`]). `settled` has the inodes of earlier calls: a file with many names is
+    /// read once.
+    pub(crate) fn settle(
+        &self,
+        shelf: Shelf,
+        id: Id,
+        settled: &mut HashSet<u64>,
+    ) -> Result<bool, StoreError> {
+        let Ok((mut file, _, body_len)) = self.open_file(shelf, id) else {
+            return Ok(false);
+        };
+        let failed = |error| self.failed(shelf, id, error);
+        let about = file.metadata().map_err(failed)?;
+        if settled.contains(&about.ino()) {
+            return Ok(true);
+        }
+        if check_body(&mut file, body_len).is_err() {
+            return Ok(false);
+        }
+        file.sync_all().map_err(failed)?;
+        if about.nlink() > 1 {
+            settled.insert(about.ino());
+        }
+        Ok(true)
+    }
+
+    /// Makes all names durable.
+    pub(crate) fn sync_folders(&self) -> Result<(), StoreError> {
+        let folders = Shelf::ALL.map(|shelf| self.root.join(shelf.name()));
+        let mut shards = folders
+            .iter()
+            .flat_map(|folder| shards().map(|shard| folder.join(shard)));
+        shards.try_for_each(|shard| sync_folder(&shard))
+    }
+
     /// Removes a link; whether it was there.
     pub(crate) fn remove(&self, shelf: Shelf, id: Id) -> Result<bool, StoreError> {
         let path = self.path(shelf, id);
@@ -301,14 +338,31 @@ pub(super) fn read_body(file: &mut impl Read, body_len: usize) -> io::Result<Vec
     let Some((content, trailer)) = body.split_at_checked(body_len) else {
         return Err(damaged("cut off"));
     };
-    if trailer.get(..HASH) != Some(blake3::hash(content).as_bytes().as_slice()) {
+    check_trailer(trailer, &blake3::hash(content))?;
+    body.truncate(body_len);
+    Ok(body)
+}
+
+/// As [`read_body`], and keeps nothing of it.
+fn check_body(file: &mut impl Read, body_len: usize) -> io::Result<()> {
+    let mut hasher = blake3::Hasher::new();
+    let content = file
+        .by_ref()
+        .take(u64::try_from(body_len).unwrap_or(u64::MAX));
+    hasher.update_reader(content)?;
+    let mut trailer = Vec::new();
+    file.read_to_end(&mut trailer)?;
+    check_trailer(&trailer, &hasher.finalize())
+}
+
+fn check_trailer(trailer: &[u8], body: &blake3::Hash) -> io::Result<()> {
+    if trailer.get(..HASH) != Some(body.as_bytes().as_slice()) {
         return Err(damaged("wrong checksum of the body"));
     }
     if trailer.get(HASH..) != Some(END.as_slice()) {
         return Err(damaged("wrong end"));
     }
-    body.truncate(body_len);
-    Ok(body)
+    Ok(())
 }
 
 fn damaged(what: &str) -> io::Error {

@@ -1,6 +1,7 @@
 //! Opening and its recoveries: the index is made anew from the mail files when it is damaged, what
 //! a crash interrupted goes on or is dropped, and `verify` compares both sides.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -95,6 +96,10 @@ fn note_orphan(mails: &Mails, prepared: &Prepared, shelf: Shelf, id: Id) {
 
 /// Takes over every mail file that the index does not name. An empty index becomes whole with its
 /// first commit, which comes even where there is no file.
+///
+/// A file may have its name and not its octets, or not on the disk yet: a crash came before its sync.
+/// An entry, and the hand-off with it, says that the mail is ours for good, so only a file that is whole
+/// gets one, and the disk has all of them and their names before the first commit.
 fn rebuild(
     index: &Index,
     mails: &Mails,
@@ -105,17 +110,32 @@ fn rebuild(
         moved_to,
         ..RebuildReport::default()
     };
-    let mut batch = Batch::new();
+    let (mut unnamed, mut settled) = (Vec::new(), HashSet::new());
     for shelf in Shelf::ALL {
         for file in mails.walk(shelf) {
-            let (id, path) = file?;
-            if index.has_file(shelf, id)? {
-                continue;
+            let (id, _) = file?;
+            if !index.has_file(shelf, id)? {
+                unnamed.push((shelf, id, mails.settle(shelf, id, &mut settled)?));
             }
-            adopt(mails, shelf, id, path, now, &mut batch, &mut report)?;
-            if batch.changes.len() >= CHUNK {
-                index.commit_blocking(std::mem::take(&mut batch))?;
-            }
+        }
+    }
+    if !unnamed.is_empty() {
+        mails.sync_folders()?;
+    }
+    let mut batch = Batch::new();
+    for (shelf, id, whole) in unnamed {
+        let header = whole.then(|| mails.read_header(shelf, id).ok()).flatten();
+        adopt(
+            mails,
+            shelf,
+            id,
+            header.as_ref(),
+            now,
+            &mut batch,
+            &mut report,
+        )?;
+        if batch.changes.len() >= CHUNK {
+            index.commit_blocking(std::mem::take(&mut batch))?;
         }
     }
     index.commit_blocking(batch)?;
@@ -128,14 +148,13 @@ fn adopt(
     mails: &Mails,
     shelf: Shelf,
     id: Id,
-    path: PathBuf,
+    header: Option<&MailHeader>,
     now: i64,
     batch: &mut Batch,
     report: &mut RebuildReport,
 ) -> Result<(), StoreError> {
-    let header = mails.read_header(shelf, id).ok();
-    let entry = header.as_ref().and_then(|header| header.entry(shelf, id));
-    if let (Some(header), Some(entry)) = (&header, entry)
+    let entry = header.and_then(|header| header.entry(shelf, id));
+    if let (Some(header), Some(entry)) = (header, entry)
         && let Some((key, handoff)) = answered(mails, header, entry)
     {
         batch.put_handoff(&key, &handoff);
@@ -157,7 +176,8 @@ fn adopt(
             report.outgoing += 1;
         }
         None => {
-            tracing::error!(path = %path.display(), "a mail file cannot be read");
+            let path = mails.path(shelf, id);
+            tracing::error!(path = %path.display(), "a mail file cannot be read or is not whole");
             report.unreadable.push(path);
         }
     }

@@ -69,7 +69,7 @@ pub struct RebuildReport {
     pub outgoing: u64,
     /// Notices and replies that were removed, since they may have been sent (RELIABILITY C14).
     pub dropped: u64,
-    /// Files that could not be read; left where they are.
+    /// Files that cannot be read or are not whole; left where they are until a sweep.
     pub unreadable: Vec<PathBuf>,
 }
 
