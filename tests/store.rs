@@ -523,6 +523,23 @@ fn a_rebuild_that_fails_before_its_first_commit_is_done_by_the_next_start() {
     }
 }
 
+#[test]
+fn a_rebuild_that_a_kill_cut_short_goes_on_at_the_next_start() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    hold(&store, &entry(NOW, "named"));
+    let entries = vec![FileEntry::Quarantine(entry(NOW, "unnamed"))];
+    store.write_mail(&header(entries), &[RAW]).unwrap();
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!((list(&store).len(), store.opened().orphans), (1, 1));
+    drop(store);
+    let mark = dir.path().join("index.rebuilding");
+    fs::write(&mark, b"").unwrap();
+    assert_eq!(list(&open(dir.path())).len(), 2);
+    assert!(!mark.exists());
+}
+
 /// An index that lost its last commits and fits together is an older one: only `index.seq` tells.
 #[test]
 fn commits_that_are_lost_with_their_number_come_back_from_the_files() {

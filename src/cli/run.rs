@@ -14,6 +14,9 @@ use crate::telemetry;
 
 /// How long work that cannot be called off is waited for at the end.
 const GOODBYE: Duration = Duration::from_secs(5);
+/// How often a start that lasts asks for more time, and for how much, microseconds.
+const START_LOOK: Duration = Duration::from_secs(10);
+const START_MORE_USEC: u32 = 60_000_000;
 /// How often the store is asked whether it still works.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -28,7 +31,7 @@ pub(super) fn run(global: &Global) -> Done {
     let done = runtime.block_on(async {
         let signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
         let path = Some(global.config.clone());
-        let daemon = Daemon::start(loaded.config, path)
+        let daemon = patiently(Daemon::start(loaded.config, path))
             .await
             .map_err(|error| not_started(&error))?;
         for (name, address) in daemon.server().addresses() {
@@ -56,6 +59,19 @@ pub(super) fn run(global: &Global) -> Done {
     // A Maildir on a file system that hangs must not keep the process.
     runtime.shutdown_timeout(GOODBYE);
     done
+}
+
+/// A start that reads a large store is none that hangs: the service manager is asked for more time.
+async fn patiently<T>(start: impl Future<Output = T>) -> T {
+    let mut start = std::pin::pin!(start);
+    loop {
+        match tokio::time::timeout(START_LOOK, &mut start).await {
+            Ok(started) => return started,
+            Err(_) => drop(sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(
+                START_MORE_USEC,
+            )])),
+        }
+    }
 }
 
 /// As many file handles as we may have: a connection takes one, its mail on the way some more.

@@ -2,7 +2,8 @@
 //! a crash interrupted goes on or is dropped, and `verify` compares both sides.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::batch::tag;
@@ -39,21 +40,21 @@ pub(crate) fn open(
             );
             let moved_to = move_aside(&place.dir, now)?;
             let (index, _) = Index::open(place)?;
-            report.rebuilt = Some(rebuild(&index, mails, Some(moved_to), now)?);
+            report.rebuilt = Some(rebuild(&index, place, mails, Some(moved_to), now)?);
             (index, Found::default())
         }
-        Ok((index, Some(found))) if found.unsure => {
+        Ok((index, Some(found))) if found.unsure || under_way(place).exists() => {
             tracing::error!(
-                "{} cannot be read: mail files that the index does not name are taken over",
+                "{} cannot be read, or the index was being made anew: mail files that it does not name are taken over",
                 place.seq.display()
             );
-            let taken = rebuild(&index, mails, None, now)?;
+            let taken = rebuild(&index, place, mails, None, now)?;
             report.rebuilt = (taken != RebuildReport::default()).then_some(taken);
             (index, found)
         }
         Ok((index, Some(found))) => (index, found),
         Ok((index, None)) => {
-            let rebuilt = rebuild(&index, mails, None, now)?;
+            let rebuilt = rebuild(&index, place, mails, None, now)?;
             report.rebuilt = (rebuilt != RebuildReport::default()).then_some(rebuilt);
             (index, Found::default())
         }
@@ -100,8 +101,11 @@ fn note_orphan(mails: &Mails, prepared: &Prepared, shelf: Shelf, id: Id) {
 /// A file may have its name and not its octets, or not on the disk yet: a crash came before its sync.
 /// An entry, and the hand-off with it, says that the mail is ours for good, so only a file that is whole
 /// gets one, and the disk has all of them and their names before the first commit.
+///
+/// A mark stands from before the first commit to behind the last: a start that finds it goes on.
 fn rebuild(
     index: &Index,
+    place: &Place,
     mails: &Mails,
     moved_to: Option<PathBuf>,
     now: i64,
@@ -119,8 +123,11 @@ fn rebuild(
             }
         }
     }
+    let mark = under_way(place);
     if !unnamed.is_empty() {
         mails.sync_folders()?;
+        File::create(&mark).map_err(|error| StoreError::io(&mark, error))?;
+        mark.parent().map_or(Ok(()), sync_folder)?;
     }
     let mut batch = Batch::new();
     for (shelf, id, whole) in unnamed {
@@ -139,7 +146,15 @@ fn rebuild(
         }
     }
     index.commit_blocking(batch)?;
-    Ok(report)
+    match fs::remove_file(&mark) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io(&mark, error)),
+        _ => Ok(report),
+    }
+}
+
+/// The mark of a rebuild.
+fn under_way(place: &Place) -> PathBuf {
+    place.dir.with_file_name("index.rebuilding")
 }
 
 /// The entry of one file as it was written. Whether it was ever committed nobody knows, so mail goes
