@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use crate::config::{Config, Directory, Lookup, Mailbox, ServerLimits};
 use crate::execute::{self, Executor, Mail, Task};
@@ -31,6 +31,9 @@ use look::{Looked, Looker, Share, is_small};
 /// How long a commit that has begun is waited for beyond `timeouts.final_reply`: what was answered
 /// 4yz must not take effect after all. Both together stay below an MTA's 600 s.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a small mail waits for a thread of the reactor to look at it: those that look may hang.
+const TURN: Duration = Duration::from_millis(50);
 
 /// Settings that a reload swaps as one.
 #[derive(Debug)]
@@ -71,7 +74,14 @@ impl Agent {
     async fn look(&self, looker: Looker, envelope: Envelope, raw: Octets) -> Result<Looked, Reply> {
         let late = looker.late();
         let quick = match is_small(&envelope, &raw) {
-            true => self.looks.try_acquire().ok(),
+            // Nearly always free at once, or as soon as a look is over.
+            true => match self.looks.try_acquire() {
+                Ok(turn) => Some(turn),
+                Err(_) => timeout(TURN, self.looks.acquire())
+                    .await
+                    .ok()
+                    .and_then(Result::ok),
+            },
             false => None,
         };
         let quick = quick.and_then(|turn| Some((turn, looker.ready(&envelope)?)));
