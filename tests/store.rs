@@ -499,15 +499,19 @@ fn a_rebuild_leaves_a_torn_file_and_its_hand_off_to_the_retry() {
     }
 }
 
+/// Two held mails, of which the index names one.
+fn hold_one_of_two(path: &Path) {
+    let store = open(path);
+    hold(&store, &entry(NOW, "named"));
+    let entries = vec![FileEntry::Quarantine(entry(NOW, "unnamed"))];
+    store.write_mail(&header(entries), &[RAW]).unwrap();
+}
+
 #[test]
 fn a_rebuild_that_fails_before_its_first_commit_is_done_by_the_next_start() {
     for lost in ["index", "index.seq"] {
         let dir = TempDir::new().unwrap();
-        let store = open(dir.path());
-        hold(&store, &entry(NOW, "named"));
-        let entries = vec![FileEntry::Quarantine(entry(NOW, "unnamed"))];
-        store.write_mail(&header(entries), &[RAW]).unwrap();
-        drop(store);
+        hold_one_of_two(dir.path());
         let lost = dir.path().join(lost);
         match lost.is_dir() {
             true => fs::remove_dir_all(lost).unwrap(),
@@ -526,11 +530,7 @@ fn a_rebuild_that_fails_before_its_first_commit_is_done_by_the_next_start() {
 #[test]
 fn a_rebuild_that_a_kill_cut_short_goes_on_at_the_next_start() {
     let dir = TempDir::new().unwrap();
-    let store = open(dir.path());
-    hold(&store, &entry(NOW, "named"));
-    let entries = vec![FileEntry::Quarantine(entry(NOW, "unnamed"))];
-    store.write_mail(&header(entries), &[RAW]).unwrap();
-    drop(store);
+    hold_one_of_two(dir.path());
     let store = open(dir.path());
     assert_eq!((list(&store).len(), store.opened().orphans), (1, 1));
     drop(store);

@@ -10,17 +10,17 @@
 //! since there is no other copy of it.
 
 use std::collections::BTreeSet;
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::task::{JoinError, JoinSet, spawn_blocking};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinSet};
 
+use super::results::Results;
 use super::{Fate, Relay, Retry};
 use crate::deliver::loops::loop_line;
 use crate::deliver::{Content, DeliverError, Delivery, NextHop, Outcome, Recipient};
@@ -76,65 +76,6 @@ pub struct Courier {
     clock: fn() -> i64,
     room: Arc<Semaphore>,
     results: Results,
-}
-
-/// A result to be written down, and who waits for that.
-type Tried = (
-    (OutgoingItem, EffectState),
-    oneshot::Sender<Result<(), StoreError>>,
-);
-
-/// The results of tries, on their way into the store.
-#[derive(Debug, Clone, Default)]
-struct Results(Arc<Mutex<ToWrite>>);
-
-#[derive(Debug, Default)]
-struct ToWrite {
-    waiting: Vec<Tried>,
-    /// A thread writes them down, and those that come meanwhile.
-    are_written: bool,
-}
-
-impl Results {
-    fn lock(&self) -> MutexGuard<'_, ToWrite> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has a result written down, also where nobody waits for that any more. Within a tokio runtime.
-    fn add(
-        &self,
-        end: (OutgoingItem, EffectState),
-        store: &Store,
-    ) -> oneshot::Receiver<Result<(), StoreError>> {
-        let (told, written) = oneshot::channel();
-        let mut results = self.lock();
-        results.waiting.push((end, told));
-        if !mem::replace(&mut results.are_written, true) {
-            let (results, store) = (self.clone(), store.clone());
-            spawn_blocking(move || results.write_down(&store));
-        }
-        written
-    }
-
-    /// Until none waits.
-    fn write_down(&self, store: &Store) {
-        while let Some(tried) = self.next() {
-            let (ends, told): (Vec<_>, Vec<_>) = tried.into_iter().unzip();
-            let written = catch_unwind(AssertUnwindSafe(|| store.outgoing_settle(&ends)));
-            // Who is not told learns that it was not written.
-            for (told, result) in told.into_iter().zip(written.unwrap_or_default()) {
-                // Perhaps nobody waits any more.
-                let _ = told.send(result);
-            }
-        }
-    }
-
-    fn next(&self) -> Option<Vec<Tried>> {
-        let mut results = self.lock();
-        let waiting = mem::take(&mut results.waiting);
-        results.are_written = !waiting.is_empty();
-        results.are_written.then_some(waiting)
-    }
 }
 
 impl Courier {

@@ -7,6 +7,7 @@
 
 pub mod backoff;
 pub mod courier;
+mod results;
 mod unbuffered;
 
 use std::future::Future;
