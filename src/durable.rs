@@ -53,7 +53,8 @@ pub(crate) trait NewFile: Send {
     fn write(&mut self) -> Option<Vec<BorrowedFd<'_>>>;
     /// Gives it its name. The folders to sync; `None`: it has ended.
     fn name(&mut self, octets: Synced) -> Option<Vec<BorrowedFd<'_>>>;
-    /// Its name is durable, or is not.
+    /// Its name is durable, or is not. A shared sync may have said well of a file system that an error has
+    /// made read-only: what it said counts only with [`still_writable`].
     fn end(&mut self, names: Synced);
 }
 
@@ -207,13 +208,13 @@ impl Inner {
 
     fn make(&self, mut files: Vec<Box<dyn NewFile>>) {
         let written: Vec<_> = files.iter_mut().map(|file| file.write()).collect();
-        let octets = self.sync(&written, What::Octets);
+        let octets = self.sync(&written);
         let named: Vec<_> = files
             .iter_mut()
             .zip(octets)
             .map(|(file, octets)| file.name(octets?))
             .collect();
-        let names = self.sync(&named, What::Names);
+        let names = self.sync(&named);
         for (file, names) in files.iter_mut().zip(names) {
             if let Some(names) = names {
                 file.end(names);
@@ -222,7 +223,7 @@ impl Inner {
     }
 
     /// Syncs what each file wants synced; `None` for those that have ended.
-    fn sync(&self, files: &[Option<Vec<BorrowedFd<'_>>>], what: What) -> Vec<Option<Synced>> {
+    fn sync(&self, files: &[Option<Vec<BorrowedFd<'_>>>]) -> Vec<Option<Synced>> {
         let mut shared = Shared::default();
         let first = files.iter().flatten().flatten().next();
         if let Some(first) = first {
@@ -230,7 +231,7 @@ impl Inner {
         }
         if self.is_sharing() && !self.rests() {
             let began = Instant::now();
-            shared.sync(files, what);
+            shared.sync(files);
             if began.elapsed() > SLOW {
                 tracing::info!("a shared sync took long: files are synced one by one for a while");
                 *self.resting() = Some(Instant::now() + REST);
@@ -259,11 +260,10 @@ pub(crate) fn make(file: &mut dyn NewFile) {
     }
 }
 
-/// What is synced.
-#[derive(Clone, Copy)]
-enum What {
-    Octets,
-    Names,
+/// After a sync a change is made to the file system: where that fails, `fsync` of the folder has the word. One
+/// that has become read-only after an error says nothing of it to `syncfs`, but refuses a change.
+pub(crate) fn still_writable(changed: Synced, folder: impl AsFd) -> Synced {
+    changed.or_else(|_| fsync(folder))
 }
 
 /// How the file systems that were synced as a whole came out, by device.
@@ -274,29 +274,15 @@ impl Shared {
     /// Each file system with more than one of these files that may be synced so. The first descriptor
     /// on it is the one to ask: it was opened before anything of this turn was written, and tells of
     /// every error since.
-    ///
-    /// Of names one folder has its own `fsync` behind that, of octets with names too: a file system that
-    /// has become read-only after an error says nothing of it to `syncfs`.
-    fn sync(&mut self, files: &[Option<Vec<BorrowedFd<'_>>>], what: What) {
-        let first = files
-            .iter()
-            .flatten()
-            .filter_map(|file| Some((file.first().copied()?, file.get(1).copied())));
+    fn sync(&mut self, files: &[Option<Vec<BorrowedFd<'_>>>]) {
+        let first = files.iter().flatten().filter_map(|file| file.first());
         let mut alone: Vec<(u64, BorrowedFd<'_>)> = Vec::new();
-        for (device, fd, folder) in first.filter_map(|(fd, folder)| Some((device(fd)?, fd, folder)))
-        {
+        for (device, fd) in first.filter_map(|fd| Some((device(*fd)?, *fd))) {
             if self.find(device).is_some() {
                 continue;
             }
             match alone.iter().find(|(known, _)| *known == device) {
-                Some((_, first)) if is_shared(*first) => {
-                    let synced = syncfs(*first).and_then(|()| match (what, folder) {
-                        (What::Octets, None) => Ok(()),
-                        (What::Octets, Some(folder)) => fsync(folder),
-                        (What::Names, _) => fsync(*first),
-                    });
-                    self.0.push((device, synced));
-                }
+                Some((_, first)) if is_shared(*first) => self.0.push((device, syncfs(*first))),
                 Some(_) => {}
                 None => alone.push((device, fd)),
             }
@@ -535,6 +521,21 @@ mod tests {
             assert_eq!(end.await.unwrap(), ("names", Ok(())));
         }
         drop(go_on);
+    }
+
+    #[test]
+    fn where_a_change_fails_the_folder_has_the_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = File::open(folder.path()).unwrap();
+        // A device that cannot be synced.
+        let broken = File::open("/dev/null").unwrap();
+        for (changed, folder, expected) in [
+            (Ok(()), &broken, Ok(())),
+            (Err(Errno::NOENT), &folder, Ok(())),
+            (Err(Errno::ROFS), &broken, Err(Errno::INVAL)),
+        ] {
+            assert_eq!(still_writable(changed, folder), expected);
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ use tokio::time::timeout_at;
 
 use super::lf::LfWriter;
 use super::{Accepted, DeliverError, Delivery, Outcome, Recipient};
-use crate::durable::{NewFile, Synced, Turns};
+use crate::durable::{NewFile, Synced, Turns, still_writable};
 use crate::failpoint::{Point, reach};
 use crate::mail::{Address, edit};
 use crate::smtp::Reply;
@@ -198,14 +198,27 @@ impl LocalCopy {
                 .map_err(trouble)?;
             Ok(name)
         });
-        let removed = rustix::fs::unlinkat(&folder.tmp, &self.tmp, AtFlags::empty());
-        let name = linked?;
-        reach(Point::MaildirLinked);
-        if let Err(error) = removed {
-            tracing::warn!(path = %folder.path.display(), %error, "a file is left in the Maildir's tmp");
+        if linked.is_err() {
+            let _ = folder.remove(&self.tmp);
         }
-        self.place = Some(("new", name));
+        self.place = Some(("new", linked?));
+        reach(Point::MaildirLinked);
         Ok(())
+    }
+
+    /// Removes its name in `tmp`, which is a change as well ([`still_writable`]).
+    fn clear(&self, names: Synced) -> Synced {
+        let Some(folder) = &self.folder else {
+            return names;
+        };
+        let removed = match self.repeated {
+            true => Err(Errno::NOENT),
+            false => folder.remove(&self.tmp),
+        };
+        match self.place.as_ref().and_then(|(sub, _)| folder.sub(sub)) {
+            Some(sub) if self.settings.fsync => names.and_then(|()| still_writable(removed, sub)),
+            _ => names,
+        }
     }
 
     fn accepted(&self) -> Outcome {
@@ -261,7 +274,7 @@ impl NewFile for LocalCopy {
     }
 
     fn end(&mut self, names: Synced) {
-        let outcome = match names {
+        let outcome = match self.clear(names) {
             Ok(()) => self.accepted(),
             Err(error) => Err(ambiguous(storage(&error.into(), "fsync of the Maildir"))),
         };
@@ -349,9 +362,17 @@ impl Folder {
         let mut file = File::from(fd);
         let written = write_copy(&mut file, delivery, index);
         if written.is_err() {
-            let _ = rustix::fs::unlinkat(&self.tmp, tmp, AtFlags::empty());
+            let _ = self.remove(tmp);
         }
         written.map(|()| file)
+    }
+
+    /// A name in `tmp` goes.
+    fn remove(&self, tmp: &str) -> rustix::io::Result<()> {
+        let removed = rustix::fs::unlinkat(&self.tmp, tmp, AtFlags::empty());
+        removed.inspect_err(|error| {
+            tracing::warn!(path = %self.path.display(), %error, "a file is left in the Maildir's tmp");
+        })
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::StoreError;
 use super::mailfile::trailer;
-use crate::durable::{NewFile, Synced};
+use crate::durable::{NewFile, Synced, still_writable};
 use crate::failpoint::{Point, reach};
 use crate::mail::Octets;
 
@@ -105,7 +105,6 @@ impl Draft {
             fs::hard_link(&self.tmp, link).map_err(failed(link))?;
             self.made += 1;
         }
-        let _ = fs::remove_file(&self.tmp);
         Ok(())
     }
 
@@ -116,13 +115,17 @@ impl Draft {
         Ok(())
     }
 
-    /// It has its links, or is of no use.
+    /// It has its links, or is of no use. Its name in `tmp` goes ([`still_writable`]).
     fn over(&mut self, result: Result<(), StoreError>) {
+        let removed = rustix::fs::unlink(&self.tmp);
+        let result = result.and_then(|()| match self.folders.first() {
+            Some(folder) => still_writable(removed, folder).map_err(|error| self.failed(error)),
+            None => Ok(()),
+        });
         if result.is_err() {
             for link in self.links.iter().take(self.made) {
                 let _ = fs::remove_file(link);
             }
-            let _ = fs::remove_file(&self.tmp);
         }
         if let Some(told) = self.told.take() {
             // Perhaps nobody waits any more.
