@@ -1,4 +1,4 @@
-//! How the program is linked.
+//! How the program is linked, and glibc's malloc set.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -8,5 +8,12 @@ fn main() {
         // Relocations in a hundredth of their size: read at each start, they stay resident. Needs
         // glibc 2.36.
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+        println!("cargo::rerun-if-changed=src/arenas.c");
+        // Nothing refers to it: it runs by itself.
+        let mut arenas = cc::Build::new();
+        arenas
+            .file("src/arenas.c")
+            .link_lib_modifier("+whole-archive");
+        arenas.compile("arenas");
     }
 }
