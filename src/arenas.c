@@ -1,5 +1,5 @@
 /* glibc's malloc makes eight arenas a processor, each with free memory of its own. One a processor and one
-   more is a tenth less memory with 64 connections and as fast: more threads are rarely at work at once.
+   more is a tenth less memory with 64 connections and no more processor time to be seen.
    Runs before main, while there is one thread; what the operator sets in GLIBC_TUNABLES stands. */
 #include <malloc.h>
 #include <stdlib.h>
