@@ -1,9 +1,8 @@
 //! Memory for the octets of large mail.
 
-/// glibc gives an allocation of more than 32 MiB (`DEFAULT_MMAP_THRESHOLD_MAX`) a mapping of its
-/// own, always; a smaller one it cuts out of the arena of the calling thread, where its pages may
-/// stay when it is dropped.
-const OWN_MAPPING: usize = (32 << 20) + 1;
+/// The daemon's jemalloc takes what has 8 MiB and more (`oversize_threshold`) from an arena that gives pages
+/// back at once; those of a smaller piece may stay for a while when it is dropped.
+const AT_ONCE: usize = 8 << 20;
 /// What is smaller is not worth a mapping.
 const LARGE: usize = 256 * 1024;
 
@@ -11,7 +10,7 @@ const LARGE: usize = 256 * 1024;
 /// is dropped; it reserves more addresses than it needs, which costs no memory.
 pub fn buffer(octets: usize) -> Vec<u8> {
     let room = if octets > LARGE {
-        octets.max(OWN_MAPPING)
+        octets.max(AT_ONCE)
     } else {
         octets
     };

@@ -1,8 +1,9 @@
 //! Hostile and odd clients and mails: a defined reply, no growth, no loss.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::harness::{JIRO, Site, TARO, crlf, eventually, files_below, mail};
+use crate::harness::{Done, JIRO, PROGRAM, Site, TARO, crlf, eventually, files_below, mail};
 use crate::hop::Hop;
 
 #[test]
@@ -21,6 +22,33 @@ fn a_client_that_leaves_in_the_middle_of_the_data_leaves_nothing() {
     );
     assert!(daemon.mailbox(TARO).is_empty());
     assert!(daemon.quarantine().is_empty());
+}
+
+#[test]
+fn memory_is_managed_as_malloc_c_says() {
+    let settings = include_str!("../../src/malloc.c");
+    let text: String = settings.split('"').skip(1).step_by(2).collect();
+    let mut program = Command::new(PROGRAM);
+    let program = program
+        .arg("--version")
+        .env("_RJEM_MALLOC_CONF", "stats_print:true");
+    let told = Done::of(program, b"").success().stderr;
+    for (name, value) in text.split(',').map(|one| one.split_once(':').unwrap()) {
+        // It is told as what it makes.
+        let (name, value) = match name {
+            "lg_tcache_max" => (
+                "tcache_max",
+                (1 << value.parse::<u32>().unwrap()).to_string(),
+            ),
+            name => (name, value.to_owned()),
+        };
+        let line = format!("opt.{name}: {value}");
+        assert!(
+            told.lines()
+                .any(|told| told.trim().split(" (").next() == Some(&line)),
+            "{line}: {told}"
+        );
+    }
 }
 
 #[test]
