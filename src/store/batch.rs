@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::record::{self, Handoff, OutgoingItem, QuarantineEntry, Record, WhyRecord};
 use super::seen::{self, Claim, SeenKey};
-use super::{FactsRecord, HandoffKey, Id, InflightGuard, StoreError, facts};
+use super::{FactsRecord, HandoffKey, Id, InflightGuard, StoreError, facts, places};
 
 /// First octet of a key: what lies under it. All kinds share sled's default tree, because one
 /// `sled::Batch` is atomic over one tree only.
@@ -19,13 +19,15 @@ pub(crate) mod tag {
     pub(crate) const HISTORY: u8 = b'H';
     /// Facts of a decision: mailbox, id.
     pub(crate) const FACTS: u8 = b'F';
-    /// Hand-off: key.
-    pub(crate) const HANDOFF: u8 = b'K';
+    /// Hand-off: time, key.
+    pub(crate) const HANDOFF: u8 = b'A';
+    /// Hand-off as older versions put it: key.
+    pub(crate) const OLD_HANDOFF: u8 = b'K';
     /// Seen mark: key.
     pub(crate) const SEEN: u8 = b'S';
     /// Outgoing items in the order in which they are due: time, id.
     pub(crate) const DUE: u8 = b'D';
-    /// Everything that expires, in that order: time, key.
+    /// What expires at its time, in that order: time, key.
     pub(crate) const EXPIRY: u8 = b'E';
     /// Quarantine entries of each mailbox: mailbox, id. Mailbox alone: how far its owner was told.
     pub(crate) const HOLDER: u8 = b'B';
@@ -120,7 +122,7 @@ impl Batch {
 
     /// Adds or replaces a hand-off.
     pub fn put_handoff(&mut self, handoff_key: &HandoffKey, handoff: &Handoff) -> &mut Self {
-        self.put(tag::HANDOFF, handoff_key.as_bytes(), handoff)
+        self.put_at(places::key(handoff_key, handoff.created_at), handoff)
     }
 
     /// Keeps hand-offs under way until the outcome of this batch is known.
@@ -159,8 +161,12 @@ impl Batch {
     }
 
     fn put<R: Record>(&mut self, tag: u8, name: &[u8], record: &R) -> &mut Self {
+        self.put_at(key(tag, name), record)
+    }
+
+    fn put_at<R: Record>(&mut self, key: Vec<u8>, record: &R) -> &mut Self {
         match record::encode(record) {
-            Ok(value) => self.changes.push((key(tag, name), Some(value))),
+            Ok(value) => self.changes.push((key, Some(value))),
             Err(error) => self.error = Some(error),
         }
         self

@@ -18,7 +18,7 @@ use super::index::{
     Found, Job, Order, Place, Shared, Totals, Waiter, close_db, guarded, open_loaded, read_seq,
     write_seq,
 };
-use super::record::{Handoff, OutgoingItem, OutgoingState};
+use super::record::{self, Handoff, OutgoingItem, OutgoingState};
 use super::write::{Write, may_replace};
 use crate::failpoint::{Point, reach};
 
@@ -270,6 +270,14 @@ impl Committer {
         self.changed_at = Instant::now();
         self.look_at.get_or_insert(self.changed_at + QUIET);
         self.shared.publish(&self.totals);
+        let mut places = self.shared.places();
+        for (key, value) in &write.keys {
+            match value {
+                Some(_) => places.add(key),
+                None => places.remove(key),
+            }
+        }
+        drop(places);
         if let Some(compaction) = &self.compaction {
             compaction.touch(write.keys.into_iter().map(|(key, _)| key.into_owned()));
         }
@@ -438,7 +446,7 @@ impl Committer {
         self.sync = sync;
         self.totals = totals.unwrap_or(self.totals);
         self.shared.publish(&self.totals);
-        self.shared.set_outgoing_of(found.outgoing_of);
+        self.shared.take_up(&mut found);
         self.shared.replace(Some(db));
         tracing::info!("the index is open again");
         Ok(())
@@ -463,9 +471,10 @@ pub(crate) fn outgoing_expiry(item: &OutgoingItem) -> Option<i64> {
     }
 }
 
-/// When a hand-off is swept away.
-pub(crate) fn handoff_expiry(handoff: &Handoff) -> i64 {
-    handoff.created_at.saturating_add(HANDOFF_LIFE)
+/// When a hand-off that an older version put is swept away.
+pub(crate) fn old_handoff_expiry(value: &[u8]) -> Result<i64, StoreError> {
+    let handoff: Handoff = record::decode(value)?;
+    Ok(handoff.created_at.saturating_add(HANDOFF_LIFE))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ impl Store {
     /// [`StoreError::Failed`] after a failed sync for one with effects, since that sync may have
     /// been theirs; [`StoreError::Damaged`] and kin.
     pub fn handoff_get(&self, key: &HandoffKey) -> Result<Option<Handoff>, StoreError> {
-        let found: Option<Handoff> = self.0.index.get_record(tag::HANDOFF, key.as_bytes())?;
+        let found = self.0.index.handoff(key)?;
         let has_effects =
             |handoff: &Handoff| handoff.quarantine.is_some() || !handoff.outgoing.is_empty();
         if found.as_ref().is_some_and(has_effects) {

@@ -28,8 +28,11 @@ use super::committer::Committer;
 use super::compaction;
 use super::holders::Census;
 use super::mailfile::{make_folder, sync_folder};
+use super::places::Places;
 use super::record::{self, Record, checksum};
-use super::{Id, OutgoingItem, QuarantineEntry, QuarantineState, Shelf, StoreError};
+use super::{
+    Handoff, HandoffKey, Id, OutgoingItem, QuarantineEntry, QuarantineState, Shelf, StoreError,
+};
 
 /// What sled keeps of its pages. Octets of the disk's cache are as near, and this comes on top;
 /// each of its 256 shares must hold the largest inner node, of 256 keys.
@@ -121,6 +124,8 @@ pub(crate) struct Found {
     pub(crate) releasing: Vec<Id>,
     /// Outgoing items of each mailbox.
     pub(crate) outgoing_of: HashMap<String, u64>,
+    /// Where the hand-offs lie.
+    pub(crate) places: Places,
     /// How many entries there are, where the lists of the mailboxes' entries do not have just these.
     pub(crate) unlisted: Option<u64>,
     /// Nothing says which commit was the last: later ones may be lost.
@@ -146,6 +151,8 @@ pub(crate) struct Shared {
     gathered: Mutex<VecDeque<Job>>,
     /// The hand-offs in them: a retry must find its first try at once.
     unwaited_handoffs: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
+    /// Where those and all others lie.
+    places: Mutex<Places>,
     /// The decisions as they come in.
     pub(crate) decisions: broadcast::Sender<Id>,
 }
@@ -162,15 +169,17 @@ impl Shared {
             unwaited: AtomicU64::new(0),
             gathered: Mutex::default(),
             unwaited_handoffs: Mutex::default(),
+            places: Mutex::default(),
             decisions: broadcast::Sender::new(FOLLOWED),
         }
     }
 
     fn submitted(&self, batch: &Batch) {
         self.unwaited.fetch_add(1, Ordering::Relaxed);
-        let mut handoffs = self.unwaited_handoffs();
         for (key, value) in batch.changes.iter().filter(|change| is_handoff(&change.0)) {
-            handoffs.extend(value.clone().map(|value| (key.clone(), value)));
+            let value = value.clone().map(|value| (key.clone(), value));
+            self.unwaited_handoffs().extend(value);
+            self.places().add(key);
         }
     }
 
@@ -197,9 +206,10 @@ impl Shared {
         }
     }
 
-    /// What opening counted.
-    pub(crate) fn set_outgoing_of(&self, counts: HashMap<String, u64>) {
-        *self.outgoing_of() = counts;
+    /// What opening counted and found.
+    pub(crate) fn take_up(&self, found: &mut Found) {
+        *self.outgoing_of() = std::mem::take(&mut found.outgoing_of);
+        self.places().append(&mut found.places);
     }
 
     /// An outgoing item of a mailbox came or went.
@@ -228,6 +238,10 @@ impl Shared {
         self.unwaited_handoffs
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn publish(&self, totals: &Totals) {
@@ -341,7 +355,7 @@ impl Index {
             ..Totals::default()
         });
         shared.publish(&start);
-        shared.set_outgoing_of(std::mem::take(&mut found.outgoing_of));
+        shared.take_up(&mut found);
         let (sender, receiver) = channel();
         let committer = Committer::new(Arc::clone(&shared), place.clone(), sync, seq_file, start);
         let committer = thread::Builder::new()
@@ -463,6 +477,21 @@ impl Index {
             return Ok(Some(IVec::from(value.as_slice())));
         }
         self.shared.read(|db| db.get(key))
+    }
+
+    /// One hand-off.
+    pub(crate) fn handoff(&self, handoff: &HandoffKey) -> Result<Option<Handoff>, StoreError> {
+        let keys = self.shared.places().of(handoff);
+        if keys.is_empty() {
+            // A closed index takes no mail.
+            return self.shared.read(|_| Ok(None));
+        }
+        for key in keys {
+            if let Some(value) = self.get(&key)? {
+                return record::decode(&value).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) fn get_record<R: Record>(
@@ -703,6 +732,11 @@ fn load(db: &sled::Db, seq: u64, found: &mut Found) -> Result<Option<Totals>, St
             found.sending.push(item);
         }
     }
+    for key in db.scan_prefix([tag::HANDOFF]).keys() {
+        found.places.add(&key.map_err(failed)?);
+    }
+    let older = db.scan_prefix([tag::OLD_HANDOFF]).next().transpose();
+    found.places.older = older.map_err(failed)?.is_some();
     for pair in db.scan_prefix([tag::HOLDER]) {
         let (key, value) = pair.map_err(failed)?;
         listed.add_listed(&key, &value);
@@ -816,7 +850,8 @@ fn open_guarded(dir: &Path, cleaning: Option<u64>) -> sled::Result<sled::Db> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{FactsRecord, WhyRecord};
+    use super::super::committer::HANDOFF_LIFE;
+    use super::super::{Answer, FactsRecord, WhyRecord};
     use super::*;
 
     fn open() -> (tempfile::TempDir, Index) {
@@ -836,6 +871,19 @@ mod tests {
             mailbox: "taro@example.jp".to_owned(),
             received_at: 1,
             body: serde_json::Value::Null,
+        }
+    }
+
+    fn handoff(created_at: i64) -> Handoff {
+        Handoff {
+            answer: Answer {
+                id: Id::new(created_at),
+                verdict: "deliver".to_owned(),
+                stage: None,
+            },
+            outgoing: Vec::new(),
+            quarantine: None,
+            created_at,
         }
     }
 
@@ -915,10 +963,56 @@ mod tests {
         batch.remove_quarantine(id);
         index.commit_blocking(batch).unwrap();
         let rest = counted(&index);
-        for (known, there) in [once, full, rest] {
+        let key: HandoffKey = format!("{:064x}", 1).parse().unwrap();
+        let older = batch::key(tag::OLD_HANDOFF, key.as_bytes());
+        let value = record::encode(&handoff(4)).unwrap();
+        let mut batch = Batch::new();
+        batch.changes.push((older.clone(), Some(value)));
+        batch.put_handoff(&key, &handoff(5));
+        index.commit_blocking(batch).unwrap();
+        let handoffs = counted(&index);
+        let mut batch = Batch::new();
+        let expiry = 4 + HANDOFF_LIFE;
+        batch.remove_key(batch::timed_key(tag::EXPIRY, expiry, &older));
+        batch.remove_key(older);
+        index.commit_blocking(batch).unwrap();
+        for (known, there) in [once, full, rest, handoffs, counted(&index)] {
             assert_eq!(known, there);
         }
         assert!(rest < full && once < full);
+    }
+
+    #[test]
+    fn a_hand_off_is_found_wherever_it_lies() {
+        let (dir, index) = open();
+        let key = |number: u8| -> HandoffKey { format!("{number:064x}").parse().unwrap() };
+        let mut batch = Batch::new();
+        let older = record::encode(&handoff(1)).unwrap();
+        let older = (batch::key(tag::OLD_HANDOFF, key(1).as_bytes()), Some(older));
+        batch.changes.push(older);
+        batch.put_handoff(&key(2), &handoff(2_000));
+        batch.put_handoff(&key(3), &handoff(3_000));
+        index.commit_blocking(batch).unwrap();
+        let mut batch = Batch::new();
+        batch.put_handoff(&key(4), &handoff(4_000));
+        index.submit(batch);
+        let found = |index: &Index| {
+            let found = (1..6).map(|number| index.handoff(&key(number)).unwrap());
+            found
+                .map(|found| found.map_or(0, |found| found.created_at))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(found(&index), [0, 2_000, 3_000, 4_000, 0]);
+        drop(index);
+        let place = Place {
+            dir: dir.path().join("index"),
+            seq: dir.path().join("index.seq"),
+            ballast: dir.path().join("ballast"),
+        };
+        let (index, _) = Index::open(&place).unwrap();
+        assert_eq!(found(&index), [1, 2_000, 3_000, 4_000, 0]);
+        index.shared.replace(None);
+        assert!(matches!(index.handoff(&key(9)), Err(StoreError::Closed)));
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod index;
 mod mailfile;
 mod outbox;
 mod packed;
+mod places;
 mod prepared;
 mod quarantine;
 mod rebuild;

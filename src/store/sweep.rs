@@ -5,10 +5,10 @@ use std::sync::PoisonError;
 use std::time::UNIX_EPOCH;
 
 use super::batch::{split_timed_key, tag, timed_key};
-use super::committer::{handoff_expiry, outgoing_expiry};
+use super::committer::{HANDOFF_LIFE, old_handoff_expiry, outgoing_expiry};
 use super::{
-    Batch, EffectState, FileEntry, Handoff, Id, OutgoingItem, QuarantineEntry, Shelf, Store,
-    StoreError, Swept, WhyRecord, facts, record, seen,
+    Batch, EffectState, FileEntry, Id, OutgoingItem, QuarantineEntry, Shelf, Store, StoreError,
+    Swept, WhyRecord, facts, places, record, seen,
 };
 use crate::failpoint::{Point, reach};
 
@@ -85,6 +85,7 @@ impl Store {
             return Ok(swept);
         }
         while self.sweep_expired(now, &mut swept)? {}
+        while self.sweep_handoffs(now, &mut swept)? {}
         while self.sweep_history(now, &mut swept)? {}
         if sweeper.orphans_due(monotonic_ms) {
             self.sweep_orphans(now, &mut swept)?;
@@ -108,7 +109,10 @@ impl Store {
                     .saturating_add(self.0.settings.history_retention_ms),
             )
         });
-        Ok(expiry.into_iter().chain(history).min())
+        let handoff = self.0.index.first(tag::HANDOFF)?;
+        let handoff =
+            handoff.and_then(|key| Some(places::over_at(&key)?.saturating_add(HANDOFF_LIFE)));
+        Ok([expiry, handoff, history].into_iter().flatten().min())
     }
 
     /// One commit; whether there may be more.
@@ -168,13 +172,26 @@ impl Store {
             Some(&tag::OUTGOING) => {
                 record::decode::<OutgoingItem>(&value).map(|item| outgoing_expiry(&item))
             }
-            Some(&tag::HANDOFF) => {
-                record::decode::<Handoff>(&value).map(|handoff| Some(handoff_expiry(&handoff)))
-            }
             Some(&tag::SEEN) => Ok(seen::decode(&value)),
+            Some(&tag::OLD_HANDOFF) => old_handoff_expiry(&value).map(Some),
             _ => Ok(None),
         };
         Ok(at.map_or(true, |at| at.is_some_and(|at| at <= now)))
+    }
+
+    /// One commit; whether there may be more.
+    fn sweep_handoffs(&self, now: i64, swept: &mut Swept) -> Result<bool, StoreError> {
+        let end = places::end(now.saturating_sub(HANDOFF_LIFE));
+        let mut batch = Batch::new();
+        for pair in self.0.index.scan(vec![tag::HANDOFF], end).take(CHUNK) {
+            batch.remove_key(pair?.0.to_vec());
+        }
+        let seen = batch.changes.len();
+        if seen > 0 {
+            self.commit_blocking(batch)?;
+        }
+        swept.handoffs += u64::try_from(seen).unwrap_or(u64::MAX);
+        Ok(seen == CHUNK)
     }
 
     /// What was received up to then has no why-record any more.
@@ -248,7 +265,7 @@ fn count(key: &[u8], swept: &mut Swept) -> Option<(Shelf, Id)> {
             swept.outgoing += 1;
             Shelf::Outgoing
         }
-        tag::HANDOFF => {
+        tag::OLD_HANDOFF => {
             swept.handoffs += 1;
             return None;
         }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::batch::{tag, timed_key};
-use super::committer::{handoff_expiry, outgoing_expiry};
+use super::committer::{old_handoff_expiry, outgoing_expiry};
 use super::holders;
 use super::index::Totals;
 use super::record;
@@ -26,7 +26,7 @@ enum Known {
     Held(QuarantineEntry),
     Outgoing(OutgoingItem),
     /// When it expires.
-    Other(i64),
+    Expiring(i64),
 }
 
 impl Known {
@@ -35,11 +35,8 @@ impl Known {
         match *key.first()? {
             tag::QUARANTINE => record::decode(value).ok().map(Self::Held),
             tag::OUTGOING => record::decode(value).ok().map(Self::Outgoing),
-            tag::HANDOFF => {
-                let handoff = record::decode(value).ok()?;
-                Some(Self::Other(handoff_expiry(&handoff)))
-            }
-            tag::SEEN => seen::decode(value).map(Self::Other),
+            tag::SEEN => seen::decode(value).map(Self::Expiring),
+            tag::OLD_HANDOFF => old_handoff_expiry(value).ok().map(Self::Expiring),
             _ => None,
         }
     }
@@ -57,7 +54,7 @@ impl Known {
                 OutgoingState::Sending | OutgoingState::Transmitting => None,
                 OutgoingState::Held | OutgoingState::Dead => expiry(outgoing_expiry(item)?),
             },
-            Self::Other(at) => expiry(*at),
+            Self::Expiring(at) => expiry(*at),
         }
     }
 }
