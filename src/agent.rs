@@ -32,8 +32,13 @@ use look::{Looked, Looker, Share, is_small};
 /// 4yz must not take effect after all. Both together stay below an MTA's 600 s.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a small mail waits for a thread of the reactor to look at it: those that look may hang.
+/// How long a small mail waits for a thread of the reactor to look at it, and a recipient for those whose
+/// mailbox files are read: those that look may hang.
 const TURN: Duration = Duration::from_millis(50);
+
+/// Mailboxes that are looked up for the first time at once, their files read and compiled: behind a start, when none is
+/// known, a thread and some 200 KiB for each of 64 connections gain nothing.
+const READERS: usize = 4;
 
 /// Settings that a reload swaps as one.
 #[derive(Debug)]
@@ -53,6 +58,8 @@ pub struct Agent {
     executor: Executor,
     /// Threads of the reactor that may look at a mail at once: all but one.
     looks: Semaphore,
+    /// Mailboxes that may be looked up for the first time at once.
+    readers: Semaphore,
 }
 
 impl Agent {
@@ -63,6 +70,7 @@ impl Agent {
             active,
             executor,
             looks: Semaphore::new(threads.saturating_sub(1)),
+            readers: Semaphore::new(READERS),
         }
     }
 
@@ -146,6 +154,11 @@ impl Handoff for Agent {
         if active.directory.has_lately(address) {
             return Ok(());
         }
+        // Whoever waits long reads beside the others: those may hang.
+        let _turn = match active.directory.has_read(address) {
+            true => None,
+            false => Some(timeout(TURN, self.readers.acquire()).await),
+        };
         let address = address.clone();
         let found = off_the_reactor(move || active.directory.lookup(&address)).await;
         known(found.unwrap_or_else(|| Lookup::Unavailable("the look-up failed".to_owned())))?;

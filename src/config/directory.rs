@@ -159,6 +159,13 @@ impl Directory {
         matches!(self.ready(recipient), Some(Lookup::Found(_)))
     }
 
+    /// The recipient's own file was read before. Never blocks.
+    pub fn has_read(&self, recipient: &Address) -> bool {
+        let dir = &self.config.mailboxes.dir;
+        self.files
+            .has(&location::candidates_of(dir, &recipient.key()))
+    }
+
     /// The file whose settings a recipient has, good or bad; `None` when the defaults alone count.
     pub fn path_of(&self, recipient: &Address) -> Option<PathBuf> {
         let base = self.without_extension(recipient);

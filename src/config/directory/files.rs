@@ -107,6 +107,12 @@ impl Files {
         at_hand.then(|| Arc::clone(&entry.mailbox))
     }
 
+    /// One of these files is known.
+    pub(super) fn has(&self, paths: &[PathBuf]) -> bool {
+        let mut cache = self.lock();
+        paths.iter().any(|path| cache.get(path).is_some())
+    }
+
     /// The settings in a file; `None` when there is no such file, and why it cannot be read.
     pub(super) fn find(
         self: &Arc<Self>,
