@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{PROGRAM, Site, crlf};
+use crate::harness::{Done, PROGRAM, Site, crlf};
 use crate::hop::Hop;
 
 /// A client waits so long for an answer.
@@ -325,12 +325,18 @@ impl Ledger {
     }
 
     /// What a person does afterwards: releases one, deletes one. Whatever fails is done again later.
-    pub(crate) fn follow_up(&self, site: &Site) {
-        for (local, word) in [(RELEASED, "release"), (DELETED, "delete")] {
-            if let Some(id) = self.ids.get(local) {
-                site.cli(&["quarantine", word, id]);
-            }
-        }
+    /// Whether both commands ended: with a reactor that cannot wake they wait for ever.
+    pub(crate) fn follow_up(&self, site: &Site) -> bool {
+        let pairs = [(RELEASED, "release"), (DELETED, "delete")];
+        let ended = pairs.map(|(local, word)| {
+            self.ids.get(local).is_none_or(|id| {
+                let mut command = Command::new("timeout");
+                command.args(["60", PROGRAM, "--config"]);
+                command.arg(site.path("sekimori.yaml"));
+                Done::of(command.args(["quarantine", word, id]), b"").code != 124
+            })
+        });
+        ended.iter().all(|ended| *ended)
     }
 
     /// Waits until the queue is empty; not for ever.

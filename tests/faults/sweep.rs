@@ -177,7 +177,7 @@ fn count() -> HashMap<(Phase, &'static str), usize> {
     let mut ledger = Ledger::new();
     ledger.hand_over(&site);
     assert_eq!(ledger.open(), 0, "{:?}\n{}", ledger.wrong, log(&site));
-    ledger.follow_up(&site);
+    assert!(ledger.follow_up(&site));
     ledger.drain(&site);
     let findings = ledger.check(&site, &relay);
     end(&mut child, Signal::TERM);
@@ -307,7 +307,9 @@ fn run(point: Point, relay: &Hop) -> Outcome {
     };
     if ready.is_ok() {
         ledger.hand_over(&site);
-        ledger.follow_up(&site);
+        if !ledger.follow_up(&site) {
+            details.push("a command did not end".to_owned());
+        }
         ledger.drain(&site);
     }
     let code = match ready {
@@ -387,7 +389,9 @@ fn afterwards(
     if ledger.open() > 0 {
         details.push(format!("{} not taken without faults", ledger.open()));
     }
-    ledger.follow_up(site);
+    if !ledger.follow_up(site) {
+        details.push("a command did not end afterwards".to_owned());
+    }
     within(END, || scenario::queue(site) == Some(0));
     let findings = ledger.check(site, relay);
     let verified = site.cli(&["store", "verify", "--json"]);
