@@ -6,6 +6,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use tokio::net::TcpSocket;
+
 use crate::harness::eventually;
 
 /// One mail as it came over the wire, dot stuffing undone.
@@ -148,10 +150,16 @@ impl Hop {
 /// In place of a reply.
 const HANG: &str = "hang";
 
-/// A port on which nothing listens.
+/// A port on which nothing listens before [`Hop::smtp_on`] does. It is held, or the kernel would give
+/// it to a server of another test, which would then get the mail of this one.
 pub(crate) fn closed_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    let socket = TcpSocket::new_v4().unwrap();
+    // So that a server can still be bound to it.
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    std::mem::forget(socket);
+    port
 }
 
 fn converse(stream: TcpStream, state: &Mutex<State>, lmtp: bool) -> std::io::Result<()> {
