@@ -215,10 +215,9 @@ struct Logged<'a> {
 impl<'a> Logged<'a> {
     fn of(mail: &'a Mail) -> Self {
         let redact = Redact(mail.config.logging.redact);
-        let sender = mail.envelope.sender.to_string();
         Self {
             redact,
-            sender: redact.address(&sender).into_owned(),
+            sender: redact.address(mail.envelope.sender.as_str()).into_owned(),
             size: mail.message.size,
             message_id: mail.message.message_id().unwrap_or_default(),
             subject: redact.subject(mail.message.subject_text()),
@@ -235,7 +234,7 @@ impl<'a> Logged<'a> {
         };
         tracing::info!(
             id,
-            recipient = &*self.redact.address(&recipient.to_string()),
+            recipient = &*self.redact.address(recipient.as_str()),
             sender = self.sender,
             verdict,
             stage,

@@ -238,6 +238,7 @@ impl Executor {
                 .iter()
                 .all(|outcome| !matches!(outcome, Err(error) if error.ambiguous));
             together(|| {
+                tell_refused(&chosen, &outcomes);
                 for ((index, task), outcome) in indexes.iter().zip(chosen).zip(outcomes) {
                     if let (Some(result), Some(effects)) =
                         (results.get_mut(*index), effects.get_mut(*index))
@@ -269,12 +270,12 @@ impl Executor {
             }
             waits |= !effects.is_empty();
             batch.put_handoff(&task.key, &handoff(task, mail, effects));
-            let mailbox = task.mailbox.policy.mailbox.to_string();
+            let mailbox = task.mailbox.policy.mailbox.as_str();
             let why = WhyRecord {
                 id: task.id,
                 received_at: mail.received_at,
-                body: why::body(&mailbox, task, mail, effects),
-                mailbox: mailbox.clone(),
+                body: why::body(mailbox, task, mail, effects),
+                mailbox: mailbox.to_owned(),
             };
             batch.put_decision(&why, &why::facts(task, mail));
             effects.name(&mut batch);
@@ -362,6 +363,20 @@ fn recipient(task: &Task, maybe_there: bool) -> Recipient {
     }
 }
 
+/// What the next hop did not take: one line for all in a row whom it refused alike, with the id of the
+/// first.
+fn tell_refused(tasks: &[&Task], outcomes: &[Outcome]) {
+    let refusal = |outcome| Result::err(Result::as_ref(outcome));
+    let refused = tasks.iter().zip(outcomes.iter().map(refusal));
+    let refused: Vec<_> = refused.collect();
+    for alike in refused.chunk_by(|(_, one), (_, next)| one == next) {
+        if let Some((task, Some(error))) = alike.first() {
+            let recipients = alike.len();
+            tracing::warn!(id = %task.id, recipients, %error, "next hop did not take the mail");
+        }
+    }
+}
+
 fn delivered(task: &Task, outcome: Outcome) -> Result<Accepted, Reply> {
     match outcome {
         Ok(accepted) => {
@@ -369,7 +384,6 @@ fn delivered(task: &Task, outcome: Outcome) -> Result<Accepted, Reply> {
             Ok(accepted)
         }
         Err(error) => {
-            tracing::warn!(id = %task.id, %error, "next hop did not take the mail");
             let mut reply = error.reply;
             if reply.code == 421 {
                 // The next hop hangs up; we do not (RFC 5321 3.8).

@@ -226,14 +226,14 @@ fn shares(
     envelope: &Envelope,
     digest: &MailDigest,
 ) -> (Vec<Share>, Vec<Result<usize, Reply>>) {
-    let sender = envelope.sender.to_string();
+    let sender = envelope.sender.as_str();
     let mut places: BTreeMap<HandoffKey, usize> = BTreeMap::new();
     let mut shares = Vec::new();
     let mut routes = Vec::with_capacity(envelope.recipients.len());
     for (recipient, found) in envelope.recipients.iter().zip(found) {
         routes.push(known(found).map(|mailbox| {
             let mailbox_key = mailbox.policy.mailbox.key();
-            let key = HandoffKey::new(&mailbox_key, &sender, digest);
+            let key = HandoffKey::new(&mailbox_key, sender, digest);
             *places.entry(key).or_insert_with(|| {
                 shares.push(Share {
                     recipient: recipient.clone(),

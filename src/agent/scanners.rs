@@ -267,10 +267,9 @@ impl SpamEngine {
             .iter()
             .map(ToString::to_string)
             .collect();
-        let sender = mail.envelope.sender.to_string();
         let asked = scan::Mail {
             pieces: std::slice::from_ref(mail.raw),
-            sender: &sender,
+            sender: mail.envelope.sender.as_str(),
             recipients: &recipients,
             // The client that handed it to us is our own MTA.
             client_ip: client.origin_ip,

@@ -7,6 +7,7 @@
 //! 8-bit mail goes to a next hop without 8BITMIME as it is; mail that needs SMTPUTF8 (a header or
 //! local part beyond ASCII) is refused with `5.6.7` where the next hop lacks it.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io;
 
@@ -106,17 +107,17 @@ impl Connection {
         }
         let mut needs_utf8 = delivery.smtputf8 && header_utf8;
         let sender = match delivery.sender.address() {
-            None => String::new(),
+            None => Cow::default(),
             Some(address) => self.path(address, &mut needs_utf8)?,
         };
         let mut recipients = Vec::with_capacity(delivery.recipients.len());
         for (index, recipient) in delivery.recipients.iter().enumerate() {
             match self.path(&recipient.address, &mut needs_utf8) {
-                Ok(path) => recipients.push((index, format!("RCPT TO:<{path}>"))),
+                Ok(path) => recipients.push((index, ["RCPT TO:<", &path, ">"].concat())),
                 Err(error) => fill(outcomes, index, Err(error)),
             }
         }
-        let mut mail = format!("MAIL FROM:<{sender}>");
+        let mut mail = ["MAIL FROM:<", &sender, ">"].concat();
         if self.offers.size {
             let _ = write!(mail, " SIZE={}", content.size());
         }
@@ -130,8 +131,12 @@ impl Connection {
     }
 
     /// An address as a path says it: a domain beyond ASCII as A-labels where SMTPUTF8 is lacking.
-    fn path(&self, address: &Address, needs_utf8: &mut bool) -> Result<String, DeliverError> {
-        let text = address.to_string();
+    fn path<'a>(
+        &self,
+        address: &'a Address,
+        needs_utf8: &mut bool,
+    ) -> Result<Cow<'a, str>, DeliverError> {
+        let text = address.as_str();
         if text
             .chars()
             .any(|c| c.is_control() || matches!(c, '<' | '>'))
@@ -142,14 +147,16 @@ impl Connection {
             ));
         }
         if text.is_ascii() {
-            return Ok(text);
+            return Ok(text.into());
         }
         if self.offers.smtputf8 {
             *needs_utf8 = true;
-            return Ok(text);
+            return Ok(text.into());
         }
         match idna::domain_to_ascii(address.domain()) {
-            Ok(domain) if address.local().is_ascii() => Ok(format!("{}@{domain}", address.local())),
+            Ok(domain) if address.local().is_ascii() => {
+                Ok(format!("{}@{domain}", address.local()).into())
+            }
             _ => Err(no_smtputf8(553)),
         }
     }

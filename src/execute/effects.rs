@@ -279,7 +279,7 @@ fn lots(to: &[Address]) -> Vec<&[Address]> {
     while !rest.is_empty() {
         let mut room = TARGETS;
         let fits = rest.iter().take_while(|address| {
-            let octets = address.to_string().len();
+            let octets = address.as_str().len();
             let fits = octets <= room;
             room = room.saturating_sub(octets);
             fits

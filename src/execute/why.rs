@@ -14,9 +14,9 @@ pub(super) struct Body<'a> {
     #[serde(flatten)]
     decision: view::Decision<'a>,
     id: Id,
-    recipient: String,
+    recipient: &'a str,
     received_at: String,
-    sender: String,
+    sender: &'a str,
     client: String,
     message_id: Option<String>,
     from: &'a str,
@@ -57,9 +57,9 @@ pub(super) fn body<'a>(
     Body {
         decision: view::Decision::of(mailbox, &task.plan),
         id: task.id,
-        recipient: task.recipient.to_string(),
+        recipient: task.recipient.as_str(),
         received_at: view::time(mail.received_at),
-        sender: mail.envelope.sender.to_string(),
+        sender: mail.envelope.sender.as_str(),
         client: client(mail),
         message_id: mail.message.message_id(),
         from: beginning(&mail.message.from_text),

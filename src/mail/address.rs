@@ -17,8 +17,10 @@ const MAX_DOMAIN: usize = 255;
 /// (RFC 5321 4.5.3.1.1-2).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Address {
-    local: String,
-    domain: String,
+    /// The whole of it.
+    text: String,
+    /// Octets before the last `@`.
+    local: usize,
 }
 
 /// Why a text is no address.
@@ -57,25 +59,30 @@ impl Address {
         check_plain(domain, "")?;
         check_folded(local, domain)?;
         Ok(Self {
-            local: local.to_owned(),
-            domain: domain.to_owned(),
+            text: text.to_owned(),
+            local: local.len(),
         })
+    }
+
+    /// All of it, as written.
+    pub fn as_str(&self) -> &str {
+        &self.text
     }
 
     /// The part before the last `@`, as written.
     pub fn local(&self) -> &str {
-        &self.local
+        self.text.get(..self.local).unwrap_or_default()
     }
 
     /// The part after the last `@`, as written.
     pub fn domain(&self) -> &str {
-        &self.domain
+        self.text.get(self.local + 1..).unwrap_or_default()
     }
 
     /// The one form for comparison and look-up: folded, the domain's labels as U-labels,
     /// no trailing dot. Two addresses are the same mailbox exactly when their keys are equal.
     pub fn key(&self) -> String {
-        key(&self.local, &self.domain)
+        key(self.local(), self.domain())
     }
 
     /// The same mailbox, written as its [`Address::key`]; as it is where that reads as none.
@@ -87,9 +94,7 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.local)?;
-        f.write_str("@")?;
-        f.write_str(&self.domain)
+        f.write_str(&self.text)
     }
 }
 

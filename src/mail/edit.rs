@@ -238,7 +238,10 @@ fn protocol(envelope: &Envelope) -> &'static str {
 
 /// A field of these clauses, folded between them to lines of at most [`LINE`] octets.
 fn folded(name: &str, clauses: &[String]) -> Vec<u8> {
-    let mut field = name.to_owned();
+    let room = |clause: &String| clause.len() + "\r\n ".len();
+    let room = name.len() + clauses.iter().map(room).sum::<usize>() + "\r\n".len();
+    let mut field = String::with_capacity(room);
+    field.push_str(name);
     let mut column = field.len();
     for clause in clauses {
         if column + 1 + clause.len() > LINE {

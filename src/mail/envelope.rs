@@ -23,14 +23,16 @@ impl ReversePath {
             Self::Address(address) => Some(address),
         }
     }
+
+    /// As it stands between angle brackets: empty for the null path.
+    pub fn as_str(&self) -> &str {
+        self.address().map_or("", Address::as_str)
+    }
 }
 
 impl fmt::Display for ReversePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Null => Ok(()),
-            Self::Address(address) => address.fmt(f),
-        }
+        f.write_str(self.as_str())
     }
 }
 

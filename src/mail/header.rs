@@ -16,6 +16,9 @@ pub(super) const MAX_MIME_FIELDS: usize = 100;
 /// of parameters.
 pub(super) const MAX_MIME_FIELD: usize = 4096;
 
+/// Fields of most mails, at most.
+const USUAL: usize = 32;
+
 /// One header field: the name as written and the raw value, folded lines included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
@@ -183,7 +186,7 @@ pub fn find_field<T>(raw: &[u8], name: &str, mut read: impl FnMut(&str) -> Optio
 }
 
 fn scan_from(raw: &[u8], start: usize, bounds: &Bounds) -> Scan {
-    let mut fields: Vec<Field> = Vec::new();
+    let mut fields: Vec<Field> = Vec::with_capacity(USUAL);
     let mut exceeded = None;
     let body_start = each_field(raw, start, |found| {
         if exceeded.is_none() {

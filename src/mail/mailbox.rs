@@ -43,6 +43,9 @@ struct Open {
     comment: bool,
 }
 
+/// Octets that hold most addresses.
+const USUAL: usize = 64;
+
 struct Reader<'a> {
     rest: &'a str,
     /// The words of this entry, without the last.
@@ -149,7 +152,7 @@ impl<'a> Reader<'a> {
 
     /// Reads behind a `<` up to its `>`, or to where it must have been forgotten.
     fn angle(&mut self) {
-        let mut spec = String::new();
+        let mut spec = String::with_capacity(USUAL);
         while let Some(c) = self.rest.chars().next() {
             match c {
                 '>' => {

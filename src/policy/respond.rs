@@ -87,7 +87,7 @@ impl Policy {
 impl AutoReply {
     /// The sender's own text with the entry that chose it, or the common one.
     fn text_for(&self, sender: &Address) -> (&str, Option<Hit>) {
-        let folded = fold_address(&sender.to_string());
+        let folded = fold_address(sender.as_str());
         self.per_sender
             .iter()
             .find_map(|reply| Some((reply.message.as_str(), reply.senders.find(&folded)?)))

@@ -4,6 +4,7 @@
 //! clients are: spaces after `FROM:` and at the end, source routes (dropped), bare local parts.
 
 use core::net::IpAddr;
+use std::borrow::Cow;
 
 use super::Reply;
 use crate::mail::{Address, ReversePath};
@@ -202,12 +203,13 @@ fn path_of<'a>(
             {
                 return Err("the domain is malformed");
             }
-            (format!("{local}@{domain}"), rest)
+            let end = local.len() + 1 + domain.len();
+            (Cow::from(mailbox.get(..end).unwrap_or_default()), rest)
         }
         None => {
             let rest = domain.strip_prefix('>').ok_or("the path has no end")?;
             let domain = default_domain.ok_or("the address has no domain")?;
-            (format!("{local}@{domain}"), rest)
+            (format!("{local}@{domain}").into(), rest)
         }
     };
     let address = Address::parse(&text).map_err(|_| "this is no mail address")?;

@@ -57,6 +57,7 @@ impl Reply {
     /// The text is escaped once more, as the fields are open to everyone.
     pub fn write(&self, wire: &mut Vec<u8>) {
         let line = line(self.code, self.enhanced, &escape(&self.text));
+        wire.reserve(line.len() + 2);
         wire.extend_from_slice(line.as_bytes());
         wire.extend_from_slice(b"\r\n");
     }

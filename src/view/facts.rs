@@ -37,7 +37,7 @@ pub fn facts_record(id: Id, facts: &Facts<'_>, mailbox: &Address, plan: &Plan) -
     FactsRecord {
         sender: facts.sender.to_string(),
         recipient: Some(&facts.recipient)
-            .filter(|recipient| recipient.key() != mailbox.key())
+            .filter(|recipient| *recipient != mailbox && recipient.key() != mailbox.key())
             .map(ToString::to_string),
         from,
         no_from,

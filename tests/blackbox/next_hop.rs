@@ -75,6 +75,31 @@ fn each_recipient_gets_the_next_hops_own_answer() {
 }
 
 #[test]
+fn a_mail_that_the_next_hop_takes_for_nobody_is_one_line_for_each_reason() {
+    let hop = Hop::lmtp();
+    hop.at_rcpt(JIRO, "550 5.1.1 no such user");
+    hop.at_end("saburo@east.example.jp", "452 4.2.2 over quota");
+    hop.at_end("shiro@east.example.jp", "452 4.2.2 over quota");
+    let daemon = site("lmtp", hop.port).start();
+    let recipients = [TARO, JIRO, "saburo", "shiro"];
+    daemon.hand_over("a@s.example", &recipients, &mail("a@friend.example", "x"));
+    let log = daemon.log();
+    let told: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("next hop did not take the mail"))
+        .collect();
+    assert_eq!(told.len(), 2, "{log}");
+    for (line, words) in told
+        .iter()
+        .zip(["recipients=1 error=\"550 ", "recipients=2 error=\"452 "])
+    {
+        assert!(line.contains(words), "{line}");
+    }
+    // Each recipient has its own line all the same.
+    assert_eq!(log.matches(" message=mail ").count(), 4, "{log}");
+}
+
+#[test]
 fn a_next_hop_that_is_down_leaves_nothing_behind() {
     let relay = Hop::smtp();
     let daemon = site("lmtp", closed_port())
