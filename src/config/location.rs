@@ -26,12 +26,14 @@ pub(crate) fn candidates_of(dir: &Path, key: &str) -> Vec<PathBuf> {
         return Vec::new();
     };
     if is_plain(local) && is_plain(domain) && !domain.contains("xn--") {
-        let room = dir.as_os_str().len() + key.len() + "/.yaml".len();
+        let room = dir.as_os_str().len() + key.len() + "//.yaml".len();
         let mut path = PathBuf::with_capacity(room);
         path.push(dir);
         path.push(domain);
-        path.push([local, ".yaml"].concat());
-        return vec![path];
+        path.push(local);
+        let mut path = path.into_os_string();
+        path.push(".yaml");
+        return vec![path.into()];
     }
     let ascii = idna::domain_to_ascii(domain).unwrap_or_default();
     let mut found = Vec::new();
@@ -170,7 +172,8 @@ mod tests {
                 prop_assert_eq!(encode(domain, true), domain);
                 let ascii = idna::domain_to_ascii(domain).unwrap_or_default();
                 prop_assert!(ascii.is_empty() || ascii == domain);
-                prop_assert_eq!(candidates_of(Path::new("d"), &key).len(), 1);
+                let path = Path::new("d").join(domain).join(format!("{local}.yaml"));
+                prop_assert_eq!(candidates_of(Path::new("d"), &key), [path]);
             }
         }
     }

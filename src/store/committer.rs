@@ -14,11 +14,10 @@ use std::time::{Duration, Instant};
 
 use super::StoreError;
 use super::compaction::{self, Compaction, Copied, Space};
-use super::index::{
-    Found, Job, Order, Place, Shared, Totals, Waiter, close_db, guarded, open_loaded, read_seq,
-    write_seq,
-};
+use super::index::{Job, Order, Shared, Waiter};
+use super::opening::{Found, Place, close_db, guarded, open_loaded, read_seq, write_seq};
 use super::record::{self, Handoff, OutgoingItem, OutgoingState};
+use super::totals::Totals;
 use super::write::{Write, may_replace};
 use crate::failpoint::{Point, reach};
 
@@ -482,7 +481,8 @@ mod tests {
     use std::sync::mpsc::{channel, sync_channel};
     use std::thread;
 
-    use super::super::index::{Index, db_file, open_db};
+    use super::super::index::Index;
+    use super::super::opening::{db_file, open_db};
     use super::super::{Batch, Id, QuarantineEntry, QuarantineState};
     use super::*;
 

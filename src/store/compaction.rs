@@ -19,8 +19,9 @@ use std::time::Duration;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use sled::IVec;
 
-use super::index::{Place, Scan, Shared, close_db, db_file, guarded, open_new};
+use super::index::{Scan, Shared};
 use super::mailfile::{make_folder, sync_folder};
+use super::opening::{Place, close_db, db_file, guarded, open_new};
 use super::{StoreError, room_at};
 use crate::failpoint::{Point, reach};
 

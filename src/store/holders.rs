@@ -8,8 +8,9 @@
 
 use super::batch::{self, Batch, tag};
 use super::facts::{self, NAME};
-use super::index::{Index, Totals};
+use super::index::Index;
 use super::record::checksum;
+use super::totals::Totals;
 use super::{Id, QuarantineEntry, Store, StoreError};
 
 /// Octets of an id in keys.

@@ -26,6 +26,7 @@ mod holders;
 mod id;
 mod index;
 mod mailfile;
+mod opening;
 mod outbox;
 mod packed;
 mod places;
@@ -38,6 +39,7 @@ mod seen;
 mod suspects;
 mod sweep;
 mod told;
+mod totals;
 mod write;
 
 pub use batch::Batch;
@@ -67,8 +69,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use index::{Index, Place};
+use index::Index;
 use mailfile::Mails;
+use opening::Place;
 
 use crate::durable::{self, Turns};
 use crate::mail::Octets;

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use super::batch::tag;
 use super::holders;
-use super::index::{Found, Index, Place};
+use super::index::Index;
 use super::mailfile::{Mails, sync_folder};
+use super::opening::{Found, Place};
 use super::prepared::Prepared;
 use super::{
     Answer, Batch, FileEntry, Handoff, HandoffKey, Id, MailHeader, OpenReport, OutgoingItem,

@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use super::batch::{tag, timed_key};
 use super::committer::{old_handoff_expiry, outgoing_expiry};
 use super::holders;
-use super::index::Totals;
 use super::record;
+use super::totals::Totals;
 use super::{OutgoingItem, OutgoingState, QuarantineEntry, seen};
 
 /// The keys and values of one commit, in the order in which they are to be applied.
