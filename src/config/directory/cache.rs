@@ -1,7 +1,6 @@
 //! The mailboxes in memory, bounded by octets.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,8 +16,7 @@ pub(super) const LATELY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    /// By path. As octets: to take a path apart costs more than all else of a look-up.
-    entries: HashMap<Arc<OsStr>, Arc<Entry>, RandomState>,
+    entries: HashMap<Arc<Path>, Arc<Entry>, RandomState>,
     /// Files that are read just now.
     pub(super) reading: HashSet<PathBuf>,
     /// A thread looks after the large ones.
@@ -112,7 +110,7 @@ impl Entry {
 
 impl Cache {
     /// All that it holds.
-    pub(super) fn entries(&self) -> Vec<(Arc<OsStr>, Arc<Entry>)> {
+    pub(super) fn entries(&self) -> Vec<(Arc<Path>, Arc<Entry>)> {
         let entries = self.entries.iter();
         entries
             .map(|(path, entry)| (Arc::clone(path), Arc::clone(entry)))
@@ -123,12 +121,12 @@ impl Cache {
     /// before meant for one still holds; the old defaults are nothing to fall back to, and stay only
     /// where the daemon file and its lists are the `same`.
     pub(super) fn carried(
-        old: Vec<(Arc<OsStr>, Arc<Entry>)>,
+        old: Vec<(Arc<Path>, Arc<Entry>)>,
         standing: Standing,
         same: bool,
         renewed: impl Fn(&Entry) -> Arc<Mailbox>,
     ) -> Self {
-        let carried = |(path, entry): (Arc<OsStr>, Arc<Entry>)| {
+        let carried = |(path, entry): (Arc<Path>, Arc<Entry>)| {
             let standing = standing.max(entry.standing);
             let keeps = entry.texts.is_some() || same && standing == Standing::Current;
             // What was made by older settings goes by their name.
@@ -153,7 +151,7 @@ impl Cache {
         self.entries.len()
     }
 
-    pub(super) fn large(&self) -> Vec<(Arc<OsStr>, Arc<Entry>)> {
+    pub(super) fn large(&self) -> Vec<(Arc<Path>, Arc<Entry>)> {
         let large = self.entries.iter().filter(|(_, entry)| entry.large);
         large
             .map(|(path, entry)| (Arc::clone(path), Arc::clone(entry)))
@@ -163,7 +161,7 @@ impl Cache {
     /// From now on these are read as ordinary ones are.
     pub(super) fn let_go(&mut self, is_meant: impl Fn(&Path) -> bool) {
         for (path, entry) in &mut self.entries {
-            if entry.large && is_meant(Path::new(path)) {
+            if entry.large && is_meant(path) {
                 let mut ordinary = entry.carried(Arc::clone(&entry.mailbox), entry.standing);
                 ordinary.large = false;
                 *entry = Arc::new(ordinary);
@@ -173,7 +171,7 @@ impl Cache {
 
     pub(super) fn get(&mut self, path: &Path) -> Option<Arc<Entry>> {
         self.clock += 1;
-        let entry = self.entries.get(path.as_os_str())?;
+        let entry = self.entries.get(path)?;
         entry.used.store(self.clock, Ordering::Relaxed);
         Some(Arc::clone(entry))
     }
@@ -184,9 +182,7 @@ impl Cache {
         self.clock += 1;
         entry.used.store(self.clock, Ordering::Relaxed);
         self.total += entry.cost;
-        let old = self
-            .entries
-            .insert(path.as_os_str().into(), Arc::new(entry));
+        let old = self.entries.insert(path.into(), Arc::new(entry));
         let mut gone: Vec<Arc<Entry>> = old.into_iter().collect();
         self.total -= gone.iter().map(|entry| entry.cost).sum::<u64>();
         if self.total > budget {
@@ -196,7 +192,7 @@ impl Cache {
     }
 
     pub(super) fn remove(&mut self, path: &Path) -> Option<Arc<Entry>> {
-        let gone = self.entries.remove(path.as_os_str())?;
+        let gone = self.entries.remove(path)?;
         self.total -= gone.cost;
         Some(gone)
     }

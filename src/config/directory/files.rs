@@ -268,17 +268,16 @@ impl Files {
     fn renew_large(self: &Arc<Self>) {
         let large = self.lock().large();
         for (path, entry) in large {
-            let path = Path::new(&path);
             if entry.is_current(self.config.mailboxes.watch) {
                 continue;
             }
-            let Some(_reading) = Reading::begin(self, path) else {
+            let Some(_reading) = Reading::begin(self, &path) else {
                 continue;
             };
             let address = &entry.mailbox.policy.mailbox;
-            if let Some(Err(_)) = self.read(path, address, Some(&entry)) {
+            if let Some(Err(_)) = self.read(&path, address, Some(&entry)) {
                 // Tried again when it is asked for.
-                self.lock().let_go(|of| of == path);
+                self.lock().let_go(|of| *of == *path);
             }
         }
     }
