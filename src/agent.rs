@@ -36,8 +36,9 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(60);
 /// mailbox files are read: those that look may hang.
 const TURN: Duration = Duration::from_millis(50);
 
-/// Mailboxes that are looked up for the first time at once, their files read and compiled: behind a start, when none is
-/// known, a thread and some 200 KiB for each of 64 connections gain nothing.
+/// Recipients that are looked up at once of whom memory knows no file of their own, perhaps to read and compile it: behind a
+/// start, when none is known, a thread and some 200 KiB for each of 64 connections gain nothing. Those without one (an
+/// alias, an extension) count as well.
 const READERS: usize = 4;
 
 /// Settings that a reload swaps as one.
@@ -58,7 +59,7 @@ pub struct Agent {
     executor: Executor,
     /// Threads of the reactor that may look at a mail at once: all but one.
     looks: Semaphore,
-    /// Mailboxes that may be looked up for the first time at once.
+    /// Recipients without a known file that may be looked up at once.
     readers: Semaphore,
 }
 

@@ -33,7 +33,7 @@ pub enum DataFault {
 }
 
 const FIRST_OCTETS: usize = 4096;
-/// What holds more has a mapping of its own.
+/// What holds more is given back to the system.
 const LARGE: usize = 512 * 1024;
 
 /// Reads one mail's data.

@@ -374,27 +374,27 @@ impl Index {
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
-        if is_handoff(key)
-            && let Some(value) = self.shared.unwaited_handoffs().get(key)
-        {
-            return Ok(Some(IVec::from(value.as_slice())));
-        }
         self.shared.read(|db| db.get(key))
     }
 
-    /// One hand-off.
+    /// One hand-off, also one that is on its way. A closed index knows none and takes no mail.
     pub(crate) fn handoff(&self, handoff: &HandoffKey) -> Result<Option<Handoff>, StoreError> {
-        let keys = self.shared.places().of(handoff);
-        if keys.is_empty() {
-            // A closed index takes no mail.
-            return self.shared.read(|_| Ok(None));
-        }
-        for key in keys {
-            if let Some(value) = self.get(&key)? {
-                return record::decode(&value).map(Some);
+        let failed = |error| StoreError::index(Path::new("index"), error);
+        // Asked within: where the index has just been opened again, its places are all known.
+        self.shared.read_with(|db| {
+            let keys = self.shared.places().of(handoff);
+            for key in keys {
+                let waiting = self.shared.unwaited_handoffs().get(&key).cloned();
+                let value = match waiting {
+                    Some(value) => Some(value.into()),
+                    None => db.get(&key).map_err(failed)?,
+                };
+                if let Some(value) = value {
+                    return record::decode(&value).map(Some);
+                }
             }
-        }
-        Ok(None)
+            Ok(None)
+        })
     }
 
     pub(crate) fn get_record<R: Record>(

@@ -39,7 +39,8 @@ impl Places {
         self.seconds.extend(place(key));
     }
 
-    /// Such a key is there no more, nor another one of its second.
+    /// Such a key is there no more. Another one of its second that begins alike is not found either: what goes
+    /// has expired, and so has that.
     pub(super) fn remove(&mut self, key: &[u8]) {
         if let Some(place) = place(key) {
             self.seconds.remove(&place);

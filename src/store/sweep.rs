@@ -1,4 +1,4 @@
-//! Removes what has expired, exactly on time, and what crashes left behind.
+//! Removes what has expired, exactly on time (hand-offs within a second), and what crashes left behind.
 
 use std::path::Path;
 use std::sync::PoisonError;
