@@ -21,7 +21,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_for_port(port, seconds=60):
+def wait_for_port(port, seconds=300):
     ends = time.time() + seconds
     while time.time() < ends:
         try:
