@@ -38,6 +38,12 @@ fn try_open(path: &Path) -> Result<Store, StoreError> {
     Store::open(settings, NOW)
 }
 
+/// Unix milliseconds by the real clock, as files are dated.
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(since.unwrap().as_millis()).unwrap()
+}
+
 fn entry(time: i64, mailbox: &str) -> QuarantineEntry {
     QuarantineEntry {
         id: Id::new(time),
@@ -828,13 +834,7 @@ fn a_clock_that_jumps_ahead_purges_nothing_for_an_hour() {
 fn leftovers_of_a_crash_go_in_time() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
-    let real = i64::try_from(
-        std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap()
-            .as_millis(),
-    )
-    .unwrap();
+    let real = now();
     let mut orphan = entry(real, "a");
     orphan.expires_at = real + 30 * DAY;
     let key = HandoffKey::new("a", "", &MailDigest::of(RAW));
@@ -854,6 +854,50 @@ fn leftovers_of_a_crash_go_in_time() {
     assert_eq!(store.sweep(real + 8 * DAY, 8 * DAY).unwrap().orphans, 1);
     assert!(!store.is_prepared(&key), "a place in a bounded table");
     assert!(files(&dir.path().join("mail")).is_empty());
+}
+
+#[test]
+fn a_file_without_an_entry_is_found_among_many_that_have_one() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let real = now();
+    let mut held: Vec<_> = (0..200).map(|_| entry(real, "a")).collect();
+    let orphans = held.split_off(197);
+    for entry in &held {
+        hold(&store, entry);
+    }
+    for orphan in &orphans {
+        let entries = vec![FileEntry::Quarantine(orphan.clone())];
+        store.write_mail(&header(entries), &[RAW]).unwrap();
+    }
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.opened().orphans, 3);
+    store.sweep(real, 0).unwrap();
+    // What came and went in between is no reason to take one for another.
+    hold(&store, &entry(real, "a"));
+    store.quarantine_delete(held[0].id).unwrap();
+    let swept = store.sweep(orphans[0].expires_at, 7 * DAY).unwrap();
+    assert_eq!((swept.quarantine, swept.orphans), (197, 3));
+    assert!(files(&dir.path().join("mail")).is_empty());
+}
+
+#[test]
+fn a_sweep_breaks_off_between_two_commits() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let entries: Vec<_> = (0..250).map(|_| entry(NOW, "a")).collect();
+    for entry in &entries {
+        hold(&store, entry);
+    }
+    let asked = std::cell::Cell::new(0);
+    let goes_on = || asked.replace(asked.get() + 1) < 1;
+    let swept = store
+        .sweep_while(entries[0].expires_at, 0, goes_on)
+        .unwrap();
+    assert_eq!(swept.quarantine, 100);
+    let swept = store.sweep(entries[0].expires_at, 1).unwrap();
+    assert_eq!(swept.quarantine, 150);
 }
 
 #[test]

@@ -14,9 +14,10 @@ pub(super) async fn sweep(shared: Arc<Shared>, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
     let started = Instant::now();
     loop {
-        let store = shared.store.clone();
+        let (store, stopping) = (shared.store.clone(), shared.stopping.clone());
         let monotonic = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        match blocking(move || store.sweep(now(), monotonic)).await {
+        let sweep = move || store.sweep_while(now(), monotonic, || !*stopping.borrow());
+        match blocking(sweep).await {
             Ok(swept) if swept.quarantine > 0 => {
                 tracing::info!(quarantine = swept.quarantine, "expired")
             }

@@ -13,8 +13,6 @@ use super::record::checksum;
 use super::totals::Totals;
 use super::{Id, QuarantineEntry, Store, StoreError};
 
-/// Octets of an id in keys.
-const ID: usize = 26;
 /// Octets of the value of a mailbox's list.
 pub(super) const NUMBER: usize = 12;
 /// Keys that are written or removed in one commit.
@@ -38,36 +36,6 @@ pub struct Told {
     pub commit: u64,
     /// The round that told it.
     pub round: i64,
-}
-
-/// Which entries there are, or which the lists have: how many, and their ids one over the other.
-/// Two sets of ids that are not the same have no such sum in common but by a chance of 1 in 2^80.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Census {
-    count: u64,
-    ids: [u8; ID],
-}
-
-impl Census {
-    /// An entry that is there.
-    pub(super) fn add(&mut self, id: Id) {
-        self.add_name(id.as_str().as_bytes());
-    }
-
-    /// A key of the lists; a mark is none, and a value that cannot be read counts for nothing.
-    pub(super) fn add_listed(&mut self, key: &[u8], value: &[u8]) {
-        let id = key.get(1 + NAME..).filter(|id| id.len() == ID);
-        if let Some(id) = id.filter(|_| decode_number(value).is_some()) {
-            self.add_name(id);
-        }
-    }
-
-    fn add_name(&mut self, id: &[u8]) {
-        self.count += 1;
-        for (sum, octet) in self.ids.iter_mut().zip(id) {
-            *sum ^= octet;
-        }
-    }
 }
 
 impl Store {
@@ -304,6 +272,12 @@ fn split(key: &[u8]) -> Option<(Holder, Option<Id>)> {
     }
     let id = std::str::from_utf8(id).ok()?.parse().ok()?;
     Some((Holder(*name), Some(id)))
+}
+
+/// The entry of which this is the key and the value in its mailbox's list; none for a mark, nor where the
+/// value cannot be read.
+pub(super) fn listed(key: &[u8], value: &[u8]) -> Option<Id> {
+    decode_number(value).and(split(key)?.1)
 }
 
 fn decode_number(value: &[u8]) -> Option<u64> {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Crockford's alphabet in lower case: no `i`, `l`, `o`, `u`.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// Characters of an id.
-const LEN: usize = 26;
+pub(super) const LEN: usize = 26;
 /// The largest time that fits into 48 bits, in milliseconds (the year 10889).
 const MAX_TIME: u64 = (1 << 48) - 1;
 /// An id may be this much older than the `received_at` of what it names, milliseconds.
@@ -57,6 +57,11 @@ impl Id {
             (sum << 5) | i64::try_from(digit).unwrap_or(0)
         });
         time.min(i64::try_from(MAX_TIME).unwrap_or(i64::MAX))
+    }
+
+    /// The characters.
+    pub(super) fn as_bytes(&self) -> &[u8; LEN] {
+        &self.0
     }
 
     /// The 26 characters.

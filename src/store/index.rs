@@ -430,12 +430,18 @@ impl Index {
 
     /// Whether a mail file has an entry.
     pub(crate) fn has_file(&self, shelf: Shelf, id: Id) -> Result<bool, StoreError> {
-        let tag = match shelf {
-            Shelf::Quarantine => tag::QUARANTINE,
-            Shelf::Outgoing => tag::OUTGOING,
-        };
-        let key = batch::key(tag, id.as_str().as_bytes());
+        let key = batch::key(tag_of(shelf), id.as_str().as_bytes());
         self.shared.read(|db| db.contains_key(key))
+    }
+
+    /// The mail files that have an entry.
+    pub(crate) fn files(&self, shelf: Shelf) -> impl Iterator<Item = Result<Id, StoreError>> {
+        let tag = tag_of(shelf);
+        self.scan(vec![tag], vec![tag + 1])
+            .filter_map(|pair| match pair {
+                Ok((key, _)) => Some(Ok(std::str::from_utf8(key.get(1..)?).ok()?.parse().ok()?)),
+                Err(error) => Some(Err(error)),
+            })
     }
 
     /// Keys and values from `from` up to but without `to`, read in small chunks.
@@ -540,6 +546,14 @@ impl Iterator for Scan {
             }
         }
         self.chunk.pop_front().map(Ok)
+    }
+}
+
+/// Under which kind of entry the files of a shelf are.
+fn tag_of(shelf: Shelf) -> u8 {
+    match shelf {
+        Shelf::Quarantine => tag::QUARANTINE,
+        Shelf::Outgoing => tag::OUTGOING,
     }
 }
 

@@ -10,6 +10,7 @@
 //! closes it. All times are wall-clock unix milliseconds and always arguments.
 
 mod batch;
+mod census;
 mod committer;
 mod compaction;
 mod dictionary;
@@ -150,16 +151,17 @@ impl Store {
         let suspects = suspects::Suspects::open(path, now);
         let mails = Mails::open(path.join("mail"))?;
         let prepared = prepared::Prepared::default();
-        let (index, mut opened, in_doubt) = rebuild::open(&place, &mails, &prepared, now)?;
-        opened.dropped = u64::try_from(in_doubt.len()).unwrap_or(u64::MAX);
-        opened.ballast_dropped = had_ballast && !place.ballast.exists();
+        let opened = rebuild::open(&place, &mails, &prepared, now)?;
+        let (index, mut report) = (opened.index, opened.report);
+        report.dropped = u64::try_from(opened.in_doubt.len()).unwrap_or(u64::MAX);
+        report.ballast_dropped = had_ballast && !place.ballast.exists();
         let store = Self(Arc::new(Inner {
             index,
             mails,
             turns: Turns::default(),
             settings,
             place,
-            opened,
+            opened: report,
             claims: seen::Held::default(),
             inflight: handoff::Inflight::default(),
             prepared,
@@ -167,12 +169,12 @@ impl Store {
             moves: std::array::from_fn(|_| Mutex::new(())),
             telling: told::Telling::default(),
             in_hand: Mutex::default(),
-            sweeper: Mutex::default(),
+            sweeper: Mutex::new(sweep::Sweeper::new(opened.orphans)),
             plenty: Mutex::default(),
             doubt,
             _lock: lock,
         }));
-        store.drop_in_doubt(&in_doubt)?;
+        store.drop_in_doubt(&opened.in_doubt)?;
         store.keep_ballast();
         Ok(store)
     }

@@ -12,12 +12,13 @@ use std::thread;
 use std::time::Duration;
 
 use super::batch::tag;
-use super::holders::Census;
+use super::census::Census;
+use super::holders;
 use super::mailfile::sync_folder;
 use super::places::Places;
 use super::record::{self, checksum};
 use super::totals::Totals;
-use super::{Id, OutgoingItem, QuarantineEntry, QuarantineState, StoreError};
+use super::{Id, OutgoingItem, QuarantineEntry, QuarantineState, Shelf, StoreError};
 
 /// What sled keeps of its pages. Octets of the disk's cache are as near, and this comes on top;
 /// each of its 256 shares must hold the largest inner node, of 256 keys.
@@ -50,10 +51,24 @@ pub(crate) struct Found {
     pub(crate) outgoing_of: HashMap<String, u64>,
     /// Where the hand-offs lie.
     pub(crate) places: Places,
-    /// How many entries there are, where the lists of the mailboxes' entries do not have just these.
-    pub(crate) unlisted: Option<u64>,
+    /// The entries of held mail.
+    pub(super) held: Census,
+    /// The items on their way out.
+    pub(super) leaving: Census,
+    /// The lists of the mailboxes' entries do not have just these.
+    pub(crate) unlisted: bool,
     /// Nothing says which commit was the last: later ones may be lost.
     pub(crate) unsure: bool,
+}
+
+impl Found {
+    /// The ids on a shelf that have an entry.
+    pub(crate) fn named(&self, shelf: Shelf) -> &Census {
+        match shelf {
+            Shelf::Quarantine => &self.held,
+            Shelf::Outgoing => &self.leaving,
+        }
+    }
 }
 
 /// Opens sled on a thread of its own, with all its panics caught; gives up the ballast if that is
@@ -130,10 +145,9 @@ fn load(db: &sled::Db, seq: u64, found: &mut Found) -> Result<Option<Totals>, St
         live: totals.live,
         ..Totals::default()
     };
-    let (mut entries, mut listed) = (Census::default(), Census::default());
     for pair in db.scan_prefix([tag::QUARANTINE]) {
         let entry: QuarantineEntry = record::decode(&pair.map_err(failed)?.1)?;
-        entries.add(entry.id);
+        found.held.add(entry.id);
         seen.quarantine += 1;
         seen.quarantine_bytes += entry.size;
         if entry.state == QuarantineState::Releasing {
@@ -142,6 +156,7 @@ fn load(db: &sled::Db, seq: u64, found: &mut Found) -> Result<Option<Totals>, St
     }
     for pair in db.scan_prefix([tag::OUTGOING]) {
         let item: OutgoingItem = record::decode(&pair.map_err(failed)?.1)?;
+        found.leaving.add(item.id);
         seen.outgoing += 1;
         *found.outgoing_of.entry(item.mailbox.clone()).or_default() += 1;
         if item.state.is_under_way() {
@@ -153,11 +168,14 @@ fn load(db: &sled::Db, seq: u64, found: &mut Found) -> Result<Option<Totals>, St
     }
     let older = db.scan_prefix([tag::OLD_HANDOFF]).next().transpose();
     found.places.older = older.map_err(failed)?.is_some();
+    let mut listed = Census::default();
     for pair in db.scan_prefix([tag::HOLDER]) {
         let (key, value) = pair.map_err(failed)?;
-        listed.add_listed(&key, &value);
+        holders::listed(&key, &value)
+            .into_iter()
+            .for_each(|id| listed.add(id));
     }
-    found.unlisted = (listed != entries).then_some(seen.quarantine);
+    found.unlisted = listed != found.held;
     if seen == totals {
         Ok(Some(totals))
     } else {

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::batch::tag;
+use super::census::Census;
 use super::holders;
 use super::index::Index;
 use super::mailfile::{Mails, sync_folder};
@@ -24,14 +25,24 @@ const CHUNK: usize = 256;
 /// Octets of the disk that an entry takes for the time being when it is listed by its mailbox.
 const LISTED: u64 = 1024;
 
+/// The index, and what opening it found.
+pub(crate) struct Opened {
+    pub(crate) index: Index,
+    pub(crate) report: OpenReport,
+    /// Notices and replies that may have been sent: they are to be removed.
+    pub(crate) in_doubt: Vec<OutgoingItem>,
+    /// Files without an entry.
+    pub(crate) orphans: Vec<(Shelf, Id)>,
+}
+
 /// Opens the index, or makes it anew where it is missing or damaged, and takes up what a crash
-/// interrupted. With it come the notices and replies that may have been sent: they are to be removed.
+/// interrupted.
 pub(crate) fn open(
     place: &Place,
     mails: &Mails,
     prepared: &Prepared,
     now: i64,
-) -> Result<(Index, OpenReport, Vec<OutgoingItem>), StoreError> {
+) -> Result<Opened, StoreError> {
     let mut report = OpenReport::default();
     let (index, found) = match Index::open(place) {
         Err(StoreError::Damaged(what)) => {
@@ -61,7 +72,8 @@ pub(crate) fn open(
         }
         Err(error) => return Err(error),
     };
-    if let Some(entries) = found.unlisted {
+    if found.unlisted {
+        let entries = found.named(Shelf::Quarantine).count();
         report.unlisted = !room_at(&place.dir, entries.saturating_mul(LISTED));
         if report.unlisted {
             tracing::error!("no room to list held mail by mailbox: daily notices wait");
@@ -69,22 +81,52 @@ pub(crate) fn open(
             holders::list_anew(&index)?;
         }
     }
+    let mut orphans = Vec::new();
+    for shelf in Shelf::ALL {
+        orphans.extend(unnamed(&index, mails, shelf, found.named(shelf))?);
+    }
+    report.orphans = u64::try_from(orphans.len()).unwrap_or(u64::MAX);
+    for (shelf, id) in &orphans {
+        note_orphan(mails, prepared, *shelf, *id);
+    }
     let (in_doubt, unsent): (Vec<_>, Vec<_>) = found
         .sending
         .into_iter()
         .partition(|item| item.state == OutgoingState::Transmitting);
     resume(&index, unsent, now, &mut report)?;
     report.releasing = found.releasing;
-    for shelf in Shelf::ALL {
-        for file in mails.walk(shelf) {
-            let (id, _) = file?;
-            if !index.has_file(shelf, id)? {
-                report.orphans += 1;
-                note_orphan(mails, prepared, shelf, id);
-            }
+    let opened = Opened {
+        index,
+        report,
+        in_doubt,
+        orphans,
+    };
+    Ok(opened)
+}
+
+/// The files of a shelf without an entry. To look each one up costs a page of the index for each; so only those
+/// are whose group is not among the entries as it is among the files.
+pub(super) fn unnamed(
+    index: &Index,
+    mails: &Mails,
+    shelf: Shelf,
+    named: &Census,
+) -> Result<Vec<(Shelf, Id)>, StoreError> {
+    let mut there = Census::default();
+    for file in mails.walk(shelf) {
+        there.add(file?.0);
+    }
+    let mut unnamed = Vec::new();
+    if there == *named {
+        return Ok(unnamed);
+    }
+    for file in mails.walk(shelf) {
+        let (id, _) = file?;
+        if !there.agrees(named, id) && !index.has_file(shelf, id)? {
+            unnamed.push((shelf, id));
         }
     }
-    Ok((index, report, in_doubt))
+    Ok(unnamed)
 }
 
 /// A file without an entry is what a hand-off prepared before it broke off: its retry clears it.

@@ -5,7 +5,9 @@ use std::sync::PoisonError;
 use std::time::UNIX_EPOCH;
 
 use super::batch::{split_timed_key, tag, timed_key};
+use super::census::Census;
 use super::committer::{HANDOFF_LIFE, old_handoff_expiry, outgoing_expiry};
+use super::rebuild::unnamed;
 use super::{
     Batch, EffectState, FileEntry, Id, OutgoingItem, QuarantineEntry, Shelf, Store, StoreError,
     Swept, WhyRecord, facts, places, record, seen,
@@ -21,8 +23,10 @@ const ORPHAN_LIFE: i64 = 7 * 24 * HOUR;
 const ORPHAN_ROUND: i64 = 24 * HOUR;
 
 /// What sweeps remember from one to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Sweeper {
+    /// The orphans that opening found, until the first sweep.
+    found: Option<Vec<(Shelf, Id)>>,
     /// Wall clock less monotonic clock, as last believed.
     offset: Option<i64>,
     /// Monotonic time until which a jump ahead is not believed.
@@ -32,6 +36,15 @@ pub(crate) struct Sweeper {
 }
 
 impl Sweeper {
+    pub(crate) fn new(orphans: Vec<(Shelf, Id)>) -> Self {
+        Self {
+            found: Some(orphans),
+            offset: None,
+            held_until: None,
+            orphans_at: None,
+        }
+    }
+
     /// Milliseconds of hold that are left; `None` when the clocks agree (D15). A step back is
     /// believed at once: it removes nothing early.
     fn hold(&mut self, now: i64, monotonic: i64) -> Option<i64> {
@@ -72,6 +85,19 @@ impl Store {
     /// # Errors
     /// As [`Store::commit`], and those of the file system.
     pub fn sweep(&self, now: i64, monotonic_ms: i64) -> Result<Swept, StoreError> {
+        self.sweep_while(now, monotonic_ms, || true)
+    }
+
+    /// [`Store::sweep`], which breaks off once `goes_on` says no; what is left is for the next one.
+    ///
+    /// # Errors
+    /// As [`Store::sweep`].
+    pub fn sweep_while(
+        &self,
+        now: i64,
+        monotonic_ms: i64,
+        goes_on: impl Fn() -> bool,
+    ) -> Result<Swept, StoreError> {
         let mut sweeper = self
             .0
             .sweeper
@@ -84,11 +110,15 @@ impl Store {
             swept.next = now.saturating_add(left);
             return Ok(swept);
         }
-        while self.sweep_expired(now, &mut swept)? {}
-        while self.sweep_handoffs(now, &mut swept)? {}
-        while self.sweep_history(now, &mut swept)? {}
-        if sweeper.orphans_due(monotonic_ms) {
-            self.sweep_orphans(now, &mut swept)?;
+        while goes_on() && self.sweep_expired(now, &mut swept)? {}
+        while goes_on() && self.sweep_handoffs(now, &mut swept)? {}
+        while goes_on() && self.sweep_history(now, &mut swept)? {}
+        if goes_on() && sweeper.orphans_due(monotonic_ms) {
+            let orphans = match sweeper.found.take() {
+                Some(found) => found,
+                None => self.orphans(goes_on)?,
+            };
+            self.sweep_orphans(orphans, now, &mut swept)?;
         }
         let latest = now.saturating_add(HOUR);
         swept.next = self.next_expiry()?.map_or(latest, |next| next.min(latest));
@@ -223,23 +253,41 @@ impl Store {
         Ok(seen == CHUNK)
     }
 
-    /// Files whose entry is gone or never came (RELIABILITY C4, C12).
-    fn sweep_orphans(&self, now: i64, swept: &mut Swept) -> Result<(), StoreError> {
+    /// Files whose entry is gone or never came.
+    fn orphans(&self, goes_on: impl Fn() -> bool) -> Result<Vec<(Shelf, Id)>, StoreError> {
+        let mut orphans = Vec::new();
         for shelf in Shelf::ALL {
-            for file in self.0.mails.walk(shelf) {
-                let (id, path) = file?;
-                if self.0.index.has_file(shelf, id)? {
-                    continue;
+            let mut named = Census::default();
+            for id in self.0.index.files(shelf) {
+                named.add(id?);
+                if !goes_on() {
+                    return Ok(Vec::new());
                 }
-                let header = self.0.mails.read_header(shelf, id).ok();
-                let entry = header.as_ref().and_then(|header| header.entry(shelf, id));
-                if orphan_is_over(entry, &path, now) {
-                    self.remove_mail(shelf, id)?;
-                    swept.orphans += 1;
-                    // Its retry comes no more.
-                    if let Some(key) = entry.and_then(FileEntry::handoff) {
-                        self.forget_prepared(&key);
-                    }
+            }
+            orphans.extend(unnamed(&self.0.index, &self.0.mails, shelf, &named)?);
+        }
+        Ok(orphans)
+    }
+
+    /// Removes those of the orphans whose time is over (RELIABILITY C4, C12).
+    fn sweep_orphans(
+        &self,
+        orphans: Vec<(Shelf, Id)>,
+        now: i64,
+        swept: &mut Swept,
+    ) -> Result<(), StoreError> {
+        for (shelf, id) in orphans {
+            if self.0.index.has_file(shelf, id)? {
+                continue;
+            }
+            let header = self.0.mails.read_header(shelf, id).ok();
+            let entry = header.as_ref().and_then(|header| header.entry(shelf, id));
+            if orphan_is_over(entry, &self.0.mails.path(shelf, id), now) {
+                self.remove_mail(shelf, id)?;
+                swept.orphans += 1;
+                // Its retry comes no more.
+                if let Some(key) = entry.and_then(FileEntry::handoff) {
+                    self.forget_prepared(&key);
                 }
             }
         }
@@ -334,7 +382,7 @@ mod tests {
             ),
         ];
         for (name, steps) in table {
-            let mut sweeper = Sweeper::default();
+            let mut sweeper = Sweeper::new(Vec::new());
             for (wall, monotonic, held) in steps {
                 let hold = sweeper.hold(wall * 60_000, monotonic * 60_000);
                 assert_eq!(hold.is_some(), *held, "{name}: {wall} {monotonic}");
