@@ -895,9 +895,9 @@ fn a_sweep_breaks_off_between_two_commits() {
     let swept = store
         .sweep_while(entries[0].expires_at, 0, goes_on)
         .unwrap();
-    assert_eq!(swept.quarantine, 100);
-    let swept = store.sweep(entries[0].expires_at, 1).unwrap();
-    assert_eq!(swept.quarantine, 150);
+    assert!((1..250).contains(&swept.quarantine), "{swept:?}");
+    let rest = store.sweep(entries[0].expires_at, 1).unwrap();
+    assert_eq!(rest.quarantine, 250 - swept.quarantine);
 }
 
 #[test]

@@ -255,11 +255,13 @@ def row_7(site):
     expiring, _ = filled(site, count=over, expires=0)
     expiring.name = f"{over:,} mails expire"
     before = site.octets(f"{expiring.base}/state/mail")
+    # What the daemon held itself, before it was filled.
+    own = len(expiring.hits)
     gaps = {empty: [], expiring: []}
     for one in gaps:
         gaps[one].append(site.measure(one, seconds=3 * site.options.secs))
     ends = time.time() + 300
-    while expiring.held() and time.time() < ends:
+    while expiring.held() > own and time.time() < ends:
         time.sleep(0.5)
     expiring.halt()
     after = site.octets(f"{expiring.base}/state/mail")

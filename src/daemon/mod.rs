@@ -186,7 +186,10 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
 
 async fn open_store(config: &Config) -> Result<Store, StoreError> {
     let settings = settings::store(config);
+    let began = Instant::now();
     let store = blocking(move || Store::open(settings, now())).await?;
+    let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(ms, "the store is open");
     let opened = store.opened();
     if let Some(rebuilt) = &opened.rebuilt {
         tracing::warn!(?rebuilt, "the index was rebuilt from the mail files");
