@@ -3,7 +3,7 @@
 use super::Id;
 use super::id::LEN;
 
-/// Groups of ids, by two of their octets.
+/// Room for all groups; some 500 are in use, as some characters share their five low bits.
 const GROUPS: usize = 1024;
 
 /// How many ids a group has, and the ids one over the other. Two sets of ids that are not the same have
@@ -14,7 +14,7 @@ struct Group {
     ids: [u8; LEN],
 }
 
-/// The ids that one walk saw; where two walks differ it says so for a thousandth of them at a time.
+/// The ids that one walk saw; where two walks differ it says so by groups of them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Census(Vec<Group>);
 
