@@ -3,6 +3,7 @@
 
 mod decision;
 mod look;
+mod pulse;
 mod scanners;
 
 use std::borrow::Cow;
@@ -27,6 +28,7 @@ use crate::telemetry::{Redact, together};
 pub use scanners::{Question, Scanners, Wanted};
 
 use look::{Looked, Looker, Share, is_small};
+use pulse::Pulse;
 
 /// How long a commit that has begun is waited for beyond `timeouts.final_reply`: what was answered
 /// 4yz must not take effect after all. Both together stay below an MTA's 600 s.
@@ -59,20 +61,27 @@ pub struct Agent {
     executor: Executor,
     /// Threads of the reactor that may look at a mail at once: all but one.
     looks: Semaphore,
+    /// For that one, if it sleeps while the others hang.
+    _pulse: Pulse,
     /// Recipients without a known file that may be looked up at once.
     readers: Semaphore,
 }
 
 impl Agent {
     /// An agent over the settings of the moment. Within a tokio runtime.
-    pub fn new(active: Arc<ArcSwap<Active>>, executor: Executor) -> Self {
-        let threads = Handle::current().metrics().num_workers();
-        Self {
+    ///
+    /// # Errors
+    /// There can be no further thread.
+    pub fn new(active: Arc<ArcSwap<Active>>, executor: Executor) -> io::Result<Self> {
+        let reactor = Handle::current();
+        let threads = reactor.metrics().num_workers();
+        Ok(Self {
             active,
             executor,
             looks: Semaphore::new(threads.saturating_sub(1)),
+            _pulse: Pulse::start(reactor)?,
             readers: Semaphore::new(READERS),
-        }
+        })
     }
 
     /// The first look at a mail; a hand-off that is under way already is waited for in between.

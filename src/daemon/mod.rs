@@ -96,7 +96,10 @@ impl Daemon {
             now,
         ));
         let executor = Executor::new(store.clone(), hops.clone(), wake, loop_secret);
-        let agent = Arc::new(Agent::new(active.clone(), executor));
+        let agent = Agent::new(active.clone(), executor).map_err(|source| StartError::Io {
+            what: "a thread of the agent".to_owned(),
+            source,
+        })?;
         let certificate = settings::certificate(&config)?
             .map(CurrentCertificate::new)
             .map(Arc::new);
@@ -104,7 +107,7 @@ impl Daemon {
             settings::listeners(&config, certificate.as_ref())?,
             config.server.limits.memory,
             config.store.path.clone(),
-            agent,
+            Arc::new(agent),
         )
         .await?;
         let control_socket = control_socket(&config.control)?;

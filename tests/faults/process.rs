@@ -17,6 +17,7 @@ use crate::harness::{JIRO, PROGRAM, Site, TARO, eventually, mail};
 use crate::hop::Hop;
 use crate::scenario::{await_ready, give, log, queue};
 use crate::session::Session;
+use crate::sweep::attach;
 
 const EVERYTHING: &str =
     "notify: {to: [mobile@else.example]}\nauto_reply: {enabled: true, message: away}\n";
@@ -319,6 +320,47 @@ fn a_stop_does_not_wait_for_a_next_hop_that_hangs_longer_than_its_grace() {
     daemon.start_again();
     assert_eq!(daemon.give("a@s.example", TARO, &raw).verdict(), "deliver");
     assert_eq!(hop.mails_to(TARO).len(), 1);
+}
+
+/// Regression: a thread of the reactor that waited for the disk had been woken by the events that it was the
+/// only one to ask for, and the others slept on.
+#[test]
+fn a_disk_that_hangs_stops_no_clock() {
+    // A mailbox that is known is looked up on the reactor.
+    let site = Site::new().with_mailbox(TARO, "reject: {subject_contains: [offer]}\n");
+    let daemon = site.start();
+    daemon.give("a@s.example", TARO, &mail("a@friend.example", "before"));
+    // Of a mail that is read the slot in `state/reading` is written first, on the reactor.
+    let hanging = [
+        "-e",
+        "trace=pwrite64",
+        "-e",
+        "inject=pwrite64:delay_enter=60s",
+    ];
+    let mut tracer = attach(&daemon.site, daemon.pid(), &hanging);
+    let mut session = daemon.lmtp();
+    session.expect("LHLO mta.example.net", "250");
+    session.transaction("a@s.example", &[TARO]);
+    session.data(&mail("a@friend.example", "meanwhile"));
+    let mut stopped = 0;
+    eventually("a thread waits for the disk", || {
+        stopped = if hangs(daemon.pid()) { stopped + 1 } else { 0 };
+        (stopped == 10).then_some(())
+    });
+    assert!(daemon.lmtp().greeting.starts_with("220"));
+    daemon.site.cli(&["status"]).success();
+    tracer.kill().unwrap();
+    tracer.wait().unwrap();
+    assert!(session.reply().starts_with("250"));
+}
+
+/// Whether a thread that takes mail is held by its tracer.
+fn hangs(daemon: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{daemon}/task")).unwrap();
+    tasks.flatten().any(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.contains("(tokio-rt-worker) t ")
+    })
 }
 
 #[test]

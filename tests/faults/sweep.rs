@@ -173,7 +173,7 @@ fn count() -> HashMap<(Phase, &'static str), usize> {
 
     let mut child = scenario::spawn(&site, &[]);
     await_ready(&site, &mut child).unwrap();
-    let mut tracer = attach(&site, &child, &["-e", &trace]);
+    let mut tracer = attach(&site, child.id(), &["-e", &trace]);
     let mut ledger = Ledger::new();
     ledger.hand_over(&site);
     assert_eq!(ledger.open(), 0, "{:?}\n{}", ledger.wrong, log(&site));
@@ -301,7 +301,7 @@ fn run(point: Point, relay: &Hop) -> Outcome {
         Phase::Serve => {
             let mut child = scenario::spawn(&site, &[]);
             await_ready(&site, &mut child).expect("it starts without faults");
-            let tracer = attach(&site, &child, &options);
+            let tracer = attach(&site, child.id(), &options);
             (child, Ok(()), Some(tracer))
         }
     };
@@ -497,15 +497,15 @@ fn strace(site: &Site, options: &[&str]) -> Vec<String> {
 }
 
 /// A tracer on all threads of a running daemon.
-fn attach(site: &Site, child: &Child, options: &[&str]) -> Child {
+pub(crate) fn attach(site: &Site, daemon: u32, options: &[&str]) -> Child {
     let words = strace(site, options);
     let tracer = Command::new(&words[0])
         .args(&words[1..])
-        .args(["-p", &child.id().to_string()])
+        .args(["-p", &daemon.to_string()])
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let tasks = format!("/proc/{}/task", child.id());
+    let tasks = format!("/proc/{daemon}/task");
     assert!(
         within(END, || all_traced(Path::new(&tasks))),
         "strace cannot attach"
