@@ -189,6 +189,17 @@ def header_checks():
     )
 
 
+def long_settings(folder, from_suffixes, subject_contains):
+    """The rules as a mailbox file with this many entries, in files of their own."""
+    reject = f"headers: [{', '.join(HEADERS)}]"
+    for key, entries in (("from_suffixes", suffixes(from_suffixes)), ("subject_contains", subjects(subject_contains))):
+        path = f"{folder}/{key}-{len(entries)}.txt"
+        with open(path, "w") as file:
+            file.write("".join(f"{entry}\n" for entry in entries))
+        reject += f", {key}_file: {path}"
+    return f"version: 1\nreject: {{{reject}}}\n"
+
+
 def settings(extra=""):
     """The rules as a mailbox file."""
     block = lambda entries: "".join(f"    {entry}\n" for entry in entries)

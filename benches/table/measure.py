@@ -90,30 +90,30 @@ class Site:
             raise RuntimeError(f"{' '.join(command)} failed")
         return out
 
-    def warm(self, server, mail="4k"):
+    def warm(self, server, mail="4k", **load):
         """Each mailbox has had a mail or two, and the server all its processes."""
-        server.drain(self.load(server, mail, mails=2 * corpus.USERS))
+        server.drain(self.load(server, mail, mails=2 * corpus.USERS, **load))
 
-    def check(self, server):
+    def check(self, server, **load):
         """What the rules must hold is held and the rest is not, or the figures mean nothing."""
         if not server.filters:
             return
         before = server.held()
         for mail in server.hits:
-            server.drain(self.load(server, mail, connections=1, mails=1))
+            server.drain(self.load(server, mail, connections=1, mails=1, **load))
             before += 1
             if server.held() != before:
                 raise RuntimeError(f"{server.name}: {mail} was not held")
-        server.drain(self.load(server, "4k", connections=1, mails=1))
+        server.drain(self.load(server, "4k", connections=1, mails=1, **load))
         if server.held() != before:
             raise RuntimeError(f"{server.name}: a mail that no rule hits was held")
 
-    def start(self, *servers):
+    def start(self, *servers, **load):
         """Starts, warms and checks servers that are then measured in turns."""
         for server in servers:
             server.start()
-            self.warm(server)
-            self.check(server)
+            self.warm(server, **load)
+            self.check(server, **load)
         return servers
 
     def settle(self, server):
