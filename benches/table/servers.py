@@ -28,7 +28,7 @@ def wait_for_port(port, seconds=300):
             socket.create_connection(("127.0.0.1", port), 1).close()
             return
         except OSError:
-            time.sleep(0.02)
+            time.sleep(0.001)
     raise RuntimeError(f"nothing listens on port {port}")
 
 
