@@ -325,7 +325,7 @@ fn a_stop_does_not_wait_for_a_next_hop_that_hangs_longer_than_its_grace() {
 /// Regression: a thread of the reactor that waited for the disk had been woken by the events that it was the
 /// only one to ask for, and the others slept on.
 #[test]
-fn a_disk_that_hangs_stops_no_clock() {
+fn a_disk_that_hangs_does_not_make_the_daemon_mute() {
     // A mailbox that is known is looked up on the reactor.
     let site = Site::new().with_mailbox(TARO, "reject: {subject_contains: [offer]}\n");
     let daemon = site.start();
