@@ -64,7 +64,7 @@ pub struct Mail {
     /// Reading it crashed us too often: it goes raw to its mailboxes (RELIABILITY D19).
     pub unread: bool,
     /// Its hand-offs: while any part of the work lives, a retry of them waits.
-    pub under_way: Arc<[InflightGuard]>,
+    pub under_way: Arc<InflightGuard>,
 }
 
 impl Mail {

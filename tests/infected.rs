@@ -134,7 +134,7 @@ fn reports(cure: Option<Cure>, count: usize) -> Vec<Vec<u8>> {
             late: Instant::now() + Duration::from_secs(90),
             digest: MailDigest::of(RAW.as_bytes()),
             unread: false,
-            under_way: Vec::new().into(),
+            under_way: Arc::default(),
             config: Arc::new(config),
         });
         let scanned = Arc::new(Scanned {

@@ -127,13 +127,13 @@ impl Looker {
     }
 
     /// The rest, once the mail's hand-offs have begun.
-    pub(super) fn look_on(&self, opened: Opened, under_way: Vec<InflightGuard>) -> Looked {
+    pub(super) fn look_on(&self, opened: Opened, under_way: InflightGuard) -> Looked {
         let _reading = self.store.reading(&opened.read.digest, now());
         self.begun(opened, under_way)
     }
 
     /// For a caller that has marked the mail as being read.
-    fn begun(&self, opened: Opened, under_way: Vec<InflightGuard>) -> Looked {
+    fn begun(&self, opened: Opened, under_way: InflightGuard) -> Looked {
         let final_reply = self.active.config.server.timeouts.final_reply;
         let Opened {
             envelope,

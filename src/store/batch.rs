@@ -50,7 +50,7 @@ pub struct Batch {
     pub(crate) decisions: Vec<Id>,
     /// Until its outcome is known no retry of these hand-offs goes on, even where nobody waits for
     /// it any more.
-    _under_way: Option<Arc<[InflightGuard]>>,
+    _under_way: Option<Arc<InflightGuard>>,
     error: Option<StoreError>,
 }
 
@@ -126,8 +126,8 @@ impl Batch {
     }
 
     /// Keeps hand-offs under way until the outcome of this batch is known.
-    pub fn keep_under_way(&mut self, guards: Arc<[InflightGuard]>) -> &mut Self {
-        self._under_way = Some(guards);
+    pub fn keep_under_way(&mut self, guard: Arc<InflightGuard>) -> &mut Self {
+        self._under_way = Some(guard);
         self
     }
 

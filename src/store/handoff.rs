@@ -1,12 +1,15 @@
-//! The key of a hand-off (RELIABILITY 5c) and the lock that lets a retry wait for its first try (D12).
+//! The key of a hand-off (RELIABILITY 5c) and what lets a retry wait for its first try (D12).
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
+use std::pin::pin;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use crate::mail::Octets;
 
@@ -18,8 +21,6 @@ const VOLATILE: [&str; 5] = [
     "Delivered-To",
     "X-Original-To",
 ];
-/// Names with no holder left are swept out once the table has this many.
-const INFLIGHT_SWEEP: usize = 1024;
 
 /// What the received octets of a mail are, but for what changes from try to try. Computed once a
 /// mail, used for each of its recipients.
@@ -137,47 +138,62 @@ impl From<HandoffKey> for String {
     }
 }
 
-/// One lock a hand-off that is under way.
+/// The hand-offs that are under way. A mail's begin together and end together, in constant time each.
 #[derive(Debug, Default)]
 pub(crate) struct Inflight {
-    locks: Mutex<HashMap<HandoffKey, Weak<tokio::sync::Mutex<()>>>>,
+    keys: Mutex<HashSet<HandoffKey, RandomState>>,
+    freed: Notify,
 }
 
 impl Inflight {
-    pub(crate) async fn begin(&self, key: HandoffKey) -> InflightGuard {
-        InflightGuard {
-            _lock: self.lock(key).lock_owned().await,
+    pub(crate) async fn begin_all(self: &Arc<Self>, keys: &[HandoffKey]) -> InflightGuard {
+        loop {
+            let mut freed = pin!(self.freed.notified());
+            // From here on what is freed is told, before it is waited for as well.
+            freed.as_mut().enable();
+            if let Some(guard) = self.try_begin_all(keys) {
+                return guard;
+            }
+            freed.await;
         }
     }
 
     /// `None` while an identical hand-off is under way.
-    pub(crate) fn try_begin(&self, key: HandoffKey) -> Option<InflightGuard> {
-        let _lock = self.lock(key).try_lock_owned().ok()?;
-        Some(InflightGuard { _lock })
-    }
-
-    fn lock(&self, key: HandoffKey) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.table();
-        if locks.len() >= INFLIGHT_SWEEP {
-            locks.retain(|_, lock| lock.strong_count() > 0);
+    pub(crate) fn try_begin_all(self: &Arc<Self>, keys: &[HandoffKey]) -> Option<InflightGuard> {
+        let mut under_way = self.keys();
+        if keys.iter().any(|key| under_way.contains(key)) {
+            return None;
         }
-        let known = locks.get(&key).and_then(Weak::upgrade);
-        known.unwrap_or_else(|| {
-            let lock = Arc::new(tokio::sync::Mutex::new(()));
-            locks.insert(key, Arc::downgrade(&lock));
-            lock
+        under_way.extend(keys);
+        drop(under_way);
+        Some(InflightGuard {
+            inflight: Arc::clone(self),
+            keys: keys.into(),
         })
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<HandoffKey, Weak<tokio::sync::Mutex<()>>>> {
-        self.locks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn keys(&self) -> MutexGuard<'_, HashSet<HandoffKey, RandomState>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Held while a hand-off is under way; dropping it lets the next identical one go on.
-#[derive(Debug)]
+/// Held while a mail's hand-offs are under way; dropping it lets identical ones go on. The default is
+/// one of no hand-offs.
+#[derive(Debug, Default)]
 pub struct InflightGuard {
-    _lock: tokio::sync::OwnedMutexGuard<()>,
+    inflight: Arc<Inflight>,
+    keys: Box<[HandoffKey]>,
+}
+
+impl Drop for InflightGuard {
+    fn drop(&mut self) {
+        let mut under_way = self.inflight.keys();
+        for key in &self.keys {
+            under_way.remove(key);
+        }
+        drop(under_way);
+        self.inflight.freed.notify_waiters();
+    }
 }
 
 /// The first header field of `text` with its continuation lines, and what follows; `None` at the
@@ -276,20 +292,27 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let inflight = Inflight::default();
+            let inflight = Arc::new(Inflight::default());
             let (same, other) = (key("a"), key("b"));
-            let first = inflight.begin(same).await;
-            drop(inflight.begin(other).await);
-            assert!(inflight.try_begin(same).is_none());
-            let mut second = Box::pin(inflight.begin(same));
+            let first = inflight.begin_all(&[same]).await;
+            drop(inflight.begin_all(&[other, other]).await);
+            assert!(inflight.try_begin_all(&[other, same]).is_none());
+            let mut second = Box::pin(inflight.begin_all(&[other, same]));
+            let mut third = Box::pin(inflight.begin_all(&[same]));
             tokio::select! {
                 biased;
                 _ = &mut second => panic!("two hold the same key"),
+                _ = &mut third => panic!("two hold the same key"),
                 () = std::future::ready(()) => {}
             }
+            assert!(
+                inflight.try_begin_all(&[other]).is_some(),
+                "who waits holds nothing"
+            );
             drop(first);
             drop(second.await);
-            assert!(inflight.try_begin(same).is_some());
+            drop(third.await);
+            assert!(inflight.keys().is_empty());
         });
     }
 

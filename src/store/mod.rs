@@ -106,7 +106,7 @@ struct Inner {
     place: Place,
     opened: OpenReport,
     claims: seen::Held,
-    inflight: handoff::Inflight,
+    inflight: Arc<handoff::Inflight>,
     prepared: prepared::Prepared,
     suspects: suspects::Suspects,
     /// One for each last character of an id: a state is read and changed by one at a time.
@@ -163,7 +163,7 @@ impl Store {
             place,
             opened: report,
             claims: seen::Held::default(),
-            inflight: handoff::Inflight::default(),
+            inflight: Arc::default(),
             prepared,
             suspects,
             moves: std::array::from_fn(|_| Mutex::new(())),
@@ -303,28 +303,15 @@ impl Store {
         self.0.index.follow()
     }
 
-    /// Waits until no identical hand-off is under way, and holds that until the guard goes. A task
-    /// that begins several takes them in the order of their keys, or two may wait for each other:
-    /// [`Store::begin_all`].
-    pub async fn begin(&self, key: HandoffKey) -> InflightGuard {
-        self.0.inflight.begin(key).await
-    }
-
-    /// [`Store::begin`] for all recipients of a mail, in any order and with repetitions.
-    pub async fn begin_all(&self, keys: &[HandoffKey]) -> Vec<InflightGuard> {
-        let keys: std::collections::BTreeSet<_> = keys.iter().copied().collect();
-        let mut guards = Vec::with_capacity(keys.len());
-        for key in keys {
-            guards.push(self.begin(key).await);
-        }
-        guards
+    /// Waits until no identical hand-off of any of these is under way, and holds that for all of them until the
+    /// guard goes.
+    pub async fn begin_all(&self, keys: &[HandoffKey]) -> InflightGuard {
+        self.0.inflight.begin_all(keys).await
     }
 
     /// [`Store::begin_all`] where nothing has to be waited for; `None` where something has.
-    pub fn try_begin_all(&self, keys: &[HandoffKey]) -> Option<Vec<InflightGuard>> {
-        let keys: std::collections::BTreeSet<_> = keys.iter().copied().collect();
-        let begun = keys.into_iter().map(|key| self.0.inflight.try_begin(key));
-        begun.collect()
+    pub fn try_begin_all(&self, keys: &[HandoffKey]) -> Option<InflightGuard> {
+        self.0.inflight.try_begin_all(keys)
     }
 
     /// A mail may have been delivered without a record of it: its retry would be taken for new.
