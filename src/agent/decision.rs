@@ -107,7 +107,7 @@ pub(super) struct Screened {
 pub(super) type Decided = (usize, Result<Task, Reply>);
 
 fn screen(mail: &Mail, place: usize, share: &Share, loop_secret: &[u8; 32]) -> Screened {
-    let looping = loops::is_marked(&mail.message.header, loop_secret, &share.mailbox_key);
+    let looping = loops::is_marked(&mail.message.header, loop_secret, &share.mailbox.key);
     let arrival = mail.arrival(&share.recipient, looping);
     let policy = &share.mailbox.policy;
     Screened {

@@ -48,8 +48,6 @@ pub(super) struct Looker {
 pub(super) struct Share {
     pub(super) recipient: Address,
     pub(super) mailbox: Arc<Mailbox>,
-    /// The [`Address::key`] of its mailbox.
-    pub(super) mailbox_key: String,
     pub(super) key: HandoffKey,
 }
 
@@ -232,13 +230,11 @@ fn shares(
     let mut routes = Vec::with_capacity(envelope.recipients.len());
     for (recipient, found) in envelope.recipients.iter().zip(found) {
         routes.push(known(found).map(|mailbox| {
-            let mailbox_key = mailbox.policy.mailbox.key();
-            let key = HandoffKey::new(&mailbox_key, sender, digest);
+            let key = HandoffKey::new(&mailbox.key, sender, digest);
             *places.entry(key).or_insert_with(|| {
                 shares.push(Share {
                     recipient: recipient.clone(),
                     mailbox,
-                    mailbox_key,
                     key,
                 });
                 shares.len() - 1

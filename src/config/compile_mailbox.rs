@@ -105,6 +105,7 @@ pub(crate) fn compile(
         RawNotice::Daily => SpamNotice::Daily,
     };
     Mailbox {
+        key: policy.mailbox.key(),
         policy: Arc::new(policy),
         timezone,
         spam_notice,

@@ -72,6 +72,8 @@ pub struct Loaded {
 pub struct Mailbox {
     /// What to do with its mail.
     pub policy: Arc<Policy>,
+    /// The [`Address::key`] of `policy.mailbox`: asked of each mail.
+    pub key: String,
     /// For times in notices and for `auto_reply.start` and `end` without an offset.
     pub timezone: jiff::tz::TimeZone,
     /// `spam.notice`.

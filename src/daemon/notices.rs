@@ -190,11 +190,11 @@ fn tell(shared: &Shared, holder: Holder, round: Round) -> Result<bool, StoreErro
     let Some(owner) = owner(shared, holder)? else {
         return Ok(false);
     };
-    let mailbox = owner.policy.mailbox.key();
+    let mailbox = &owner.key;
     if owner.spam_notice != SpamNotice::Daily {
         return Ok(false);
     }
-    if store.outgoing_count_of(&mailbox) >= QUEUE_OF_A_MAILBOX {
+    if store.outgoing_count_of(mailbox) >= QUEUE_OF_A_MAILBOX {
         tracing::warn!(
             mailbox,
             "left out: a daily notice, its outgoing queue is full"

@@ -85,7 +85,7 @@ impl Effects {
             ..Self::default()
         };
         for action in &task.plan.actions {
-            let waiting = store.outgoing_count_of(&task.mailbox.policy.mailbox.key());
+            let waiting = store.outgoing_count_of(&task.mailbox.key);
             if store.outgoing_count() < OUTGOING && waiting < OUTGOING_OF_A_MAILBOX {
                 effects.add(task, mail, store, replies, action)?;
             } else if let Some((kind, to)) = letter(task, action) {
@@ -244,12 +244,11 @@ fn may_reply(
     replies: &Replies,
     window: i64,
 ) -> Result<Result<(Claim, Turn), &'static str>, StoreError> {
-    let owner = task.mailbox.policy.mailbox.key();
-    let key = SeenKey::new(&owner, "auto_reply", &to.key());
+    let key = SeenKey::new(&task.mailbox.key, "auto_reply", &to.key());
     let Some(claim) = store.claim(key, mail.received_at, window)? else {
         return Ok(Err("had a reply within the interval"));
     };
-    let Some(turn) = replies.turn(&owner, mail.received_at) else {
+    let Some(turn) = replies.turn(&task.mailbox.key, mail.received_at) else {
         tracing::warn!(id = %task.id, "left out: too many auto-replies in this hour");
         return Ok(Err("too many replies in this hour"));
     };
@@ -300,7 +299,7 @@ fn held(task: &Task, mail: &Mail, class: Class) -> QuarantineEntry {
     let retention = i64::try_from(mail.config.quarantine.retention.as_millis()).unwrap_or(i64::MAX);
     QuarantineEntry {
         id: task.id,
-        mailbox: task.mailbox.policy.mailbox.key(),
+        mailbox: task.mailbox.key.clone(),
         stage: plan.stage.map_or("", |stage| stage.as_str()).to_owned(),
         class: class.as_str().to_owned(),
         entry: plan.hit.as_ref().map(|hit| hit.entry.clone()),
@@ -322,7 +321,7 @@ fn held(task: &Task, mail: &Mail, class: Class) -> QuarantineEntry {
 }
 
 fn outgoing(task: &Task, mail: &Mail, kind: OutgoingKind, to: &[Address]) -> OutgoingItem {
-    let mailbox = task.mailbox.policy.mailbox.key();
+    let mailbox = task.mailbox.key.clone();
     let to = to.iter().map(ToString::to_string).collect();
     let (now, give_up) = (mail.received_at, mail.config.relay.retry.give_up);
     OutgoingItem {

@@ -34,7 +34,7 @@ impl Id {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let state = RandomState::new();
-        let seed = (now, count, std::process::id());
+        let seed = (now, count);
         let high = u128::from(state.hash_one((seed, 0_u8)));
         let low = u128::from(state.hash_one((seed, 1_u8)));
         Self::encode(now, (high << 64) | low)

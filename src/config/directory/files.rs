@@ -95,6 +95,7 @@ impl Files {
             .get_or_init(|| default_mailbox(&self.config, address));
         let mut mailbox = defaults.clone();
         Arc::make_mut(&mut mailbox.policy).mailbox = address.clone();
+        mailbox.key = address.key();
         mailbox
     }
 
