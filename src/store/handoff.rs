@@ -297,8 +297,9 @@ mod tests {
             let first = inflight.begin_all(&[same]).await;
             drop(inflight.begin_all(&[other, other]).await);
             assert!(inflight.try_begin_all(&[other, same]).is_none());
-            let mut second = Box::pin(inflight.begin_all(&[other, same]));
-            let mut third = Box::pin(inflight.begin_all(&[same]));
+            let both = [other, same];
+            let mut second = Box::pin(inflight.begin_all(&both));
+            let mut third = Box::pin(inflight.begin_all(&both[1..]));
             tokio::select! {
                 biased;
                 _ = &mut second => panic!("two hold the same key"),
