@@ -25,7 +25,7 @@ use crate::smtp::{Answer, DataFault, Event, Reply, Session, SessionSettings};
 /// Octets of data read at a time.
 const DATA_PIECE: usize = 128 * 1024;
 /// Octets of commands read at a time: what is kept of a client that does not wait for answers.
-const COMMAND_PIECE: usize = 2 * 1024;
+const COMMAND_PIECE: usize = 8 * 1024;
 /// A mail must come at 500 octets a second at least, after its first `data_block`.
 const TIME_PER_OCTET: Duration = Duration::from_millis(2);
 /// Where nearly all connections are taken, a silent client has this part of `timeouts.command`.
