@@ -22,7 +22,7 @@ use tokio::time::timeout;
 /// Files of one turn where syncs are shared; each has some descriptors open until it ends.
 const TURN: usize = 16;
 /// So many that wait have a second turn beside the one at work: it writes while that one syncs.
-const SECOND: usize = 8;
+const SECOND: usize = 2;
 /// Octets of a file that gets a thread of its own, that no small one waits for it.
 const LARGE: u64 = 1 << 20;
 /// Threads at work at once, with a file each or with turns of several.
