@@ -21,8 +21,6 @@ use tokio::time::timeout;
 
 /// Files of one turn where syncs are shared; each has some descriptors open until it ends.
 const TURN: usize = 16;
-/// So many that wait have a second turn beside the one at work: it writes while that one syncs.
-const SECOND: usize = 2;
 /// Octets of a file that gets a thread of its own, that no small one waits for it.
 const LARGE: u64 = 1 << 20;
 /// Threads at work at once, with a file each or with turns of several.
@@ -59,12 +57,13 @@ pub(crate) trait NewFile: Send {
 }
 
 /// Those that wait for their turn. Clones share them.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Turns(Arc<Inner>);
 
-#[derive(Default)]
 struct Inner {
     queue: Mutex<Queue>,
+    /// So many that wait have a second turn beside the one at work: it writes while that one syncs.
+    second: usize,
     /// There is something for the thread that lingers.
     handed: Condvar,
     /// The files of the last turn lay where syncs may be shared.
@@ -102,6 +101,18 @@ impl std::fmt::Debug for Turns {
 }
 
 impl Turns {
+    /// Turns of which a second one begins, beside the one at work, once `second` files wait. Early is quick; where
+    /// what follows a file is shared as well, fewer and larger turns cost less.
+    pub(crate) fn new(second: usize) -> Self {
+        Self(Arc::new(Inner {
+            queue: Mutex::default(),
+            second,
+            handed: Condvar::new(),
+            sharing: AtomicBool::new(false),
+            resting: Mutex::default(),
+        }))
+    }
+
     /// Puts a file of about so many octets behind those that wait. Within a tokio runtime.
     pub(crate) fn wait(&self, file: Box<dyn NewFile>, octets: u64) {
         let mut queue = self.0.queue();
@@ -116,7 +127,7 @@ impl Turns {
             return;
         }
         queue.waiting.push_back(file);
-        if queue.threads == 1 && queue.waiting.len() >= SECOND {
+        if queue.threads == 1 && queue.waiting.len() >= self.0.second {
             let next = queue.take(TURN);
             self.work(&mut queue, next);
         }
@@ -340,7 +351,7 @@ impl Hanging {
 
     /// Turns that share a sync and whose one thread hangs until the sender goes.
     pub(crate) fn turns() -> (std::sync::mpsc::Sender<()>, Turns) {
-        let turns = Turns::default();
+        let turns = Turns::new(8);
         turns.0.sharing.store(true, Ordering::Relaxed);
         let (go_on, hanging) = Self::new();
         let begun = hanging.begun();
@@ -475,7 +486,7 @@ mod tests {
     #[tokio::test]
     async fn a_turn_that_panics_breaks_off_its_files_and_no_others() {
         let folder = tempfile::tempdir().unwrap();
-        let turns = Turns::default();
+        let turns = Turns::new(8);
         let (mut bad, end) = Plain::new(folder.path(), "bad");
         bad.panics = true;
         turns.wait(Box::new(bad), 1);
@@ -512,7 +523,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (go_on, turns) = Hanging::turns();
         let mut ended = Vec::new();
-        for number in 0..SECOND {
+        for number in 0..8 {
             let (plain, end) = Plain::new(folder.path(), &number.to_string());
             turns.wait(Box::new(plain), 1);
             ended.push(end);

@@ -35,6 +35,8 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY
     .union(OFlags::CLOEXEC);
 const WRITING: &str = "writing to the Maildir";
 const CHUNK: usize = 128 * 1024;
+/// Mails that wait for a second turn beside the one at work.
+const SECOND_TURN: usize = 2;
 const SUFFIX: &str = "sekimori";
 /// Longest name of a folder, octets (Linux).
 const MOST_NAME: usize = 255;
@@ -61,7 +63,7 @@ impl Maildir {
     pub fn new(settings: MaildirSettings) -> Self {
         Self {
             settings: Arc::new(settings),
-            turns: Turns::default(),
+            turns: Turns::new(SECOND_TURN),
         }
     }
 

@@ -91,6 +91,9 @@ const PLENTY_INODES: u64 = 1 << 16;
 /// How long plenty of room is believed in without asking again.
 const PLENTY_FOR: Duration = Duration::from_secs(1);
 
+/// Mail files that wait for a second turn beside the one at work: those of a turn share a commit too.
+const SECOND_TURN: usize = 8;
+
 /// The store of one daemon. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Store(Arc<Inner>);
@@ -158,7 +161,7 @@ impl Store {
         let store = Self(Arc::new(Inner {
             index,
             mails,
-            turns: Turns::default(),
+            turns: Turns::new(SECOND_TURN),
             settings,
             place,
             opened: report,
