@@ -5,7 +5,7 @@
 //! returns); to remove, the index entry goes first and the file after it. A damaged index is moved
 //! aside and rebuilt from the mail files.
 //!
-//! Everything but [`Store::commit`], [`Store::submit`], [`Store::begin`] and [`Store::had_plenty`]
+//! Everything but [`Store::commit`], [`Store::submit`], [`Store::begin_all`] and [`Store::had_plenty`]
 //! blocks on the disk: asynchronous callers use [`blocking`]. A [`Store`] is a cheap handle; the last one to go
 //! closes it. All times are wall-clock unix milliseconds and always arguments.
 

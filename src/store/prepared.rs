@@ -67,7 +67,7 @@ impl Prepared {
 
 impl Store {
     /// A hand-off of that key wrote files and has not come to its end. To be asked while
-    /// [`Store::begin`] holds the key.
+    /// [`Store::begin_all`] holds the key.
     pub fn is_prepared(&self, key: &HandoffKey) -> bool {
         self.0.prepared.holds(key)
     }
@@ -78,7 +78,7 @@ impl Store {
     }
 
     /// Removes the files that a hand-off wrote and nothing names: before its retry writes its own,
-    /// and when it is refused. To be called while [`Store::begin`] holds the key. Where the index
+    /// and when it is refused. To be called while [`Store::begin_all`] holds the key. Where the index
     /// cannot be asked they stay, and the next try removes them.
     ///
     /// # Errors
