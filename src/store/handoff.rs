@@ -1,15 +1,14 @@
 //! The key of a hand-off (RELIABILITY 5c) and what lets a retry wait for its first try (D12).
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::pin::pin;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::mail::Octets;
 
@@ -141,38 +140,41 @@ impl From<HandoffKey> for String {
 /// The hand-offs that are under way. A mail's begin together and end together, in constant time each.
 #[derive(Debug, Default)]
 pub(crate) struct Inflight {
-    keys: Mutex<HashSet<HandoffKey, RandomState>>,
-    freed: Notify,
+    /// Each with the end of its mail's hand-offs: it is there once the sender has gone.
+    keys: Mutex<HashMap<HandoffKey, watch::Receiver<()>, RandomState>>,
 }
 
 impl Inflight {
     pub(crate) async fn begin_all(self: &Arc<Self>, keys: &[HandoffKey]) -> InflightGuard {
         loop {
-            let mut freed = pin!(self.freed.notified());
-            // From here on what is freed is told, before it is waited for as well.
-            freed.as_mut().enable();
-            if let Some(guard) = self.try_begin_all(keys) {
-                return guard;
+            match self.try_begin_all(keys) {
+                Ok(guard) => return guard,
+                // An error says that it has ended, as is waited for.
+                Err(mut ended) => drop(ended.changed().await),
             }
-            freed.await;
         }
     }
 
-    /// `None` while an identical hand-off is under way.
-    pub(crate) fn try_begin_all(self: &Arc<Self>, keys: &[HandoffKey]) -> Option<InflightGuard> {
+    /// The error is the end of an identical hand-off that is under way.
+    pub(crate) fn try_begin_all(
+        self: &Arc<Self>,
+        keys: &[HandoffKey],
+    ) -> Result<InflightGuard, watch::Receiver<()>> {
         let mut under_way = self.keys();
-        if keys.iter().any(|key| under_way.contains(key)) {
-            return None;
+        if let Some(ended) = keys.iter().find_map(|key| under_way.get(key)) {
+            return Err(ended.clone());
         }
-        under_way.extend(keys);
+        let (end, ended) = watch::channel(());
+        under_way.extend(keys.iter().map(|key| (*key, ended.clone())));
         drop(under_way);
-        Some(InflightGuard {
+        Ok(InflightGuard {
             inflight: Arc::clone(self),
             keys: keys.into(),
+            _end: Some(end),
         })
     }
 
-    fn keys(&self) -> MutexGuard<'_, HashSet<HandoffKey, RandomState>> {
+    fn keys(&self) -> MutexGuard<'_, HashMap<HandoffKey, watch::Receiver<()>, RandomState>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -183,6 +185,8 @@ impl Inflight {
 pub struct InflightGuard {
     inflight: Arc<Inflight>,
     keys: Box<[HandoffKey]>,
+    /// Goes behind the keys: who waited finds them free.
+    _end: Option<watch::Sender<()>>,
 }
 
 impl Drop for InflightGuard {
@@ -191,8 +195,6 @@ impl Drop for InflightGuard {
         for key in &self.keys {
             under_way.remove(key);
         }
-        drop(under_way);
-        self.inflight.freed.notify_waiters();
     }
 }
 
@@ -296,7 +298,7 @@ mod tests {
             let (same, other) = (key("a"), key("b"));
             let first = inflight.begin_all(&[same]).await;
             drop(inflight.begin_all(&[other, other]).await);
-            assert!(inflight.try_begin_all(&[other, same]).is_none());
+            assert!(inflight.try_begin_all(&[other, same]).is_err());
             let both = [other, same];
             let mut second = Box::pin(inflight.begin_all(&both));
             let mut third = Box::pin(inflight.begin_all(&both[1..]));
@@ -307,7 +309,7 @@ mod tests {
                 () = std::future::ready(()) => {}
             }
             assert!(
-                inflight.try_begin_all(&[other]).is_some(),
+                inflight.try_begin_all(&[other]).is_ok(),
                 "who waits holds nothing"
             );
             drop(first);

@@ -314,7 +314,7 @@ impl Store {
 
     /// [`Store::begin_all`] where nothing has to be waited for; `None` where something has.
     pub fn try_begin_all(&self, keys: &[HandoffKey]) -> Option<InflightGuard> {
-        self.0.inflight.try_begin_all(keys)
+        self.0.inflight.try_begin_all(keys).ok()
     }
 
     /// A mail may have been delivered without a record of it: its retry would be taken for new.
